@@ -1,0 +1,76 @@
+"""The kinds of node model, by name; a kind is imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from cascade.backends.base import Backend
+from cascade.errors import BackendError, suggestion
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind is made, and which options it takes.
+
+    Attributes
+    ----------
+    maker
+        ``module:function``; called with the options, it answers a `Backend`.
+    options
+        For each option a function that answers what is wrong with a value, or an empty string.
+    version
+        Raised whenever the same rows would give another model: fitted nodes of another version are not reused.
+    """
+
+    maker: str
+    options: Mapping[str, Callable[[Any], str]]
+    version: int = 1
+
+
+def _penalties(value: Any) -> str:
+    values = value if isinstance(value, list | tuple) else [value]
+    if values and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < 1e6 for one in values
+    ):
+        return ""
+    return f"expected a number above 0 or a list of them, found {value!r}"
+
+
+KINDS: Mapping[str, Kind] = {
+    "linear": Kind("cascade.backends.linear:make", {"C": _penalties}),
+    "constant": Kind("cascade.backends.constant:make", {}),
+}
+CHOOSABLE = ("linear",)
+
+
+def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
+    """What is wrong with a backend as a taxonomy names it, one sentence for each fault."""
+    if kind not in CHOOSABLE:
+        hint = suggestion(kind, CHOOSABLE)
+        yield f"unknown backend {kind!r}, expected one of: {', '.join(CHOOSABLE)}.{hint}"
+        return
+    known = KINDS[kind].options
+    for name, value in options.items():
+        if name not in known:
+            hint = suggestion(name, known)
+            yield f"backend {kind!r} has no option {name!r}; it has: {', '.join(known)}.{hint}"
+        elif wrong := known[name](value):
+            yield f"option {name!r} of backend {kind!r}: {wrong}"
+
+
+def make_backend(kind: str, options: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of that kind; BackendError where the kind is unknown or a package of its own is missing."""
+    if kind not in KINDS:
+        raise BackendError(f"unknown backend {kind!r}, expected one of: {', '.join(KINDS)}.")
+    module, function = KINDS[kind].maker.split(":")
+    try:
+        maker = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"backend {kind!r} needs the package {error.name!r}. Run: pip install {error.name}"
+        ) from error
+    backend: Backend = maker(**(options or {}))
+    return backend

@@ -1,0 +1,161 @@
+"""The contract between the tree and its models: texts and targets in, one score per child out.
+
+A backend knows no tree, no file of ours but its own node folder, and no command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+class Texts(Sequence[str]):
+    """A sequence of texts that remembers what backends computed from it.
+
+    `take` gives a view of some rows that shares the memory of the whole, so that features which
+    several nodes need are computed once for each batch, not once for each node.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._whole: Sequence[str] = texts
+        self._rows: IntArray | None = None
+        self._cache: dict[Any, Any] = {}
+
+    def take(self, rows: IntArray) -> Texts:
+        """A view of the rows at these positions, sharing the cache."""
+        view = Texts(self._whole)
+        view._rows = rows if self._rows is None else self._rows[rows]
+        view._cache = self._cache
+        return view
+
+    def features(self, key: Any, compute: Callable[[Sequence[str]], Any]) -> Any:
+        """What `compute` makes of all texts, one row a text, computed once per `key`; the rows of this view.
+
+        `compute` gets the whole sequence and answers something that NumPy row indices can select from.
+        """
+        if key not in self._cache:
+            self._cache[key] = compute(self._whole)
+        whole = self._cache[key]
+        return whole if self._rows is None else whole[self._rows]
+
+    def __len__(self) -> int:
+        return len(self._whole) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if self._rows is None:
+            return self._whole[index]
+        if isinstance(index, slice):
+            return [self._whole[row] for row in self._rows[index]]
+        return str(self._whole[self._rows[index]])
+
+    def __iter__(self) -> Iterator[str]:
+        if self._rows is None:
+            return iter(self._whole)
+        return (self._whole[row] for row in self._rows)
+
+
+@dataclass(frozen=True)
+class NodeProblem:
+    """What one group has to learn.
+
+    Attributes
+    ----------
+    children
+        Names of the children, in the order of the columns of `targets`.
+    texts
+        The rows to learn from.
+    targets
+        bool, shape (n_texts, n_children).
+    own
+        bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only, and
+        no score of theirs enters calibration.
+    seed
+        Fixes every random choice.
+    """
+
+    children: tuple[str, ...]
+    texts: Texts
+    targets: BoolArray
+    own: BoolArray
+    seed: int = 0
+
+
+def most_frequent_children(problem: NodeProblem, most: int) -> NodeProblem:
+    """The problem with at most `most` of its children, those with the most rows, in their order."""
+    if len(problem.children) <= most:
+        return problem
+    columns = np.sort(np.argsort(-problem.targets.sum(axis=0), kind="stable")[:most])
+    children = tuple(problem.children[column] for column in columns)
+    return replace(problem, children=children, targets=problem.targets[:, columns])
+
+
+class NodeModel(Protocol):
+    """A fitted model at one group."""
+
+    def scores(self, texts: Texts) -> FloatArray:
+        """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write arrays as ``.npy`` and the rest as JSON into an existing, empty folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedNode:
+    """A model, with scores that it did not give its own training rows.
+
+    Attributes
+    ----------
+    model
+        The model, fitted on all rows of the problem.
+    rows
+        int64, shape (n_held_out,): positions in the problem whose scores are honest, all after k folds.
+    scores
+        float32, shape (n_held_out, n_children): the scores of those rows by models that never saw them.
+    notes
+        What the backend settled on its own (such as the penalty), for the manifest; JSON-able.
+    """
+
+    model: NodeModel
+    rows: IntArray
+    scores: FloatArray
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """Fits and loads node models of one kind."""
+
+    def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:
+        """The fitted model and its held-out scores; `workdir` is for what must outlive the process."""
+        ...
+
+    def load(self, folder: Path) -> NodeModel:
+        """The model that `NodeModel.save` wrote; ModelError where the folder is not such a one."""
+        ...
+
+    def prepare(self, texts: Texts) -> None:
+        """Compute what several nodes share, before their problems are spread over processes."""
+        ...
+
+
+@runtime_checkable
+class TrialBackend(Protocol):
+    """A backend cheap enough to try things out with."""
+
+    def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
+        """Scores of the `test` rows by a model of the `train` rows, shape (n_test, n_children), in [0, 1]."""
+        ...

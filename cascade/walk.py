@@ -1,0 +1,147 @@
+"""The one traversal: texts in, path probabilities out, a level of groups at a time.
+
+Who scores and who may enter are passed in, so that prediction, the out-of-fold pass of `fit` and the
+oracle of `evaluate` walk the same way. All groups of a level are asked in one call: a hosted backend can
+then have all of their requests in flight together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascade.backends.base import BoolArray, FloatArray, IntArray
+from cascade.graph import ROOT, Graph
+from cascade.taxonomy import Taxonomy
+
+# Rows at which each group of one level is asked -> conditional scores (n_rows, n_children) of each group.
+Score = Callable[[Mapping[str, IntArray]], Mapping[str, FloatArray]]
+# A group and its path probability for each text -> the texts for which it is entered.
+Enter = Callable[[str, FloatArray], BoolArray]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a walk saw.
+
+    Attributes
+    ----------
+    paths
+        float32, shape (n_texts, n_nodes), columns as in `Graph.nodes`: path probabilities in [0, 1]; NaN
+        where a node was not visited, which is another thing than 0. A group is visited when it is entered.
+    conditionals
+        float32, shape (n_texts, n_edges), columns as in `edges`: P(child | the text belongs to the parent),
+        NaN where the parent was not entered; None where no trace was asked for. With several parents they
+        tell which way a path probability came, which `paths` alone does not.
+    """
+
+    paths: FloatArray
+    conditionals: FloatArray | None = None
+
+
+def edges(graph: Graph) -> tuple[tuple[str, str], ...]:
+    """All (parent, child) pairs, parents in the order of `Graph.groups`; the root is the empty name."""
+    return tuple((group, child) for group in graph.groups for child in graph.children[group])
+
+
+def levels(graph: Graph) -> list[list[str]]:
+    """Groups by the length of their longest path from the root: all parents stand in earlier lists."""
+    found: dict[int, list[str]] = {}
+    for group in graph.groups:
+        found.setdefault(graph.depth(group) if group != ROOT else 0, []).append(group)
+    return [found[depth] for depth in sorted(found)]
+
+
+def modelled(taxonomy: Taxonomy, group: str) -> tuple[str, ...]:
+    """The children that the node model of `group` scores: all but the groups that are always visited."""
+    return tuple(child for child in taxonomy.graph.children[group] if not always(taxonomy, child))
+
+
+def always(taxonomy: Taxonomy, name: str) -> bool:
+    """Whether `name` is a group that is visited wherever a parent is, with conditional score 1."""
+    return name in taxonomy.groups and name != ROOT and taxonomy.groups[name].route == "always"
+
+
+def walk(taxonomy: Taxonomy, n_texts: int, score: Score, enter: Enter, *, trace: bool = False) -> Walked:
+    """Path probabilities of `n_texts` texts, and the conditional scores on every edge if `trace`.
+
+    The path probability of a child is its parent's times the conditional score; of several parents the
+    greatest product counts (``combine: max``), or 1 - product(1 - each), capped at the greatest parent
+    (``noisy_or``), so that a child is never above all of its parents.
+
+    Parameters
+    ----------
+    taxonomy
+        Gives the graph, ``route: always`` and ``combine``.
+    n_texts
+        How many texts; `score` knows them by position.
+    score
+        Conditional scores of the children that `modelled` names, for the asked rows of each asked group.
+    enter
+        Called once for each group but the root, after all of its parents were scored, with its path
+        probabilities, shape (n_texts,), NaN where no parent was entered; rows with NaN stay outside.
+    """
+    state = _State(taxonomy, n_texts, trace)
+    for level in levels(taxonomy.graph):
+        asked = {group: state.entered(group, enter) for group in level}
+        wanted = {group: rows for group, rows in asked.items() if len(rows) and modelled(taxonomy, group)}
+        answers = score(wanted) if wanted else {}
+        for group, rows in asked.items():
+            if len(rows):
+                state.arrive(group, rows, answers[group] if group in wanted else None)
+    return Walked(state.paths, state.conditionals)
+
+
+class _State:
+    """The arrays of one walk while it goes on."""
+
+    def __init__(self, taxonomy: Taxonomy, n_texts: int, trace: bool) -> None:
+        self.taxonomy, self.graph, self.n_texts = taxonomy, taxonomy.graph, n_texts
+        self.edge = {pair: column for column, pair in enumerate(edges(self.graph))}
+        self.paths = np.full((n_texts, len(self.graph.nodes)), np.nan, dtype=np.float32)
+        self.conditionals = np.full((n_texts, len(self.edge)), np.nan, dtype=np.float32) if trace else None
+        self.either: dict[str, FloatArray] = {}
+        self.ceiling: dict[str, FloatArray] = {}
+
+    def of(self, group: str) -> FloatArray:
+        """Path probability of a group for every text; 1 at the root."""
+        if group == ROOT:
+            return np.ones(self.n_texts, dtype=np.float32)
+        return self.paths[:, self.graph.column[group]]
+
+    def entered(self, group: str, enter: Enter) -> IntArray:
+        """The rows for which `group` is entered."""
+        if group == ROOT:
+            return np.arange(self.n_texts, dtype=np.int64)
+        path = self.of(group)
+        inside = enter(group, path.copy()) & ~np.isnan(path)
+        self.paths[~inside, self.graph.column[group]] = np.nan
+        return np.flatnonzero(inside).astype(np.int64)
+
+    def arrive(self, group: str, rows: IntArray, answers: FloatArray | None) -> None:
+        """Carry the conditional scores of one group's children into their path probabilities."""
+        above = self.of(group)[rows]
+        scored = {child: column for column, child in enumerate(modelled(self.taxonomy, group))}
+        for child in self.graph.children[group]:
+            if child in scored and answers is not None:
+                conditional = answers[:, scored[child]]
+            else:
+                conditional = np.ones(len(rows), dtype=np.float32)
+            if self.conditionals is not None:
+                self.conditionals[rows, self.edge[group, child]] = conditional
+            self.combine(child, rows, above, above * conditional)
+
+    def combine(self, child: str, rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
+        """Join what arrives over one more parent with what came before."""
+        column = self.graph.column[child]
+        if self.taxonomy.combine == "max" or len(self.graph.parents[child]) == 1:
+            self.paths[rows, column] = np.fmax(self.paths[rows, column], arriving)
+            return
+        # Both are kept apart until the last parent: capping on the way would make their order matter.
+        either = self.either.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
+        highest = self.ceiling.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
+        either[rows] += arriving * (1 - either[rows])
+        highest[rows] = np.maximum(highest[rows], above)
+        self.paths[rows, column] = np.minimum(either[rows], highest[rows])

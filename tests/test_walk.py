@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade.backends.base import Texts
+from cascade.graph import ROOT
+from cascade.taxonomy import Taxonomy
+from cascade.testing import KeywordBackend, KeywordModel
+from cascade.walk import always, edges, levels, modelled, walk
+
+# Three levels and uneven: `deep` stands below `middle`, `loose` right below the root, `shared` in two groups.
+UNEVEN = {
+    "name": "uneven",
+    "labels": ["loose"],
+    "groups": {
+        "wide": {"labels": ["a", "b", "shared"]},
+        "middle": {"labels": ["c"], "groups": {"deep": {"labels": ["d", "shared"]}}},
+        "mood": {"route": "always", "labels": ["happy"]},
+    },
+}
+
+
+def shared(draw, name, groups):
+    """Some of the groups as parents of a name, at least one."""
+    return draw(st.lists(st.sampled_from(groups), min_size=1, max_size=3, unique=True), label=name)
+
+
+@st.composite
+def taxonomies(draw):
+    """Up to five groups and eight labels, most of which may have several parents."""
+    names = [f"g{number}" for number in range(draw(st.integers(0, 5)))]
+    specs: dict = {ROOT: {"labels": [], "groups": {}}}
+    for place, name in enumerate(names):
+        first, *others = shared(draw, name, [ROOT, *names[:place]])
+        specs[name] = {
+            "labels": [f"of_{name}"],
+            "groups": {},
+            "route": draw(st.sampled_from(["model", "always"])),
+        }
+        extra = [other for other in others if other != ROOT]
+        if first == ROOT or not others or ROOT not in others:
+            specs[name]["also_in"] = extra
+        specs[first]["groups"][name] = specs[name]
+    for number in range(draw(st.integers(1, 3))):
+        for parent in shared(draw, f"l{number}", [ROOT, *names]):
+            specs[parent]["labels"].append(f"l{number}")
+    top = specs[ROOT] | {"name": "random", "combine": draw(st.sampled_from(["max", "noisy_or"]))}
+    return Taxonomy.from_dict(top)
+
+
+class Scores:
+    """Conditional scores drawn beforehand for each edge and row; remembers who was asked together."""
+
+    def __init__(self, taxonomy, n_texts, seed):
+        random = np.random.default_rng(seed)
+        grid = np.array([0, 0.25, 0.5, 0.9, 1], dtype=np.float32)
+        self.taxonomy = taxonomy
+        self.of = {edge: random.choice(grid, n_texts) for edge in edges(taxonomy.graph)}
+        rough = {edge: random.random(n_texts, dtype=np.float32) for edge in self.of}
+        if seed % 2:
+            self.of = rough
+        self.routes = {group: np.float32(random.choice([0, 0.1, 0.25, 0.5])) for group in taxonomy.groups}
+        self.calls: list[list[str]] = []
+
+    def score(self, asked):
+        self.calls.append(list(asked))
+        return {
+            group: np.column_stack([self.of[group, child][rows] for child in modelled(self.taxonomy, group)])
+            for group, rows in asked.items()
+        }
+
+    def enter(self, group, path):
+        return path >= self.routes[group]
+
+    def conditional(self, parent, child, row):
+        return np.float32(1) if always(self.taxonomy, child) else self.of[parent, child][row]
+
+
+def all_paths(graph, name):
+    """Every way from the root down to a node, as lists of names."""
+    if name == ROOT:
+        return [[ROOT]]
+    return [[*way, name] for parent in graph.parents[name] for way in all_paths(graph, parent)]
+
+
+def by_all_paths(taxonomy, scores, row):
+    """Path probabilities of one row by going down every path of the graph on its own (``combine: max``).
+
+    A group that is not entered is NaN, like what no entered parent leads to.
+    """
+    found = {}
+    for name in taxonomy.graph.nodes:
+        arrived = []
+        for way in all_paths(taxonomy.graph, name):
+            between = way[1:-1]
+            if not any(np.isnan(found[group]) for group in between):
+                product = np.float32(1)
+                for parent, child in pairwise(way):
+                    product = product * scores.conditional(parent, child, row)
+                arrived.append(product)
+        found[name] = max(arrived, default=np.float32(np.nan))
+        if name in taxonomy.groups and not found[name] >= scores.routes[name]:
+            found[name] = np.float32(np.nan)
+    return [found[name] for name in taxonomy.graph.nodes]
+
+
+def by_noisy_or(taxonomy, scores, row):
+    """Path probabilities of one row in float64, straight from the definition of ``noisy_or``."""
+    found = {ROOT: 1.0}
+    for name in taxonomy.graph.nodes:
+        above = [parent for parent in taxonomy.graph.parents[name] if not np.isnan(found[parent])]
+        missed = [1 - found[parent] * float(scores.conditional(parent, name, row)) for parent in above]
+        found[name] = min(1 - np.prod(missed), max(found[parent] for parent in above)) if above else np.nan
+        if name in taxonomy.groups and not found[name] >= scores.routes[name]:
+            found[name] = np.nan
+    return [found[name] for name in taxonomy.graph.nodes]
+
+
+def walked(taxonomy, scores, n_texts, trace=True):
+    return walk(taxonomy, n_texts, scores.score, scores.enter, trace=trace)
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_paths_are_those_of_brute_force_over_all_paths(taxonomy, seed):
+    scores = Scores(taxonomy, 4, seed)
+    paths = walked(taxonomy, scores, 4).paths
+    assert paths.dtype == np.float32
+    if taxonomy.combine == "max":
+        expected = [by_all_paths(taxonomy, scores, row) for row in range(4)]
+        np.testing.assert_array_equal(paths, np.array(expected, dtype=np.float32))
+    elif not near_a_route(taxonomy, scores, paths):
+        expected = [by_noisy_or(taxonomy, scores, row) for row in range(4)]
+        np.testing.assert_allclose(paths, expected, rtol=1e-5, atol=1e-7)
+
+
+def near_a_route(taxonomy, scores, paths):
+    """Whether rounding to float32 may settle who is entered."""
+    open_wide = Scores(taxonomy, len(paths), 0)
+    open_wide.of, open_wide.routes = scores.of, dict.fromkeys(scores.routes, np.float32(0))
+    gaps = [
+        np.abs(seen[:, taxonomy.graph.column[group]] - scores.routes[group])
+        for group in taxonomy.groups
+        if group != ROOT and scores.routes[group]
+        for seen in (paths, walked(taxonomy, open_wide, len(paths)).paths)
+    ]
+    return bool(gaps) and np.nanmin([*np.ravel(gaps), 1.0]) < 1e-6
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_nan_stands_exactly_where_no_parent_was_entered_or_a_group_itself_was_not(taxonomy, seed):
+    graph, scores = taxonomy.graph, Scores(taxonomy, 4, seed)
+    told = {}
+
+    def enter(group, path):
+        told[group] = scores.enter(group, path)
+        return told[group]
+
+    paths = walk(taxonomy, 4, scores.score, enter).paths
+    assert set(told) == set(graph.groups[1:])
+    entered = {ROOT: np.ones(4, dtype=bool)}
+    for name in graph.nodes:
+        reached = np.any([entered[parent] for parent in graph.parents[name]], axis=0)
+        entered[name] = reached & told[name] if name in told else reached
+        np.testing.assert_array_equal(~np.isnan(paths[:, graph.column[name]]), entered[name])
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_a_child_is_never_above_its_greatest_entered_parent(taxonomy, seed):
+    graph, scores = taxonomy.graph, Scores(taxonomy, 6, seed)
+    paths = walked(taxonomy, scores, 6).paths
+    for name in graph.nodes:
+        above = [
+            paths[:, graph.column[parent]] if parent else np.ones(6, dtype=np.float32)
+            for parent in graph.parents[name]
+        ]
+        visited = ~np.isnan(paths[:, graph.column[name]])
+        assert (paths[visited, graph.column[name]] <= np.fmax.reduce(above)[visited]).all()
+        assert (paths[visited, graph.column[name]] >= 0).all()
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_a_row_alone_gets_what_it_gets_in_a_batch(taxonomy, seed):
+    scores = Scores(taxonomy, 5, seed)
+    together = walked(taxonomy, scores, 5)
+    for row in range(5):
+        scores_alone = Scores(taxonomy, 5, seed)
+        scores_alone.of = {edge: values[[row]] for edge, values in scores.of.items()}
+        alone = walked(taxonomy, scores_alone, 1)
+        np.testing.assert_array_equal(alone.paths[0], together.paths[row])
+        np.testing.assert_array_equal(alone.conditionals[0], together.conditionals[row])
+
+
+@given(taxonomies(), st.integers(0, 2**20), st.permutations(range(5)))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_rows_in_another_order_give_the_same_in_that_order(taxonomy, seed, order):
+    scores = Scores(taxonomy, 5, seed)
+    before = walked(taxonomy, scores, 5)
+    scores.of = {edge: values[list(order)] for edge, values in scores.of.items()}
+    after = walked(taxonomy, scores, 5)
+    np.testing.assert_array_equal(after.paths, before.paths[list(order)])
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_conditionals_are_what_was_scored_and_nan_where_the_parent_was_not_entered(taxonomy, seed):
+    graph, scores = taxonomy.graph, Scores(taxonomy, 4, seed)
+    result = walked(taxonomy, scores, 4)
+    for column, (parent, child) in enumerate(edges(graph)):
+        path = result.paths[:, graph.column[parent]] if parent else np.ones(4, dtype=np.float32)
+        entered = ~np.isnan(path)
+        scored = [scores.conditional(parent, child, row) for row in range(4)]
+        expected = np.where(entered, scored, np.nan).astype(np.float32)
+        np.testing.assert_array_equal(result.conditionals[:, column], expected)
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_with_max_every_path_probability_is_a_parent_times_a_conditional_of_the_trace(taxonomy, seed):
+    graph, scores = taxonomy.graph, Scores(taxonomy, 4, seed)
+    result = walked(taxonomy, scores, 4)
+    if taxonomy.combine == "noisy_or":
+        return
+    place = {edge: column for column, edge in enumerate(edges(graph))}
+    for name in graph.nodes:
+        products = [
+            (result.paths[:, graph.column[parent]] if parent else np.float32(1))
+            * result.conditionals[:, place[parent, name]]
+            for parent in graph.parents[name]
+        ]
+        path, greatest = result.paths[:, graph.column[name]], np.fmax.reduce(products)
+        visited = ~np.isnan(path)
+        np.testing.assert_array_equal(path[visited], greatest[visited])
+        if name in taxonomy.groups:
+            assert not (greatest[~visited] >= scores.routes[name]).any()
+        else:
+            assert np.isnan(greatest[~visited]).all()
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_score_is_called_at_most_once_a_level_with_all_groups_that_have_rows(taxonomy, seed):
+    graph, scores = taxonomy.graph, Scores(taxonomy, 4, seed)
+    paths = walked(taxonomy, scores, 4).paths
+    expected = []
+    for level in levels(graph):
+        asked = [
+            group
+            for group in level
+            if modelled(taxonomy, group)
+            and (group == ROOT or not np.isnan(paths[:, graph.column[group]]).all())
+        ]
+        expected += [asked] if asked else []
+    assert scores.calls == expected
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_paths_are_the_same_with_and_without_a_trace(taxonomy, seed):
+    scores = Scores(taxonomy, 4, seed)
+    bare = walked(taxonomy, scores, 4, trace=False)
+    assert bare.conditionals is None
+    np.testing.assert_array_equal(bare.paths, walked(taxonomy, scores, 4).paths)
+
+
+@given(taxonomies())
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_every_parent_stands_in_an_earlier_level_than_its_child(taxonomy):
+    graph, found = taxonomy.graph, levels(taxonomy.graph)
+    assert sorted(group for level in found for group in level) == sorted(graph.groups)
+    number = {group: place for place, level in enumerate(found) for group in level}
+    assert all(number[parent] < number[child] for parent, child in edges(graph) if child in number)
+
+
+def keyword_models(taxonomy):
+    return {
+        group: KeywordModel([[child] for child in modelled(taxonomy, group)], found=0.5, missing=0.125)
+        for group in taxonomy.groups
+    }
+
+
+def keyword_walk(taxonomy, texts, route, **options):
+    models, batch = keyword_models(taxonomy), Texts(texts)
+
+    def score(asked):
+        return {group: models[group].scores(batch.take(rows)) for group, rows in asked.items()}
+
+    return walk(taxonomy, len(batch), score, lambda _, path: path >= np.float32(route), **options)
+
+
+def test_an_uneven_tree_of_three_levels_by_hand():
+    taxonomy = Taxonomy.from_dict(UNEVEN)
+    paths = keyword_walk(taxonomy, ["middle deep d", "wide a loose happy", "nothing"], route=0.2).paths
+    seen = [
+        {name: float(value) for name, value in zip(taxonomy.graph.nodes, row, strict=True) if value >= 0}
+        for row in paths
+    ]
+    assert seen == [
+        # 0.5 for a keyword, 0.125 without; `mood` is always 1; below 0.2 no group is entered.
+        {
+            "middle": 0.5, "mood": 1.0, "deep": 0.25, "loose": 0.125,
+            "shared": 0.25 * 0.125, "c": 0.5 * 0.125, "d": 0.25 * 0.5, "happy": 0.125,
+        },
+        {
+            "wide": 0.5, "mood": 1.0, "loose": 0.5,
+            "a": 0.25, "b": 0.5 * 0.125, "shared": 0.5 * 0.125, "happy": 0.5,
+        },
+        {"mood": 1.0, "loose": 0.125, "happy": 0.125},
+    ]  # fmt: skip
+
+
+def test_the_best_leaf_is_found_on_the_third_level():
+    taxonomy = Taxonomy.from_dict(UNEVEN)
+    labels = [taxonomy.graph.column[label] for label in taxonomy.graph.labels]
+    for label, text in (("d", "middle deep d"), ("a", "wide a"), ("c", "middle c")):
+        paths = keyword_walk(taxonomy, [text], route=0.0).paths[0, labels]
+        left = {
+            name: value for name, value in zip(taxonomy.graph.labels, paths, strict=True) if name != "happy"
+        }
+        assert max(left, key=lambda name: (left[name], name == label)) == label
+
+
+def test_a_wide_route_leaves_nothing_unvisited_and_changes_no_visited_path():
+    taxonomy = Taxonomy.from_dict(UNEVEN)
+    texts = ["middle deep d", "wide a loose happy", "nothing"]
+    wide, narrow = (
+        keyword_walk(taxonomy, texts, route=0).paths,
+        keyword_walk(taxonomy, texts, route=0.2).paths,
+    )
+    assert not np.isnan(wide).any()
+    alone = [name for name in taxonomy.graph.nodes if len(taxonomy.graph.parents[name]) == 1]
+    for name in alone:
+        column = taxonomy.graph.column[name]
+        visited = ~np.isnan(narrow[:, column])
+        np.testing.assert_array_equal(narrow[visited, column], wide[visited, column])
+
+
+def test_no_texts_give_an_empty_walk_and_ask_nobody():
+    taxonomy, calls = Taxonomy.from_dict(UNEVEN), []
+    result = walk(taxonomy, 0, lambda asked: calls.append(asked) or {}, lambda _, path: path >= 0, trace=True)
+    assert result.paths.shape == (0, len(taxonomy.graph.nodes))
+    assert result.conditionals.shape == (0, len(edges(taxonomy.graph)))
+    assert calls == []
+
+
+def three_parents(first, combine="noisy_or"):
+    """One label in three groups, which are written in the order given."""
+    groups = {name: {"labels": ["x"]} for name in first}
+    return Taxonomy.from_dict({"name": "three", "combine": combine, "groups": groups})
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "bca", "cba"])
+def test_noisy_or_does_not_depend_on_the_order_of_parents(order):
+    taxonomy = three_parents(order)
+    groups, leaf = {"a": 0.5, "b": 0.5, "c": 0.9}, {"a": 1.0, "b": 1.0, "c": 0.1}
+
+    def score(asked):
+        answers = {}
+        for group in asked:
+            values = [leaf[group]] if group else [groups[name] for name in order]
+            answers[group] = np.array([values], dtype=np.float32)
+        return answers
+
+    paths = walk(taxonomy, 1, score, lambda _, path: path >= 0).paths
+    assert paths[0, taxonomy.graph.column["x"]] == pytest.approx(1 - 0.5 * 0.5 * 0.91, rel=1e-6)
+
+
+def test_noisy_or_over_one_entered_parent_keeps_tiny_probabilities():
+    taxonomy = three_parents("abc")
+    groups = np.array([[0.5, 0.0, 0.0]], dtype=np.float32)
+
+    def score(asked):
+        tiny = np.array([[1e-9]], dtype=np.float32)
+        return {group: tiny if group else groups for group in asked}
+
+    paths = walk(taxonomy, 1, score, lambda _, path: path > 0).paths
+    assert paths[0, taxonomy.graph.column["x"]] == np.float32(0.5) * np.float32(1e-9)
+
+
+def test_an_always_group_below_a_closed_group_is_not_visited():
+    nested = {"a": {"labels": ["x"], "groups": {"mood": {"route": "always", "labels": ["happy"]}}}}
+    taxonomy = Taxonomy.from_dict({"name": "nested", "groups": nested})
+    paths = keyword_walk(taxonomy, ["a happy", "happy"], route=0.2).paths
+    column = taxonomy.graph.column
+    assert paths[:, column["mood"]].tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert paths[:, column["happy"]].tolist() == pytest.approx([0.25, np.nan], nan_ok=True)
+
+
+def test_a_group_of_always_groups_alone_is_never_asked():
+    groups = {
+        "mood": {"route": "always", "labels": ["happy"]},
+        "tone": {"route": "always", "labels": ["rude"]},
+    }
+    taxonomy = Taxonomy.from_dict({"name": "facets", "groups": groups})
+    asked = []
+
+    def score(wanted):
+        asked.extend(wanted)
+        return {group: np.full((len(rows), 1), 0.5, dtype=np.float32) for group, rows in wanted.items()}
+
+    paths = walk(taxonomy, 2, score, lambda _, path: path >= 0).paths
+    assert asked == ["mood", "tone"]
+    assert paths.tolist() == [[1, 1, 0.5, 0.5]] * 2
+
+
+def test_a_group_that_nobody_answered_for_is_an_error_not_a_certainty():
+    taxonomy = Taxonomy.from_dict(UNEVEN)
+    root = KeywordBackend()._model(modelled(taxonomy, ROOT))
+
+    def forgetful(asked):
+        return {ROOT: root.scores(Texts(["wide"]))} if ROOT in asked else {}
+
+    with pytest.raises(KeyError, match="wide"):
+        walk(taxonomy, 1, forgetful, lambda _, path: path >= 0)
