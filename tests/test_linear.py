@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from scipy.stats import rankdata
+
+from cascade.arrays import write_array
+from cascade.backends.base import NodeProblem, Texts
+from cascade.backends.features import BUCKETS_OF_EACH, INSIDE_WEIGHT, WIDTH, hashed_counts
+from cascade.backends.linear import PENALTIES, LinearBackend, Weighting, make
+from cascade.backends.solver import SURE, fit_columns
+from cascade.errors import ModelError
+
+
+def words_problem(rows=240, seed=0, noise=0.0):
+    """Each child has words of its own among filler; `noise` is the share of rows with random targets."""
+    random = np.random.default_rng(seed)
+    filler = [f"filler{number}" for number in range(60)]
+    targets = random.random((rows, 3)) < 0.3
+    texts = [
+        " ".join(
+            [
+                *(f"{'abc'[column] * 3}{random.integers(3)}" for column in np.flatnonzero(row)),
+                *random.choice(filler, 6),
+            ]
+        )
+        for row in targets
+    ]
+    wrong = random.random(rows) < noise
+    targets[wrong] = random.random((int(wrong.sum()), 3)) < 0.3
+    return NodeProblem(("aaa", "bbb", "ccc"), Texts(texts), targets, np.ones(rows, dtype=bool), seed)
+
+
+def area(scores, truth):
+    """Area under the ROC curve, by ranks."""
+    ranks, positives = rankdata(scores), truth.sum()
+    return (ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * (~truth).sum())
+
+
+def areas(scores, targets):
+    return np.array([area(scores[:, child], targets[:, child]) for child in range(targets.shape[1])])
+
+
+# Honesty
+
+
+def test_what_can_be_learned_is_learned_and_held_out_scores_say_so(tmp_path):
+    problem, unseen = words_problem(), words_problem(seed=1)
+    fitted = make().fit(problem, tmp_path)
+    assert areas(fitted.scores, problem.targets).min() > 0.95
+    assert areas(fitted.model.scores(unseen.texts), unseen.targets).min() > 0.95
+
+
+def test_held_out_scores_of_random_labels_are_no_better_than_chance(tmp_path):
+    problem = words_problem(rows=600, noise=1.0)
+    fitted = make().fit(problem, tmp_path)
+    assert areas(fitted.scores, problem.targets).mean() == pytest.approx(0.5, abs=0.05)
+    assert areas(fitted.model.scores(problem.texts), problem.targets).min() > 0.8
+
+
+def test_copies_of_a_text_do_not_betray_its_random_labels(tmp_path):
+    once = words_problem(rows=300, noise=1.0)
+    texts = [*once.texts, *(f"  {text.upper()} " for text in once.texts)]
+    targets = np.vstack([once.targets, once.targets])
+    fitted = make().fit(NodeProblem(once.children, Texts(texts), targets, np.ones(600, dtype=bool)), tmp_path)
+    assert areas(fitted.scores, targets).mean() == pytest.approx(0.5, abs=0.07)
+
+
+def test_every_row_has_a_held_out_score_that_differs_from_the_final_models(tmp_path):
+    problem = words_problem(noise=0.3)
+    fitted = make().fit(problem, tmp_path)
+    assert fitted.rows.tolist() == list(range(240))
+    assert (fitted.scores != fitted.model.scores(problem.texts)).mean() > 0.99
+
+
+def test_held_out_scores_agree_with_what_unseen_rows_get(tmp_path):
+    problem, unseen = words_problem(900, noise=0.3), words_problem(900, seed=1, noise=0.3)
+    fitted = make().fit(problem, tmp_path)
+    held_out, honest = (
+        areas(fitted.scores, problem.targets),
+        areas(fitted.model.scores(unseen.texts), unseen.targets),
+    )
+    assert (held_out <= honest + 0.05).all()
+    assert (held_out >= honest - 0.1).all()
+
+
+def test_a_trial_does_not_look_at_the_rows_to_test():
+    """Other texts and targets there change no score of the rest."""
+    problem = words_problem(rows=60)
+    train, test = np.arange(40, dtype=np.int64), np.arange(40, 50, dtype=np.int64)
+    changed = problem.targets.copy()
+    changed[40:] = ~changed[40:]
+    texts = [*list(problem.texts)[:50], *["utterly different words"] * 10]
+    other = NodeProblem(problem.children, Texts(texts), changed, problem.own)
+    np.testing.assert_array_equal(
+        make().fit_and_score(problem, train, test), make().fit_and_score(other, train, test)
+    )
+
+
+# Penalties
+
+
+@pytest.mark.parametrize("grid", [[1.0, 3.0, 0.3], [0.01], [5.0, 0.1, 100.0], list(PENALTIES)])
+def test_the_penalty_is_one_of_the_grid(tmp_path, grid):
+    assert make(C=grid).fit(words_problem(rows=60, noise=0.2), tmp_path).notes["C"] in grid
+
+
+def test_one_penalty_alone_is_taken(tmp_path):
+    assert make(C=7).fit(words_problem(rows=40), tmp_path).notes == {"C": 7}
+
+
+def test_the_order_of_the_grid_says_where_to_begin_and_a_far_better_penalty_is_found(tmp_path):
+    problem = words_problem(noise=0.4)
+    alone = {C: held_out_loss(problem, C, tmp_path) for C in (1e-3, 0.3, 300.0)}
+    assert alone[300.0] > alone[0.3] + 0.005
+    assert make(C=[300.0, 0.3, 1e-3]).fit(problem, tmp_path).notes["C"] < 300.0
+    assert make(C=[1e-3, 0.3, 300.0]).fit(problem, tmp_path).notes["C"] < 300.0
+
+
+def held_out_loss(problem, C, tmp_path):
+    from cascade.calibrate import fit_calibration, log_loss
+
+    scores = make(C=C).fit(problem, tmp_path).scores
+    return log_loss(fit_calibration(scores, problem.targets).apply(scores), problem.targets)
+
+
+# Columns that never vary
+
+
+def test_a_child_that_nobody_or_everybody_has_gets_a_sure_score_and_spoils_no_other(tmp_path):
+    problem = words_problem(rows=90)
+    targets = problem.targets.copy()
+    targets[:, 1], targets[:, 2] = False, True
+    mixed = NodeProblem(problem.children, problem.texts, targets, problem.own)
+    scores = make(C=1).fit(mixed, tmp_path).model.scores(problem.texts)
+    assert (scores[:, 1] < 0.001).all()
+    assert (scores[:, 2] > 0.999).all()
+    np.testing.assert_array_equal(
+        scores[:, 0], make(C=1).fit(problem, tmp_path).model.scores(problem.texts)[:, 0]
+    )
+
+
+def test_a_child_with_one_row_can_be_fitted(tmp_path):
+    problem = words_problem(rows=60)
+    targets = problem.targets.copy()
+    targets[:, 1] = np.arange(60) == 17
+    fitted = make().fit(NodeProblem(problem.children, problem.texts, targets, problem.own), tmp_path)
+    assert fitted.model.scores(problem.texts)[:, 1].argmax() == 17
+
+
+def test_each_column_is_scikit_learns_own_fit():
+    from sklearn.svm import LinearSVC
+
+    random = np.random.default_rng(0)
+    X = csr_matrix(random.random((40, 8)) * (random.random((40, 8)) < 0.5))
+    targets = random.random((40, 2)) < 0.5
+    weights, biases = fit_columns(X, targets, 0.7, seed=5)
+    for child in range(2):
+        theirs = LinearSVC(C=0.7, tol=0.1, max_iter=300, random_state=5).fit(X, targets[:, child])
+        np.testing.assert_allclose(weights[:, child], theirs.coef_[0], rtol=1e-6)
+        assert biases[child] == pytest.approx(theirs.intercept_[0])
+    assert (weights.dtype, biases.dtype) == (np.float32, np.float32)
+
+
+def test_without_any_feature_the_score_is_the_share_of_rows():
+    targets = np.array(
+        [[True, False, True], [False, False, True], [False, False, True], [False, False, True]]
+    )
+    weights, biases = fit_columns(csr_matrix((4, 0)), targets, 1.0, seed=0)
+    assert weights.shape == (0, 3)
+    assert 1 / (1 + np.exp(-2 * biases[0])) == pytest.approx(0.25)
+    assert biases[1:].tolist() == [-SURE, SURE]
+
+
+# Features
+
+
+def columns_in(text):
+    return set(hashed_counts([text]).indices.tolist())
+
+
+def words_in(text):
+    return {column for column in columns_in(text) if column < BUCKETS_OF_EACH}
+
+
+def test_counts_are_damped_and_characters_weigh_less_than_words():
+    counts = hashed_counts(["word " * 5])
+    words = counts[:, :BUCKETS_OF_EACH].data
+    inside = counts[:, BUCKETS_OF_EACH:].data
+    # The word five times and the pair four times; " wo", "wor", "ord", "rd " and three longer ones.
+    np.testing.assert_allclose(np.sort(words), [1 + np.log(4), 1 + np.log(5)], rtol=1e-6)
+    np.testing.assert_allclose(inside, [(1 + np.log(5)) * INSIDE_WEIGHT] * len(inside), rtol=1e-6)
+    assert len(inside) == 7
+
+
+def test_counts_have_sorted_columns_below_the_width_and_no_empty_cells():
+    counts = hashed_counts(["some words and some more words", "", "x"])
+    assert counts.shape == (3, WIDTH)
+    assert counts.dtype == np.float32
+    assert counts.has_sorted_indices
+    assert (counts.data > 0).all()
+    assert np.diff(counts.indptr)[1] == 0
+
+
+def test_case_and_white_space_do_not_count_but_marks_and_single_letters_do():
+    assert columns_in("Some  WORDS\n") == columns_in("some words")
+    assert words_in("why?") > words_in("why")
+    assert words_in("x")
+    assert words_in("🐌")
+
+
+def test_order_of_words_counts_by_their_pairs():
+    assert words_in("not good") != words_in("good not")
+
+
+def test_no_texts_have_counts_of_the_same_width():
+    assert hashed_counts([]).shape == (0, WIDTH)
+
+
+def test_half_a_surrogate_pair_is_read_as_a_question_mark():
+    assert columns_in("late \ud800") == columns_in("late ?")
+
+
+def test_weights_are_damped_counts_times_idf_at_unit_length():
+    """Against the same in dense arrays, with a feature of one row alone as the only rare one."""
+    counts = csr_matrix(np.array([[1, 2, 0, 0], [3, 0, 1, 0], [1, 1, 1, 5]], dtype=np.float32))
+    wide = csr_matrix((counts.data, counts.indices, counts.indptr), shape=(3, WIDTH))
+    weighting = Weighting.learn(wide)
+    assert weighting.columns.tolist() == [0, 1, 2]
+    idf = np.log(4 / (1 + np.array([3, 2, 2]))) + 1
+    np.testing.assert_allclose(weighting.idf, idf, rtol=1e-6)
+    assert weighting.rare == pytest.approx(np.log(4) + 1)
+    dense = counts.toarray() * np.append(idf, weighting.rare)
+    expected = dense / np.linalg.norm(dense, axis=1, keepdims=True)
+    np.testing.assert_allclose(weighting.apply(wide).toarray(), expected[:, :3], rtol=1e-5)
+
+
+def test_strange_words_make_a_text_shorter_and_so_its_score_less_sure(tmp_path):
+    problem = words_problem()
+    model = make(C=1).fit(problem, tmp_path).model
+    plain, strange = model.scores(Texts(["aaa1 aaa2", "aaa1 aaa2 qqzz xxyy jjkk wwvv"]))[:, 0]
+    assert plain > strange > 0
+
+
+def test_a_text_without_a_known_feature_gets_the_bias_alone(tmp_path):
+    model = make(C=1).fit(words_problem(), tmp_path).model
+    scores = model.scores(Texts(["", "§§ ¤¤"]))
+    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-2 * model.biases))] * 2, rtol=1e-5)
+
+
+def test_texts_of_a_batch_are_hashed_once_for_all_models(tmp_path):
+    problem = words_problem(rows=60)
+    first, second = make(C=1).fit(problem, tmp_path).model, make(C=3).fit(problem, tmp_path).model
+    batch = CountingTexts(["aaa1", "bbb1"])
+    texts = Texts(batch)
+    first.scores(texts.take(np.array([0])))
+    read_for_one = batch.read
+    second.scores(texts.take(np.array([1, 0])))
+    assert batch.read == read_for_one > 0
+
+
+class CountingTexts(list):
+    read = 0
+
+    def __iter__(self):
+        self.read += 1
+        return super().__iter__()
+
+
+# The folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "node"
+    place.mkdir()
+    make(C=1).fit(words_problem(rows=60), tmp_path).model.save(place)
+    return place
+
+
+def test_a_loaded_model_maps_its_arrays_and_cannot_change_them(folder):
+    model = make().load(folder)
+    for array in (model.weights, model.biases, model.weighting.columns, model.weighting.idf):
+        assert isinstance(array, np.memmap)
+        assert not array.flags.writeable
+
+
+def changed(folder, name, change):
+    array = change(np.load(folder / f"{name}.npy"))
+    (folder / f"{name}.npy").unlink()
+    write_array(folder / f"{name}.npy", array)
+
+
+def with_value(value):
+    def change(array):
+        array.flat[len(array.flat) // 2] = value
+        return array
+
+    return change
+
+
+ARRAYS = ("columns", "idf", "weights", "biases")
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("dtype", ["float64", ">f4", "int64", "U4", "bool", ">i4"])
+def test_an_array_of_another_type_is_a_model_error(folder, name, dtype):
+    changed(folder, name, lambda array: array.astype(dtype))
+    with pytest.raises(ModelError, match=rf"{name}\.npy: expected .*, found"):
+        make().load(folder)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize(
+    "change", [lambda array: array[:-1], lambda array: array[None], lambda array: array[:0]]
+)
+def test_an_array_of_another_shape_is_a_model_error(folder, name, change):
+    changed(folder, name, change)
+    with pytest.raises(
+        ModelError, match=r"\.npy: expected float32 of shape \(.*\), found .* of shape|int32 of shape"
+    ):
+        make().load(folder)
+
+
+@pytest.mark.parametrize("name", ["idf", "weights", "biases"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_a_model_error(folder, name, value):
+    changed(folder, name, with_value(value))
+    with pytest.raises(ModelError, match=rf"{name}\.npy: expected finite numbers"):
+        make().load(folder)
+
+
+def wrapping(columns):
+    """Differences of neighbours are all positive in int32, which wraps round."""
+    columns[1:4] = [2**31 - 1, -(2**31), -1]
+    columns[0], columns[4:] = 0, np.arange(5, 1 + len(columns))
+    return columns
+
+
+COLUMN_FAULTS = {
+    "descending": lambda columns: columns[::-1],
+    "twice the same": lambda columns: np.repeat(columns[::2], 2)[: len(columns)],
+    "below 0": lambda columns: np.append(np.int32(-1), columns[1:]),
+    "beyond the width": lambda columns: np.append(columns[:-1], np.int32(WIDTH)),
+    "wrapping": wrapping,
+}
+
+
+@pytest.mark.parametrize("fault", COLUMN_FAULTS)
+def test_columns_that_do_not_ascend_within_the_width_are_a_model_error(folder, fault):
+    changed(folder, "columns", COLUMN_FAULTS[fault])
+    with pytest.raises(ModelError, match=rf"columns\.npy: expected ascending columns below {WIDTH}"):
+        make().load(folder)
+
+
+@pytest.mark.parametrize("rare", [None, "9", float("nan"), float("inf"), 0.0, -1.0, 1e30, [9.0], {}, True])
+def test_an_impossible_weight_of_rare_features_is_a_model_error(folder, rare):
+    settings = json.loads((folder / "linear.json").read_text())
+    (folder / "linear.json").write_text(json.dumps({**settings, "rare": rare}))
+    with pytest.raises(ModelError, match=r"linear\.json: expected 'rare' above 0"):
+        make().load(folder)
+
+
+@pytest.mark.parametrize("features", [None, 0, 2, "1"])
+def test_features_of_another_version_are_a_model_error(folder, features):
+    settings = json.loads((folder / "linear.json").read_text())
+    (folder / "linear.json").write_text(json.dumps({**settings, "features": features}))
+    with pytest.raises(ModelError, match=r"linear\.json: made by another version"):
+        make().load(folder)
+
+
+def test_the_default_grid_begins_with_one():
+    assert LinearBackend().penalties == PENALTIES
+    assert PENALTIES[0] == 1.0
