@@ -1,0 +1,460 @@
+"""Fit: from labelled rows to a whole model folder. It connects stages and decides nothing of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+
+from cascade import __version__
+from cascade.arrays import read_array, write_array
+from cascade.backends import KINDS, make_backend
+from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, NodeProblem, TrialBackend
+from cascade.calibrate import Calibration, conditional, fit_calibration
+from cascade.datasets import Dataset
+from cascade.decide import contenders, decide
+from cascade.errors import DataError
+from cascade.graph import ROOT
+from cascade.negatives import MOST_ROWS, sampled, settle
+from cascade.store import (
+    NODES,
+    GroupRecord,
+    Manifest,
+    locked,
+    node_files,
+    whole_node,
+    write_manifest,
+    write_node,
+)
+from cascade.taxonomy import Taxonomy, Threshold
+from cascade.thresholds import Curve, auto_thresholds, f1, promised_threshold, route_threshold
+from cascade.walk import modelled, walk
+
+HELD_OUT_ROWS = "held_out_rows.npy"
+HELD_OUT_SCORES = "held_out_scores.npy"
+MOST_SUSPICIOUS = 100
+# A label of a training row is suspicious beyond these out-of-fold path probabilities.
+HARDLY, SURELY = 0.02, 0.9
+# Below this many targets, starting processes takes longer than the fits.
+WORTH_PROCESSES = 200_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step of `fit`: ``settled`` a policy, ``reused`` or ``fitted`` a group, ``decided`` thresholds.
+
+    `done` of `total` groups are in the model by now.
+    """
+
+    kind: str
+    group: str
+    detail: str
+    done: int
+    total: int
+
+
+Report = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `fit` would train at one group; `cost_usd` is 0 for embedded models."""
+
+    group: str
+    backend: str
+    rows: int
+    children: tuple[str, ...]
+    positives: tuple[int, ...]
+    negatives: str
+    cost_usd: float = 0.0
+
+
+def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> tuple[Planned, ...]:
+    """What `fit` would train, group by group, without training it."""
+    dataset = Dataset.make(taxonomy, texts, labels)
+    return tuple(_planned(dataset, group) for group in _trained(taxonomy))
+
+
+def _planned(dataset: Dataset, group: str) -> Planned:
+    rows = dataset.rows(group, "siblings")
+    targets = dataset.targets(group)[rows]
+    settings = dataset.taxonomy.groups[group]
+    return Planned(
+        group=group,
+        backend=settings.backend.kind if _varies(targets) else "constant",
+        rows=len(rows),
+        children=modelled(dataset.taxonomy, group),
+        positives=tuple(int(count) for count in targets.sum(axis=0)),
+        negatives="siblings" if group == ROOT else settings.negatives,
+    )
+
+
+def _trained(taxonomy: Taxonomy) -> list[str]:
+    """The groups that have a node model."""
+    return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+
+
+def _varies(targets: BoolArray) -> bool:
+    return bool((targets.any(axis=0) & ~targets.all(axis=0)).any())
+
+
+def fit(
+    taxonomy: Taxonomy,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    out: Path,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    report: Report = silent,
+) -> Manifest:
+    """Train every group and write the model folder `out`; what did not change since the last fit is reused.
+
+    Parameters
+    ----------
+    taxonomy
+        What to train.
+    texts
+        n_texts strings.
+    labels
+        For each text the names (labels or groups of the taxonomy) that it carries.
+    out
+        The model folder; an older model in it stays whole until the new one takes its place.
+    seed
+        The same seed and data give the same bytes.
+    jobs
+        How many processes.
+    report
+        Told of every step.
+
+    Raises
+    ------
+    DataError
+        There are no rows, or none with a label.
+    ModelError
+        Another fit is writing to `out`.
+    """
+    if not any(labels):
+        raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
+    with locked(out):
+        return _Fit(Dataset.make(taxonomy, texts, labels), out, seed, jobs, report).run()
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One group after its fit: the rows of its problem, their held-out scores by row, and the final model."""
+
+    record: GroupRecord
+    calibration: Calibration
+    position: IntArray  # of each row of the data set in `held_out`, -1 where it has no such scores
+    held_out: FloatArray
+    model: NodeModel
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker needs to make one node folder."""
+
+    group: str
+    kind: str
+    options: Mapping[str, Any]
+    problem: NodeProblem
+    rows: IntArray
+    negatives: str
+    key: str
+
+
+class _Fit:
+    """One run: the out-of-fold walk fits each level of groups just before it scores it."""
+
+    def __init__(self, dataset: Dataset, out: Path, seed: int, jobs: int, report: Report) -> None:
+        self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out
+        self.seed, self.jobs, self.report = seed, jobs, report
+        self.total = len(_trained(self.taxonomy))
+        self.fitted: dict[str, _Fitted] = {}
+        self.routes: dict[str, float] = {}
+        self.paths: dict[str, FloatArray] = {}
+
+    def run(self) -> Manifest:
+        for kind, options in {
+            (g.backend.kind, _written(g.backend.options)) for g in self.taxonomy.groups.values()
+        }:
+            make_backend(kind, json.loads(options)).prepare(self.dataset.texts)
+        walked = walk(self.taxonomy, len(self.dataset.texts), self.score, self.enter)
+        self.fit_groups([group for group in _trained(self.taxonomy) if group not in self.fitted])
+        manifest = self.settled(walked.paths)
+        write_manifest(self.out, manifest)
+        return manifest
+
+    def enter(self, group: str, path: FloatArray) -> BoolArray:
+        """Set the route threshold of a group from the scores of its true rows, and let in what reaches it."""
+        # A group without a model of its own has no place in the manifest for a threshold.
+        free = self.taxonomy.groups[group].route == "always" or not modelled(self.taxonomy, group)
+        self.routes[group] = 0.0 if free else route_threshold(path, self.dataset.reaching(group))
+        self.paths[group] = path
+        return path >= np.float32(self.routes[group])
+
+    def score(self, asked: Mapping[str, IntArray]) -> Mapping[str, FloatArray]:
+        """Fit the groups of a level, then score the rows that reach them: no row by a model that saw it."""
+        self.fit_groups([group for group in asked if group not in self.fitted], asked)
+        return {group: self.honest(group, rows) for group, rows in asked.items()}
+
+    def honest(self, group: str, rows: IntArray) -> FloatArray:
+        """Calibrated scores of these rows: held-out ones of training rows, the final model's of others."""
+        fitted = self.fitted[group]
+        place = fitted.position[rows]
+        scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
+        scores[place >= 0] = fitted.held_out[place[place >= 0]]
+        if (place < 0).any():
+            scores[place < 0] = fitted.model.scores(self.dataset.texts.take(rows[place < 0]))
+        path = self.paths[group][rows] if group in self.paths else np.ones(len(rows), dtype=np.float32)
+        return conditional(fitted.calibration.apply(scores), fitted.record.negatives, path)
+
+    def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
+        """Settle the negatives of these groups, then fit or reuse each."""
+        policies = self.settle_negatives(groups, asked or {})
+        tasks = [self.task(group, policies[group]) for group in groups]
+        notes = {task.key: whole_node(self.out, task.key) for task in tasks}
+        waiting = {task.key: task for task in tasks if notes[task.key] is None}
+        for task in tasks:
+            if notes[task.key] is not None:
+                self.arrive(task, notes[task.key] or {}, "reused")
+        for group in self.parallel(_fit_node, [(self.out, task) for task in waiting.values()]):
+            task = next(task for task in tasks if task.group == group)
+            self.arrive(task, whole_node(self.out, task.key) or {}, "fitted")
+        for task in tasks:
+            if task.group not in self.fitted:  # the same problem as another group's
+                self.arrive(task, whole_node(self.out, task.key) or {}, "reused")
+
+    def settle_negatives(self, groups: Sequence[str], asked: Mapping[str, IntArray]) -> dict[str, str]:
+        """The policy of each group, by a trial where it is ``auto``."""
+        policies = {
+            group: "siblings" if group == ROOT else self.taxonomy.groups[group].negatives for group in groups
+        }
+        open_ones = [group for group, policy in policies.items() if policy == "auto" and group in asked]
+        trials = [self.trial(group, asked[group]) for group in open_ones if self.varies(group)]
+        for group, policy in self.parallel(_settle, trials):
+            policies[group] = policy
+            self.tell("settled", group, f"negatives {policy}")
+        return {group: "siblings" if policy == "auto" else policy for group, policy in policies.items()}
+
+    def varies(self, group: str) -> bool:
+        """Whether rows that reach the group differ in their children, so that there is something to learn."""
+        return _varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
+
+    def trial(self, group: str, entered: IntArray) -> tuple[Any, ...]:
+        """What `_settle` needs to know: rows that reach the group truly and by mistake, and their paths."""
+        own = self.dataset.reaching(group)
+        known = entered[self.dataset.taught(group)[entered]]
+        chosen = [sampled(known[own[known] == side], MOST_ROWS, self.seed) for side in (True, False)]
+        rows = np.sort(np.concatenate(chosen))
+        spec = self.taxonomy.groups[group].backend
+        problem = self.dataset.problem(group, rows, self.seed)
+        price = float(self.dataset.taught(group).sum() / max(own.sum(), 1))
+        return group, spec.kind, dict(spec.options), problem, self.paths[group][rows], price
+
+    def task(self, group: str, negatives: str) -> _Task:
+        rows = self.dataset.rows(group, negatives)
+        problem = self.dataset.problem(group, rows, self.seed)
+        spec = self.taxonomy.groups[group].backend
+        constant = not _varies(problem.targets[problem.own])
+        kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
+        return _Task(group, kind, options, problem, rows, negatives, _key(kind, options, problem))
+
+    def parallel(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
+        """The answers of `work`, as they come; in this process where more would not pay.
+
+        A single piece of work, such as the router's, gets all processes for itself.
+        """
+        size = len(self.dataset.texts) * len(self.taxonomy.graph.nodes)
+        jobs = self.jobs if size >= WORTH_PROCESSES else 1
+        if len(arguments) == 1:
+            with parallel_config(backend="loky", n_jobs=jobs):
+                return [work(*arguments[0])]
+        spread = Parallel(jobs, return_as="generator_unordered")
+        answers: Iterable[Any] = spread(delayed(work)(*one) for one in arguments)
+        return answers
+
+    def arrive(self, task: _Task, notes: Mapping[str, Any], how: str) -> None:
+        """Take a node folder into the model."""
+        folder = self.out / NODES / task.key
+        rows = np.asarray(read_array(folder / HELD_OUT_ROWS, np.int64, (None,)))
+        scores = np.asarray(
+            read_array(folder / HELD_OUT_SCORES, np.float32, (len(rows), len(task.problem.children)))
+        )
+        own, targets = task.problem.own[rows] | (task.negatives == "all"), task.problem.targets[rows]
+        constant = task.kind == "constant"
+        calibration = (
+            Calibration.identity(targets.shape[1]) if constant else fit_calibration(scores[own], targets[own])
+        )
+        position = np.full(len(self.dataset.texts), -1, dtype=np.int64)
+        position[task.rows[rows]] = np.arange(len(rows))
+        record = self.record(task, notes, calibration)
+        model = make_backend(task.kind, task.options).load(folder)
+        self.fitted[task.group] = _Fitted(record, calibration, position, scores, model)
+        self.tell(how, task.group, _summary(record))
+
+    def record(self, task: _Task, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
+        positives = (task.problem.targets & task.problem.own[:, None]).sum(axis=0)
+        return GroupRecord(
+            backend={"kind": task.kind, **task.options},
+            node=task.key,
+            files=node_files(self.out, task.key),
+            negatives=task.negatives,
+            slopes=tuple(calibration.slopes.tolist()),
+            offsets=tuple(calibration.offsets.tolist()),
+            route_threshold=self.routes.get(task.group, 0.0),
+            rows=int(task.problem.own.sum()),
+            positives=tuple(positives.tolist()),
+            notes=notes,
+        )
+
+    def tell(self, kind: str, group: str, detail: str) -> None:
+        self.report(Event(kind, group, detail, len(self.fitted), self.total))
+
+    def settled(self, paths: FloatArray) -> Manifest:
+        """Thresholds, figures and suspicious labels, all from the out-of-fold paths."""
+        left = np.where(self.dataset.known, contenders(self.taxonomy, paths), np.float32(np.nan))
+        truth = self.dataset.truth & self.dataset.known
+        thresholds = self.thresholds(left, truth)
+        labels = [self.taxonomy.graph.column[label] for label in self.taxonomy.graph.labels]
+        chosen = decide(self.taxonomy, thresholds, left)[:, labels]
+        metrics = _metrics(self.taxonomy.graph.labels, truth[:, labels], chosen)
+        self.tell(
+            "decided",
+            ROOT,
+            f"out-of-fold micro F1 {metrics['micro_f1']:.3f}, macro F1 {metrics['macro_f1']:.3f}",
+        )
+        return Manifest(
+            taxonomy=self.taxonomy.to_dict(),
+            nodes=self.taxonomy.graph.nodes,
+            groups={group: self.fitted[group].record for group in _trained(self.taxonomy)},
+            thresholds=thresholds,
+            metrics=metrics,
+            suspicious=_suspicious(self.taxonomy.graph.labels, truth[:, labels], left[:, labels]),
+            seed=self.seed,
+            versions=_versions(),
+        )
+
+    def thresholds(self, paths: FloatArray, truth: BoolArray) -> dict[str, float]:
+        """The threshold of every label, and of every group that may be answered with."""
+        graph = self.taxonomy.graph
+        backing = [group for group in graph.groups if group != ROOT and self.taxonomy.groups[group].back_off]
+        wanted = {label: self.taxonomy.threshold_of(label) for label in graph.labels}
+        wanted |= {group: self.taxonomy.groups[group].threshold for group in backing}
+        found: dict[str, float] = {}
+        for names in (list(graph.labels), backing):
+            columns = [graph.column[name] for name in names]
+            auto = auto_thresholds(paths[:, columns], truth[:, columns], self.dataset.texts, self.seed)
+            for name, column, threshold in zip(names, columns, auto.tolist(), strict=True):
+                found[name] = _threshold(wanted[name], threshold, paths[:, column], truth[:, column])
+        return found
+
+
+def _threshold(wanted: Threshold, auto: float, path: FloatArray, truth: BoolArray) -> float:
+    if wanted.kind == "auto":
+        return auto
+    if wanted.kind == "value" and wanted.value is not None:
+        return wanted.value
+    return promised_threshold(Curve.of(path, truth), wanted)
+
+
+def _settle(
+    group: str, kind: str, options: Mapping[str, Any], problem: NodeProblem, path: FloatArray, price: float
+) -> tuple[str, str]:
+    """The group and its policy; a backend too dear for a trial keeps to ``siblings``."""
+    backend = make_backend(kind, options)
+    if not isinstance(backend, TrialBackend):
+        return group, "siblings"
+    return group, settle(backend, problem, path, price)
+
+
+def _fit_node(out: Path, task: _Task) -> str:
+    """Make one node folder; the name of its group."""
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        fitted = make_backend(task.kind, task.options).fit(task.problem, folder)
+        fitted.model.save(folder)
+        write_array(folder / HELD_OUT_ROWS, fitted.rows)
+        write_array(folder / HELD_OUT_SCORES, fitted.scores)
+        return fitted.notes
+
+    write_node(out, task.key, write)
+    return task.group
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _key(kind: str, options: Mapping[str, Any], problem: NodeProblem) -> str:
+    """The hash of all that makes a node: rows, targets, children, backend, parameters, versions."""
+    made_of = hashlib.sha256()
+    made_by = [kind, KINDS[kind].version, options, problem.seed, _versions()]
+    settings = [made_by, list(problem.children), len(problem.texts)]
+    made_of.update(_written(settings).encode("utf-8"))
+    for text in problem.texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        made_of.update(len(raw).to_bytes(8, "little"))
+        made_of.update(raw)
+    made_of.update(np.packbits(problem.targets).tobytes())
+    made_of.update(np.packbits(problem.own).tobytes())
+    return made_of.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {"cascade": __version__} | {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
+
+
+def _summary(record: GroupRecord) -> str:
+    settled = "".join(f", {name} = {_shown(value)}" for name, value in record.notes.items())
+    return (
+        f"{record.rows} rows, {len(record.positives)} children, {record.backend['kind']}, "
+        f"negatives {record.negatives}{settled}"
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _metrics(labels: Sequence[str], truth: BoolArray, chosen: BoolArray) -> dict[str, Any]:
+    """Figures of out-of-fold decisions; the thresholds come from the same rows, which flatters a little."""
+    hits, picked, positives = (truth & chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0)
+    each = [float(f1(int(h), int(c), int(p))) for h, c, p in zip(hits, picked, positives, strict=True)]
+    occurring = [value for value, count in zip(each, positives, strict=True) if count]
+    return {
+        "rows": len(truth),
+        "micro_f1": float(f1(int(hits.sum()), int(picked.sum()), int(positives.sum()))),
+        "macro_f1": float(np.mean(occurring)) if occurring else 0.0,
+        "f1": dict(zip(labels, each, strict=True)),
+        "positives": dict(zip(labels, positives.tolist(), strict=True)),
+    }
+
+
+def _suspicious(labels: Sequence[str], truth: BoolArray, paths: FloatArray) -> tuple[dict[str, Any], ...]:
+    """The labels that out-of-fold probabilities contradict most; rows count from 1."""
+    chance = np.nan_to_num(paths)
+    doubt = np.where(truth, 1 - chance, chance)
+    rows, columns = np.nonzero(np.where(truth, chance <= HARDLY, chance >= SURELY))
+    worst = np.lexsort((columns, rows, -doubt[rows, columns]))[:MOST_SUSPICIOUS]
+    return tuple(
+        {
+            "row": int(rows[at]) + 1,
+            "label": labels[columns[at]],
+            "given": bool(truth[rows[at], columns[at]]),
+            "probability": round(float(chance[rows[at], columns[at]]), 6),
+        }
+        for at in worst
+    )

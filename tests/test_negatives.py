@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cascade.backends.base import NodeProblem, Texts
+from cascade.backends.linear import make
+from cascade.negatives import FEWEST_ROWS, MOST_CHILDREN, sampled, settle
+from cascade.testing import KeywordBackend
+
+
+class Remembering:
+    """Scores by keyword, and remembers which rows it learned from and was asked about."""
+
+    def __init__(self, backend):
+        self.backend, self.calls = backend, []
+
+    def fit_and_score(self, problem, train, test):
+        self.calls.append((problem, train, test))
+        return self.backend.fit_and_score(problem, train, test)
+
+
+class NeedsNegatives(KeywordBackend):
+    """Scores by keyword, but takes a stranger for anything as long as it has seen none."""
+
+    def fit_and_score(self, problem, train, test):
+        scores = super().fit_and_score(problem, train, test)
+        if problem.own[train].all():
+            strangers = np.array(["stranger" in text for text in problem.texts.take(test)])
+            scores[strangers] = 0.95
+        return scores
+
+
+def problem_of(own, strangers, children=("late", "early")):
+    """Rows of the group with one child each, then rows that were let in by mistake."""
+    texts = [f"{children[row % len(children)]} order {row}" for row in range(own)]
+    texts += [f"stranger {row}" for row in range(strangers)]
+    targets = np.zeros((len(texts), len(children)), dtype=bool)
+    targets[np.arange(own), np.arange(own) % len(children)] = True
+    reached = np.arange(len(texts)) < own
+    return NodeProblem(tuple(children), Texts(texts), targets, reached, seed=3)
+
+
+def ones(problem):
+    return np.ones(len(problem.texts), dtype=np.float32)
+
+
+def test_other_rows_serve_where_they_keep_strangers_out():
+    problem = problem_of(60, 60)
+    assert settle(NeedsNegatives(), problem, ones(problem)) == "all"
+
+
+def test_siblings_win_where_other_rows_add_nothing():
+    problem = problem_of(60, 60)
+    assert settle(KeywordBackend(), problem, ones(problem)) == "siblings"
+
+
+def test_siblings_win_where_routing_already_tells_strangers_apart():
+    """Each one's path is so low that no cut would choose it."""
+    problem = problem_of(60, 60)
+    path = np.where(problem.own, 1.0, 0.01).astype(np.float32)
+    assert settle(NeedsNegatives(), problem, path) == "siblings"
+
+
+@pytest.mark.parametrize(("own", "strangers"), [(60, 0), (FEWEST_ROWS - 1, 60), (0, 60), (0, 0)])
+def test_there_is_no_trial_without_strangers_or_with_few_rows(own, strangers):
+    backend, problem = Remembering(NeedsNegatives()), problem_of(own, strangers)
+    assert settle(backend, problem, ones(problem)) == "siblings"
+    assert backend.calls == []
+
+
+def test_no_row_is_scored_by_a_model_that_learned_from_it_and_each_is_scored_under_both_policies():
+    backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
+    settle(backend, problem, ones(problem))
+    asked = [row for _, train, test in backend.calls for row in test.tolist() if not set(train) & set(test)]
+    assert sorted(asked) == sorted([*range(65), *range(65)])
+
+
+def test_siblings_learn_from_own_rows_and_all_from_every_row_of_the_other_half():
+    backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
+    settle(backend, problem, ones(problem))
+    only_own = [bool(problem.own[train].all()) for _, train, _ in backend.calls]
+    assert sorted(only_own) == [False, False, True, True]
+    for own, (_, train, test) in zip(only_own, backend.calls, strict=True):
+        others = np.setdiff1d(np.arange(65), test)
+        assert train.tolist() == (others[problem.own[others]] if own else others).tolist()
+
+
+def test_a_wide_group_is_tried_out_on_its_most_frequent_children():
+    children = [f"child{number}" for number in range(MOST_CHILDREN + 4)]
+    problem = problem_of(200, 50, children)
+    targets = problem.targets.copy()
+    targets[:30, 2] = False
+    targets[:30, 9] = True
+    backend = Remembering(KeywordBackend())
+    settle(backend, replace(problem, targets=targets), ones(problem))
+    tried = backend.calls[0][0]
+    assert len(tried.children) == MOST_CHILDREN
+    assert "child9" in tried.children
+    assert "child2" not in tried.children
+    for column, child in enumerate(tried.children):
+        np.testing.assert_array_equal(tried.targets[:, column], targets[:, children.index(child)])
+
+
+def test_the_linear_backend_learns_strangers_from_other_rows():
+    """Two children that differ by one word, and strangers that have the word of one of them too."""
+    random = np.random.default_rng(0)
+    filler = [f"filler{number}" for number in range(30)]
+
+    def text(words):
+        return " ".join([*words, *random.choice(filler, 4)])
+
+    texts = [text(["parcel", "late"]) for _ in range(60)] + [text(["parcel", "broken"]) for _ in range(60)]
+    texts += [text(["invoice", "late"]) for _ in range(120)]
+    targets = np.zeros((240, 2), dtype=bool)
+    targets[:60, 0] = targets[60:120, 1] = True
+    problem = NodeProblem(("late", "broken"), Texts(texts), targets, np.arange(240) < 120, seed=0)
+    assert settle(make(), problem, ones(problem)) == "all"
+
+
+def test_settling_is_the_same_twice():
+    problem = problem_of(60, 60)
+    assert len({settle(NeedsNegatives(), problem, ones(problem)) for _ in range(3)}) == 1
+
+
+def test_a_sample_keeps_order_and_repeats_itself():
+    rows = np.arange(100, 200, dtype=np.int64)
+    few = sampled(rows, 10, seed=1)
+    assert len(few) == 10
+    assert (np.diff(few) > 0).all()
+    assert set(few.tolist()) <= set(rows.tolist())
+    np.testing.assert_array_equal(few, sampled(rows, 10, seed=1))
+    assert few.tolist() != sampled(rows, 10, seed=2).tolist()
+
+
+def test_a_sample_of_no_more_rows_than_asked_for_is_all_of_them():
+    rows = np.array([4, 8, 15], dtype=np.int64)
+    assert sampled(rows, 3, seed=0).tolist() == [4, 8, 15]
+    assert sampled(rows[:0], 3, seed=0).tolist() == []
