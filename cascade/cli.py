@@ -1,0 +1,801 @@
+"""The command line: a command parses, calls one function and prints what it gives.
+
+Results go to standard output, everything else to standard error. Nothing heavy is imported before a command
+needs it, so that help is instant.
+
+Exit codes: 0 done, 1 a problem that the message explains, 2 wrong usage, 3 done but some rows were refused,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from cascade import __version__
+from cascade.errors import CascadeError, DataError, ModelError, Place, Problem, TaxonomyError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
+
+    from cascade.check import Report
+    from cascade.evaluate import Evaluation
+    from cascade.model import Cascade
+    from cascade.predict import Outcome, Request
+    from cascade.predict import Progress as Step
+    from cascade.records import BadRow, Columns, Row
+    from cascade.taxonomy import BackendSpec, DataSpec, Taxonomy
+    from cascade.train import Event, Planned
+    from cascade.tree import TreeNode
+
+DONE, PROBLEM, REFUSED, INTERRUPTED = 0, 1, 3, 130
+
+MODELS = Path("models")
+LAST = MODELS / ".last"
+"""Names the model that `fit` wrote last, as a path below `MODELS`."""
+MODEL_VARIABLE = "CASCADE_MODEL"
+
+_DEBUG = "cascade.debug"
+_RESUME = {
+    "fit": "What is fitted is kept: the same command goes on from there.",
+    "predict": "With --out, the same command goes on from where it stopped.",
+}
+_NEARBY_MOST = 1000
+_PIPE_WIDTH = 100
+_SUSPICIOUS_SHOWN = 3
+_TOP_LEVEL = "top level"
+
+
+def main() -> NoReturn:
+    """The command ``cascade``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its code
+            stream.reconfigure(errors="backslashreplace")
+    status = run(sys.argv[1:])
+    sys.exit(_flushed(status))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit status of a command line, after it was carried out."""
+    try:
+        status = cascade.main(args=list(arguments), prog_name="cascade", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return int(status or DONE)
+
+
+def _flushed(status: int) -> int:
+    """The status, after all output is out; a reader that went away is no fault of ours."""
+    try:
+        if sys.__stdout__ is not None:  # None where the caller closed it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        if status != PROBLEM:
+            _note(f"error: standard output: {error.strerror or error}")
+        return PROBLEM
+    return status
+
+
+def _discard_output() -> None:
+    """Have the interpreter flush into nothing when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Commands(click.Group):
+    """Turns whatever a command raises into a line for the user and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            _discard_output()
+            return DONE
+        except KeyboardInterrupt:
+            return _told(ctx, f"interrupted. {_RESUME.get(str(ctx.invoked_subcommand), '')}", INTERRUPTED)
+        except CascadeError as error:
+            return _told(ctx, _explained(error), PROBLEM)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return _told(ctx, f"error: {where}{error.strerror or error}", PROBLEM)
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            return _told(ctx, f"unexpected error: {what}; run again with --debug", PROBLEM)
+
+
+def _explained(error: CascadeError) -> str:
+    if isinstance(error, TaxonomyError) and len(error.problems) > 1:
+        return f"{error}\nerror: {len(error.problems)} faults in the taxonomy"
+    return f"error: {error}"
+
+
+def _told(ctx: click.Context, message: str, status: int) -> int:
+    if ctx.meta.get(_DEBUG):
+        _note(traceback.format_exc().rstrip())
+    _note(message.rstrip())
+    return status
+
+
+def _note(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+# Options that several commands have
+
+_debug = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Write the result as one JSON object.")
+_OUT_HELP = "File to write (.jsonl, .csv or .tsv) [default: standard output, JSON lines]."
+_ERRORS_HELP = "File for refused rows [default: OUT.errors.jsonl; without --out, standard error]."
+_model = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=f"Model folder; without it ${MODEL_VARIABLE}, else the last that fit wrote under {MODELS}/.",
+)
+_jobs = click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes to use; by default one for each core."
+)
+
+
+def _cores() -> int:
+    import joblib  # knows the limits of containers
+
+    return int(joblib.cpu_count())
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    epilog="Exit codes: 0 done, 1 a problem, 2 wrong usage, 3 done but rows were refused, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="cascade", message="%(prog)s %(version)s")
+@_debug
+@click.pass_context
+def cascade(ctx: click.Context) -> None:
+    """Give each text several labels out of a taxonomy.
+
+    A router picks the coarse groups, a model for each group picks the labels. Begin with `cascade check`,
+    then `cascade fit`, then `cascade predict`.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+# check
+
+
+@cascade.command(short_help="Report faults and advice, change nothing.")
+@click.argument("taxonomy")
+@click.option(
+    "--data", multiple=True, metavar="FILE", help="Rows to check instead of data.train; repeatable."
+)
+@_json
+@_debug
+def check(taxonomy: str, data: tuple[str, ...], as_json: bool) -> int:
+    """Report faults and advice about a taxonomy and its rows, and change nothing.
+
+    TAXONOMY is the YAML file. The exit code is 1 when there is an error; warnings and advice do no harm.
+    """
+    try:
+        report = _checked(_load_taxonomy(taxonomy), data)
+    except TaxonomyError as error:
+        if not as_json:
+            raise
+        report = _faults(error)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        _print_lines(_check_lines(report))
+    return DONE if report.ok else PROBLEM
+
+
+def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
+    from cascade.check import check as check_rows
+    from cascade.records import read_all
+
+    with _bar("checking"):
+        columns = _columns(taxonomy.data)
+        train, refused = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
+        test, refused_too = read_all(taxonomy.data.files("test"), columns, taxonomy)
+        report = check_rows(taxonomy, train, test, refused + refused_too)
+    return report if data or taxonomy.data.train else _without_rows(report)
+
+
+def _without_rows(report: Report) -> Report:
+    """The report on a taxonomy that names no rows yet: that is no fault of its."""
+    eased = [
+        replace(finding, severity="advice") if finding.rule == "no-data" else finding
+        for finding in report.findings
+    ]
+    errors_first = sorted(eased, key=lambda finding: ("error", "warning", "advice").index(finding.severity))
+    return replace(report, findings=tuple(errors_first))
+
+
+def _faults(error: TaxonomyError) -> Report:
+    from cascade.check import Finding, Report
+
+    advice = "Correct the taxonomy."
+    found = [Finding("taxonomy", "error", str(problem), 1, (), advice) for problem in error.problems]
+    return Report(tuple(found), rows=0, labels=0, groups=0)
+
+
+def _check_lines(report: Report) -> Iterator[str]:
+    from cascade.check import render
+
+    return render(report)
+
+
+# fit
+
+
+@cascade.command()
+@click.argument("taxonomy")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder to write [default: models/NAME].",
+)
+@click.option(
+    "--data", multiple=True, metavar="FILE", help="Rows to learn instead of data.train; repeatable."
+)
+@_jobs
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Fixes every random choice.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be trained and what it would cost, and stop.")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Learn without the rows that cannot be used; exit code 3."
+)
+@_json
+@_debug
+def fit(
+    taxonomy: str,
+    *,
+    out: Path | None,
+    data: tuple[str, ...],
+    jobs: int | None,
+    seed: int,
+    dry_run: bool,
+    skip_bad_rows: bool,
+    as_json: bool,
+) -> int:
+    """Train the models of a taxonomy.
+
+    TAXONOMY is the YAML file. What did not change since the last fit is reused, and a fit that was stopped
+    goes on when the same command is given again.
+    """
+    tree = _load_taxonomy(taxonomy)
+    folder = out or MODELS / tree.name
+    _check_out(folder)
+    rows, refused = _labelled_rows(_training_files(tree, data), _columns(tree.data), tree)
+    _stop_at_refused(refused, skip=skip_bad_rows)
+    if dry_run:
+        _show_plan(tree, rows, as_json=as_json)
+    else:
+        summary = _fitted(tree, rows, folder, seed=seed, jobs=jobs or _cores()) | {"refused": len(refused)}
+        _show_fit(summary, as_json=as_json)
+    return REFUSED if refused else DONE
+
+
+def _check_out(folder: Path) -> None:
+    """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
+    from cascade.store import MANIFEST, NODES
+
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
+    if not folder.exists() or (folder / MANIFEST).exists():
+        return
+    strange = sorted(
+        one.name for one in folder.iterdir() if one.name != NODES and not one.name.startswith(".")
+    )
+    if strange:
+        raise ModelError(
+            f"{folder}: not a model folder, it holds {strange[0]!r}. Name a new or empty folder with --out."
+        )
+
+
+def _training_files(taxonomy: Taxonomy, data: Sequence[str]) -> Sequence[str | Path]:
+    if not data and not taxonomy.data.train:
+        raise DataError(
+            f"{taxonomy.source}: names no training rows. Add files under `data: train:`, or give --data FILE."
+        )
+    return data or taxonomy.data.files("train")
+
+
+def _labelled_rows(
+    files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy
+) -> tuple[list[Row], list[BadRow]]:
+    """The rows of some files, and those that were refused, which it lists."""
+    from cascade.records import read_all, summarise_bad
+
+    with _bar("reading"):
+        rows, refused = read_all(files, columns, taxonomy)
+    if refused:
+        _note(summarise_bad(refused))
+    return rows, refused
+
+
+def _stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
+    if not refused:
+        return
+    count = f"{len(refused):,} bad {'row' if len(refused) == 1 else 'rows'}"
+    if not skip:
+        raise DataError(f"{count}. Mend what is listed above, or learn without with --skip-bad-rows.")
+    _note(f"{count} left out")
+
+
+def _fitted(taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, *, seed: int, jobs: int) -> dict[str, Any]:
+    """What came of a fit, JSON-able."""
+    from cascade.train import fit as train
+
+    started = time.perf_counter()
+    log = _FitLog()
+    texts, labels = [row.text for row in rows], [row.labels for row in rows]
+    with _bar("fitting") as log.bar:
+        manifest = train(taxonomy, texts, labels, folder, seed=seed, jobs=jobs, report=log)
+    _remember_last(folder)
+    _tell_suspicious(manifest.suspicious, rows)
+    return {
+        "model": str(folder),
+        "rows": len(rows),
+        "groups": len(taxonomy.groups) - 1,
+        "labels": len(taxonomy.labels),
+        "fitted": log.fitted,
+        "reused": log.reused,
+        "micro_f1": manifest.metrics.get("micro_f1"),
+        "macro_f1": manifest.metrics.get("macro_f1"),
+        "suspicious": len(manifest.suspicious),
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _tell_suspicious(suspicious: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> None:
+    if not suspicious:
+        return
+    _note(f"labels of training rows that the model doubts most ({_number(len(suspicious))} in its manifest):")
+    for one in suspicious[:_SUSPICIOUS_SHOWN]:
+        row = rows[one["row"] - 1]
+        given = "given" if one["given"] else "not given"
+        _note(
+            f"  {row.file} row {row.number}: {one['label']!r} is {given}, expected {one['probability']:.2f}"
+        )
+
+
+class _FitLog:
+    """Says what a fit does, group by group, and counts."""
+
+    def __init__(self) -> None:
+        self.bar = _Bar()
+        self.fitted = 0
+        self.reused = 0
+
+    def __call__(self, event: Event) -> None:
+        self.fitted += event.kind == "fitted"
+        self.reused += event.kind == "reused"
+        self.bar.at(event.done, event.total)
+        if event.kind in ("fitted", "reused"):
+            detail = f" ({event.detail})" if event.detail else ""
+            self.bar.say(f"{event.kind} {event.group or _TOP_LEVEL}{detail}")
+
+
+def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(summary)
+        return
+    counts = {name: _number(summary[name]) for name in ("labels", "rows", "fitted", "reused")}
+    click.echo(
+        f"{summary['model']}: {counts['labels']} labels, {counts['rows']} rows, {counts['fitted']} groups "
+        f"fitted, {counts['reused']} reused, {summary['seconds']} s"
+    )
+    click.echo(
+        f"out of fold: micro F1 {_figure(summary['micro_f1'])}, macro F1 {_figure(summary['macro_f1'])}"
+    )
+    _note(f"next: cascade predict INPUT{_model_words(Path(summary['model']))} --out predictions.jsonl")
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _model_words(folder: Path) -> str:
+    return "" if _is_last(folder) else f" --model {shlex.quote(str(folder))}"
+
+
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], *, as_json: bool) -> None:
+    from cascade.train import plan
+
+    planned = plan(taxonomy, [row.text for row in rows], [row.labels for row in rows])
+    if as_json:
+        cost = sum(one.cost_usd for one in planned)
+        _print_json({"rows": len(rows), "groups": [asdict(one) for one in planned], "cost_usd": cost})
+    else:
+        _print(_plan_table(planned))
+        _note("dry run: nothing was trained or written")
+
+
+def _plan_table(planned: Sequence[Planned]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_footer=True)
+    table.add_column("group", f"{len(planned)} in all", overflow="fold")
+    table.add_column("backend")
+    for name in ("rows", "children", "rarest"):
+        table.add_column(name, justify="right")
+    table.add_column("negatives")
+    table.add_column("cost", _usd(sum(one.cost_usd for one in planned)), justify="right")
+    for one in planned:
+        rarest = _number(min(one.positives, default=0))
+        figures = (_number(one.rows), _number(len(one.children)), rarest, one.negatives, _usd(one.cost_usd))
+        table.add_row(one.group or _TOP_LEVEL, one.backend, *figures)
+    return table
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.2f}" if amount else "nothing"
+
+
+# predict
+
+
+@cascade.command(short_help="Give each row of a file its labels.")
+@click.argument("source", metavar="INPUT")
+@_model
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help=_OUT_HELP)
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="K", help="The K best labels, whatever their thresholds."
+)
+@click.option(
+    "--scores",
+    type=click.Choice(["chosen", "all"]),
+    default="chosen",
+    show_default=True,
+    help="Scores of the chosen labels, or of all that were looked at.",
+)
+@click.option("--trace", is_flag=True, help="Tell for each row which nodes were visited, and why.")
+@_jobs
+@click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
+@click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")
+@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help=_ERRORS_HELP)
+@_debug
+def predict(
+    source: str,
+    model: Path | None,
+    text_column: str | None,
+    id_column: str | None,
+    jobs: int | None,
+    **settings: Any,
+) -> int:
+    """Give each row of a file its labels, one JSON object a row, in the order of the rows.
+
+    INPUT is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    With --out, a run that was stopped goes on when the same command is given again. Rows that cannot be used
+    are written aside, and the exit code is then 3.
+    """
+    from cascade.model import Cascade
+    from cascade.predict import Request
+
+    loaded = Cascade.load(_chosen_model(model))
+    columns = _columns(loaded.taxonomy.data, text=text_column, id=id_column)
+    request = Request(source=source, columns=columns, jobs=jobs or _cores(), **settings)
+    return _told_outcome(_predicted(loaded, request), request)
+
+
+def _predicted(model: Cascade, request: Request) -> Outcome:
+    from cascade.predict import predict_file
+
+    with _bar("predicting") as bar:
+
+        def report(step: Step) -> None:
+            bar.at(step.rows + step.refused, None)
+            if step.detail:
+                bar.say(step.detail)
+
+        return predict_file(model, request, sys.stdout.buffer, refuse=bar.say, report=report)
+
+
+def _told_outcome(outcome: Outcome, request: Request) -> int:
+    """The exit code, after a line about where the rows are."""
+    if request.out is not None:
+        _note(f"{request.out}: {_number(outcome.rows)} {'row' if outcome.rows == 1 else 'rows'}")
+    if not outcome.refused:
+        return DONE
+    rows = "1 row was" if outcome.refused == 1 else f"{_number(outcome.refused)} rows were"
+    _note(f"{rows} refused: see {outcome.errors or 'above'}")
+    return REFUSED
+
+
+# evaluate
+
+
+@cascade.command(short_help="Compare a model with labelled rows.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@_model
+@_json
+@_debug
+def evaluate(inputs: tuple[str, ...], model: Path | None, as_json: bool) -> int:
+    """Compare a model's answers with labelled rows.
+
+    INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
+    used are listed and left out, and the exit code is then 3.
+    """
+    from cascade.model import Cascade
+
+    loaded = Cascade.load(_chosen_model(model))
+    rows, refused = _labelled_rows(inputs, _columns(loaded.taxonomy.data), loaded.taxonomy)
+    if not rows:
+        raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
+    evaluation = _evaluated(loaded, rows)
+    if as_json:
+        _print_json(evaluation.to_json())
+    else:
+        _show_evaluation(evaluation)
+    return REFUSED if refused else DONE
+
+
+def _evaluated(model: Cascade, rows: Sequence[Row]) -> Evaluation:
+    from cascade.datasets import label_truth
+    from cascade.evaluate import Scored
+    from cascade.evaluate import evaluate as compare
+
+    with _bar("evaluating"):
+        texts = [row.text for row in rows]
+        truth = label_truth(model.graph, [row.labels for row in rows])
+        walked, ideal = model.walk(texts), model.oracle(texts, truth)
+        groups = model.taxonomy.groups.values()
+        return compare(
+            model.graph,
+            truth,
+            Scored(walked.paths, model.decide(walked)),
+            Scored(ideal.paths, model.decide(ideal)),
+            always=frozenset(group.name for group in groups if group.route == "always"),
+            seed=model.manifest.seed,
+        )
+
+
+def _show_evaluation(evaluation: Evaluation) -> None:
+    from cascade.evaluate import render
+
+    _print(render(evaluation))
+
+
+# inspect-tree
+
+
+@cascade.command("inspect-tree", short_help="Show a taxonomy or a model as a tree.")
+@click.argument("what", required=False)
+@_model
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Of the tree.",
+)
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels to show.")
+@click.option("--group", metavar="NAME", help="Show this group only.")
+@_debug
+def inspect_tree(
+    what: str | None, model: Path | None, form: str, depth: int | None, group: str | None
+) -> int:
+    """Show the groups and labels of a taxonomy file, or of a model folder with rows and quality.
+
+    WHAT is the file or the folder; without it, the model as for predict.
+    """
+    from cascade.tree import pruned, render, subtree
+
+    if what is not None and model is not None:
+        raise click.UsageError("expected WHAT or --model, found both.")
+    tree = _tree(what, model)
+    if group is not None:
+        tree = subtree(tree, group)
+    if form == "json":
+        _print_json((tree if depth is None else pruned(tree, depth)).to_json())
+    else:
+        _print(render(tree, depth))
+    return DONE
+
+
+def _tree(what: str | None, model: Path | None) -> TreeNode:
+    from cascade.tree import of_model, of_taxonomy
+
+    if what is not None and not Path(what).is_dir():
+        return of_taxonomy(_load_taxonomy(what))
+    from cascade.model import Cascade
+
+    loaded = Cascade.load(Path(what) if what is not None else _chosen_model(model))
+    return of_model(loaded.taxonomy, loaded.manifest)
+
+
+# Taxonomies
+
+
+def _load_taxonomy(path: str) -> Taxonomy:
+    from cascade.taxonomy import Taxonomy
+
+    if not Path(path).exists():
+        raise TaxonomyError([Problem(Place(path), f"no such file.{_nearby(Path(path))}")])
+    return Taxonomy.load(path, check_backend=_backend_faults)
+
+
+def _backend_faults(spec: BackendSpec) -> Iterable[str]:
+    from cascade.backends import complaints  # NumPy comes with it
+
+    return complaints(spec.kind, spec.options)
+
+
+def _nearby(path: Path) -> str:
+    """What may have been meant by a path that leads to no file, as a sentence."""
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys((path.parent, Path(), *_folders_here())):
+        for one in sorted(itertools.islice(folder.glob("*.y*ml"), _NEARBY_MOST)):
+            found.setdefault(one.name, one)
+    stems = {one.stem: one for one in reversed(found.values())}
+    near = get_close_matches(path.name, found, n=1) or get_close_matches(path.stem, stems, n=1)
+    if near:
+        return f" Did you mean {str(found.get(near[0]) or stems[near[0]])!r}?"
+    return f" Found nearby: {', '.join(str(one) for one in list(found.values())[:3])}." if found else ""
+
+
+def _folders_here() -> list[Path]:
+    here = itertools.islice(Path().iterdir(), _NEARBY_MOST)
+    return sorted(one for one in here if one.is_dir() and not one.name.startswith("."))
+
+
+def _columns(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
+    from cascade.records import Columns
+
+    return Columns(text or data.text, data.labels, id or data.id, data.labels_delimiter)
+
+
+# Models
+
+
+def _chosen_model(option: Path | None) -> Path:
+    """The model folder to use; says which unless it was named.
+
+    Raises
+    ------
+    ModelError
+        None was named, and there is no last one.
+    """
+    if option is not None:
+        return option
+    if named := os.environ.get(MODEL_VARIABLE):
+        _note(f"model: {named} (from ${MODEL_VARIABLE})")
+        return Path(named)
+    last = _last_model()
+    if last is None:
+        raise ModelError(
+            f"no model to use: neither --model nor ${MODEL_VARIABLE} names one, and no fit wrote one under "
+            f"{MODELS}/ here. Run `cascade fit TAXONOMY`, or name a model folder with --model."
+        )
+    _note(f"model: {last} (the last that fit wrote)")
+    return last
+
+
+def _last_model() -> Path | None:
+    if not LAST.is_file():
+        return None
+    name = LAST.read_text("utf-8", errors="replace").strip()
+    return MODELS / name if name else None
+
+
+def _remember_last(folder: Path) -> None:
+    """Note a model under `MODELS` as the one that was written last."""
+    if not folder.resolve().is_relative_to(MODELS.resolve()) or folder.resolve() == MODELS.resolve():
+        return
+    name = folder.resolve().relative_to(MODELS.resolve()).as_posix()
+    temporary = LAST.with_name(f"{LAST.name}.{os.getpid()}")
+    temporary.write_text(f"{name}\n", "utf-8")
+    temporary.replace(LAST)
+
+
+def _is_last(folder: Path) -> bool:
+    last = _last_model()
+    return last is not None and last.resolve() == folder.resolve() and not os.environ.get(MODEL_VARIABLE)
+
+
+# Output
+
+
+class _Bar:
+    """A progress bar, or nothing where there is no terminal to draw it on."""
+
+    def __init__(self, progress: Progress | None = None, what: str = "") -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task(what, total=None)
+
+    def at(self, done: int, total: int | None) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Write a line above the bar."""
+        if self._progress is None:
+            _note(line)
+        else:
+            self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[_Bar]:
+    if not sys.stderr.isatty():
+        yield _Bar()
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    with bars.Progress(
+        *columns, bars.TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as shown:
+        yield _Bar(shown, what)
+
+
+def _print(drawing: RenderableType) -> None:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(drawing)
+    click.echo(captured.get(), nl=False, color=True)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(value: Any) -> None:
+    """One JSON object in UTF-8, whatever the terminal's encoding."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    # A name of a file that is no UTF-8 has lone surrogates; their escapes are JSON's own.
+    click.echo(f"{text}\n".encode(errors="backslashreplace"), nl=False)
