@@ -22,7 +22,7 @@ class Kind:
     options
         For each option a function that answers what is wrong with a value, or an empty string.
     version
-        Raised whenever the same rows would give another model: fitted nodes of another version are not reused.
+        Raised when the same rows would give another model: nodes of an older version are not reused.
     """
 
     maker: str

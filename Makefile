@@ -1,0 +1,100 @@
+# make demo and make test need nothing before them; make help lists the rest.
+#
+#   make predict INPUT=messages.jsonl MODEL=models/feedback     one file
+#   make fit-all                                                every taxonomy of a folder, stale models only
+#   make predict-all INPUTS=inbox MODEL=models/feedback         every file of a folder, stale results only
+
+PYTHON ?= python3
+VENV ?= .venv
+CASCADE := $(VENV)/bin/cascade
+STAMP := $(VENV)/.cascade-installed
+
+TAXONOMIES ?= taxonomies
+MODELS ?= models
+MODEL ?= $(MODELS)/feedback
+INPUTS ?= inbox
+OUTPUTS ?= predictions
+OUT ?= $(OUTPUTS)/$(basename $(notdir $(INPUT:.gz=))).jsonl
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-slow lint format bench fit predict evaluate fit-all predict-all \
+	clinc150 goemotions nlupp us_bills clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9_ -]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([^:]+):.*## (.*)/\1\t\2/' \
+	| awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo '  clinc150, goemotions, nlupp, us_bills DATA=folder: check, fit, predict and evaluate that data set'
+
+install: $(STAMP) ## put the package and all that its tests need into .venv
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo 'Cascade needs Python 3.11 or later; name one with PYTHON=python3.11' >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: $(STAMP) ## train on the feedback data, measure, and label some new messages
+	@echo '$$ cascade fit taxonomies/feedback.yaml' && $(CASCADE) fit taxonomies/feedback.yaml --out $(MODELS)/feedback
+	@echo '$$ cascade evaluate training_data/feedback_test.jsonl' && \
+	$(CASCADE) evaluate training_data/feedback_test.jsonl --model $(MODELS)/feedback
+	@echo '$$ cascade predict training_data/new_messages.jsonl' && \
+	$(CASCADE) predict training_data/new_messages.jsonl --model $(MODELS)/feedback
+
+test: $(STAMP) lint ## format, lint, types, import layers, and all tests but the slow ones
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(STAMP) ## format, lint, types and import layers, changing nothing
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+format: $(STAMP) ## put the code into its form
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+bench: $(STAMP) ## quality and time against one flat model, in the same run
+	$(VENV)/bin/python tests/benchmarks/against_flat.py $(if $(DATA),--data $(DATA))
+
+fit: $(STAMP) ## TAXONOMY=file [DATA=rows]: check, then train
+	$(CASCADE) check $(TAXONOMY) $(DATA:%=--data %)
+	$(CASCADE) fit $(TAXONOMY) $(DATA:%=--data %)
+
+predict: $(STAMP) ## INPUT=rows [MODEL=folder] [OUT=file]: label the rows of one file
+	@test -n '$(INPUT)' || { echo 'usage: make predict INPUT=rows.jsonl [MODEL=models/name] [OUT=file]' >&2; exit 2; }
+	$(CASCADE) predict $(INPUT) --model $(MODEL) --out $(OUT)
+
+evaluate: $(STAMP) ## INPUT=rows [MODEL=folder]: measure on labelled rows
+	@test -n '$(INPUT)' || { echo 'usage: make evaluate INPUT=rows.jsonl [MODEL=models/name]' >&2; exit 2; }
+	$(CASCADE) evaluate $(INPUT) --model $(MODEL)
+
+# A taxonomy without data of its own is for `make fit DATA=...`; the others are trained where they are stale.
+WITH_DATA := $(shell grep -lE '^ *train:' $(TAXONOMIES)/*.yaml 2>/dev/null)
+fit-all: $(WITH_DATA:$(TAXONOMIES)/%.yaml=$(MODELS)/%/manifest.json) ## [TAXONOMIES=folder]: train what is stale
+
+$(MODELS)/%/manifest.json: $(TAXONOMIES)/%.yaml $(wildcard training_data/*) | $(STAMP)
+	$(CASCADE) fit $< --out $(@D)
+
+ROWS := $(wildcard $(addprefix $(INPUTS)/*.,jsonl ndjson csv tsv parquet jsonl.gz csv.gz tsv.gz))
+predict-all: $(ROWS:$(INPUTS)/%=$(OUTPUTS)/%.labels.jsonl) ## INPUTS=folder [MODEL=folder]: label what is stale
+
+$(OUTPUTS)/%.labels.jsonl: $(INPUTS)/% $(MODEL)/manifest.json | $(STAMP)
+	$(CASCADE) predict $< --model $(MODEL) --out $@ || test $$? -eq 3
+
+# Any of the names, plain or gzipped, that a data folder may hold.
+rows_of = $(wildcard $(addprefix $(DATA)/,$(foreach one,$(1),$(one).jsonl $(one).jsonl.gz)))
+clinc150 goemotions nlupp us_bills: $(STAMP)
+	@test -n '$(call rows_of,train)' || \
+	{ echo 'usage: make $@ DATA=folder, with train.jsonl and test.jsonl in it; see taxonomies/$@.yaml' >&2; exit 2; }
+	$(CASCADE) check taxonomies/$@.yaml $(patsubst %,--data %,$(call rows_of,train valid))
+	$(CASCADE) fit taxonomies/$@.yaml $(patsubst %,--data %,$(call rows_of,train valid)) --out $(MODELS)/$@
+	$(CASCADE) predict $(call rows_of,test) --model $(MODELS)/$@ --out $(OUTPUTS)/$@.jsonl
+	$(CASCADE) evaluate $(call rows_of,test) --model $(MODELS)/$@
+
+clean: ## remove models, predictions and caches, but not .venv
+	rm -rf $(MODELS) $(OUTPUTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
