@@ -15,6 +15,9 @@ from cascade.taxonomy import Threshold
 
 # Share of a group's true rows that routing has to keep.
 KEPT = 0.995
+# A group as probable as this is always asked: where few rows part cleanly, all of the true ones score near 1
+# out of fold, and a text that is a little unlike them would end at the router.
+ALWAYS_ASKED = 0.1
 # Positives at which a label's own threshold weighs as much as the global one; which of them is settled on
 # held-out rows, as flat data want little of it and noisy data much.
 SHRINKAGES = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -207,7 +210,9 @@ def promised_threshold(curve: Curve, wanted: Threshold) -> float:
 
 
 def route_threshold(path: FloatArray, truth: BoolArray) -> float:
-    """The greatest path probability that keeps `KEPT` of a group's true rows; 0 where none was ever scored.
+    """The greatest path probability that keeps `KEPT` of a group's true rows, at most `ALWAYS_ASKED`.
+
+    It is 0 where none of them was ever scored.
 
     Parameters
     ----------
@@ -217,4 +222,4 @@ def route_threshold(path: FloatArray, truth: BoolArray) -> float:
         bool, of the same shape: rows that truly belong to it.
     """
     kept = np.sort(path[truth & ~np.isnan(path)])
-    return float(kept[int(len(kept) * (1 - KEPT))]) if len(kept) else 0.0
+    return min(float(kept[int(len(kept) * (1 - KEPT))]), ALWAYS_ASKED) if len(kept) else 0.0
