@@ -69,9 +69,16 @@ def read_sealed(path: Path, schema: int) -> dict[str, Any]:
 
 def _content(path: Path) -> bytes:
     try:
+        _check_plain(path)
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: expected JSON, found {_reason(error)}. {WAY_OUT}") from error
+
+
+def _check_plain(path: Path) -> None:
+    """OSError where reading could never end: at a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise OSError("no plain file")
 
 
 def _parsed(path: Path, content: bytes) -> Any:
@@ -125,6 +132,7 @@ def _claimed(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     ValueError
         The header is none that `write_array` makes, or does not fit the size of the file.
     """
+    _check_plain(path)
     with path.open("rb") as source:
         found, lengths = _header(source)
         offset = source.tell()

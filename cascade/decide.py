@@ -9,14 +9,15 @@ import numpy as np
 from cascade.backends.base import BoolArray, FloatArray
 from cascade.graph import ROOT
 from cascade.taxonomy import Taxonomy
+from cascade.walk import always
 
 
 def contenders(taxonomy: Taxonomy, paths: FloatArray) -> FloatArray:
     """`paths` with NaN wherever ``choose: one`` rules a node out; float32, shape (n_texts, n_nodes).
 
     At a group with ``choose: one`` only the child with the greatest path probability stays (of equal ones
-    the first), and with it what stands below. A node with several parents stays while one that was visited
-    lets it.
+    the first), and with it what stands below; a child group that is always visited is beside the choice. A
+    node with several parents stays while one that was visited lets it.
     """
     graph = taxonomy.graph
     if all(group.choose == "many" for group in taxonomy.groups.values()):
@@ -29,8 +30,9 @@ def contenders(taxonomy: Taxonomy, paths: FloatArray) -> FloatArray:
         )
         stays = np.repeat(within[:, None], len(columns), axis=1)
         if taxonomy.groups[group].choose == "one" and len(paths):
-            best = np.where(np.isnan(paths[:, columns]), -1, paths[:, columns]).argmax(axis=1)
-            stays &= np.arange(len(columns)) == best[:, None]
+            beside = np.array([always(taxonomy, child) for child in graph.children[group]])
+            best = np.where(np.isnan(paths[:, columns]) | beside, -1, paths[:, columns]).argmax(axis=1)
+            stays &= (np.arange(len(columns)) == best[:, None]) | beside
         allowed[:, columns] |= stays
     return np.where(allowed, paths, np.float32(np.nan))
 

@@ -90,7 +90,7 @@ class Cascade:
             row has a label.
         """
         texts = _strings(texts)
-        names = _resolved(taxonomy, texts, labels)
+        names = _resolved(taxonomy, labels)
         scratch = _Scratch()
         fit(taxonomy, texts, names, scratch.folder, seed=seed, jobs=jobs)
         model = cls.load(scratch.folder)
@@ -281,10 +281,8 @@ def _strings(texts: Iterable[str]) -> list[str]:
     return texts
 
 
-def _resolved(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> list[list[str]]:
+def _resolved(taxonomy: Taxonomy, labels: Sequence[Sequence[str]]) -> list[list[str]]:
     """The names of each row as the taxonomy has them."""
-    if len(texts) != len(labels):
-        raise DataError(f"{len(texts)} texts and {len(labels)} lists of labels: expected as many of both.")
     return [_names(taxonomy, names, row) for row, names in enumerate(labels, 1)]
 
 

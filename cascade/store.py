@@ -115,7 +115,8 @@ def digest_of_file(path: Path) -> str:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: digest_of_file(path) for path in sorted(folder.iterdir())}
+    """The sha256 of every file in a folder; an empty one for what is no file, as a pipe would never end."""
+    return {path.name: digest_of_file(path) if path.is_file() else "" for path in sorted(folder.iterdir())}
 
 
 def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:

@@ -82,8 +82,14 @@ class Planned:
 
 def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> tuple[Planned, ...]:
     """What `fit` would train, group by group, without training it."""
+    _check_lengths(texts, labels)
     dataset = Dataset.make(taxonomy, texts, labels)
     return tuple(_planned(dataset, group) for group in _trained(taxonomy))
+
+
+def _check_lengths(texts: Sequence[str], labels: Sequence[Sequence[str]]) -> None:
+    if len(texts) != len(labels):
+        raise DataError(f"{len(texts)} texts and {len(labels)} lists of labels: expected as many of both.")
 
 
 def _planned(dataset: Dataset, group: str) -> Planned:
@@ -141,10 +147,11 @@ def fit(
     Raises
     ------
     DataError
-        There are no rows, or none with a label.
+        Texts and labels are not of one length, there are no rows, or none with a label.
     ModelError
         Another fit is writing to `out`.
     """
+    _check_lengths(texts, labels)
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out):

@@ -91,6 +91,11 @@ def test_choose_one_at_the_root_leaves_one_group():
     assert answered(taxonomy, one=0.7, x=0.65, other=0.8, u=0.75, low=0.8, v=0.79) == {"u", "v"}
 
 
+def test_a_group_that_is_always_visited_is_beside_the_choice():
+    taxonomy = tree(defaults={"choose": "one"}, other={"route": "always"})
+    assert answered(taxonomy, one=0.9, x=0.8, other=1, u=0.7) == {"x", "u"}
+
+
 def test_a_node_with_two_parents_stays_while_one_of_them_lets_it():
     groups = {"one": {"choose": "one", "labels": ["x", "both"]}, "two": {"labels": ["both", "z"]}}
     taxonomy = Taxonomy.from_dict({"name": "dag", "groups": groups})

@@ -49,38 +49,43 @@ def ones(problem):
 
 def test_other_rows_serve_where_they_keep_strangers_out():
     problem = problem_of(60, 60)
-    assert settle(NeedsNegatives(), problem, ones(problem)) == "all"
+    assert settle(NeedsNegatives(), problem, ones(problem), price=1) == "all"
+
+
+def test_other_rows_that_cost_too_much_are_left_out():
+    problem = problem_of(60, 60)
+    assert settle(NeedsNegatives(), problem, ones(problem), price=1000) == "siblings"
 
 
 def test_siblings_win_where_other_rows_add_nothing():
     problem = problem_of(60, 60)
-    assert settle(KeywordBackend(), problem, ones(problem)) == "siblings"
+    assert settle(KeywordBackend(), problem, ones(problem), price=1) == "siblings"
 
 
 def test_siblings_win_where_routing_already_tells_strangers_apart():
     """Each one's path is so low that no cut would choose it."""
     problem = problem_of(60, 60)
     path = np.where(problem.own, 1.0, 0.01).astype(np.float32)
-    assert settle(NeedsNegatives(), problem, path) == "siblings"
+    assert settle(NeedsNegatives(), problem, path, price=1) == "siblings"
 
 
 @pytest.mark.parametrize(("own", "strangers"), [(60, 0), (FEWEST_ROWS - 1, 60), (0, 60), (0, 0)])
 def test_there_is_no_trial_without_strangers_or_with_few_rows(own, strangers):
     backend, problem = Remembering(NeedsNegatives()), problem_of(own, strangers)
-    assert settle(backend, problem, ones(problem)) == "siblings"
+    assert settle(backend, problem, ones(problem), price=1) == "siblings"
     assert backend.calls == []
 
 
 def test_no_row_is_scored_by_a_model_that_learned_from_it_and_each_is_scored_under_both_policies():
     backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
-    settle(backend, problem, ones(problem))
+    settle(backend, problem, ones(problem), price=1)
     asked = [row for _, train, test in backend.calls for row in test.tolist() if not set(train) & set(test)]
     assert sorted(asked) == sorted([*range(65), *range(65)])
 
 
 def test_siblings_learn_from_own_rows_and_all_from_every_row_of_the_other_half():
     backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
-    settle(backend, problem, ones(problem))
+    settle(backend, problem, ones(problem), price=1)
     only_own = [bool(problem.own[train].all()) for _, train, _ in backend.calls]
     assert sorted(only_own) == [False, False, True, True]
     for own, (_, train, test) in zip(only_own, backend.calls, strict=True):
@@ -95,7 +100,7 @@ def test_a_wide_group_is_tried_out_on_its_most_frequent_children():
     targets[:30, 2] = False
     targets[:30, 9] = True
     backend = Remembering(KeywordBackend())
-    settle(backend, replace(problem, targets=targets), ones(problem))
+    settle(backend, replace(problem, targets=targets), ones(problem), price=1)
     tried = backend.calls[0][0]
     assert len(tried.children) == MOST_CHILDREN
     assert "child9" in tried.children
@@ -117,12 +122,12 @@ def test_the_linear_backend_learns_strangers_from_other_rows():
     targets = np.zeros((240, 2), dtype=bool)
     targets[:60, 0] = targets[60:120, 1] = True
     problem = NodeProblem(("late", "broken"), Texts(texts), targets, np.arange(240) < 120, seed=0)
-    assert settle(make(), problem, ones(problem)) == "all"
+    assert settle(make(), problem, ones(problem), price=1) == "all"
 
 
 def test_settling_is_the_same_twice():
     problem = problem_of(60, 60)
-    assert len({settle(NeedsNegatives(), problem, ones(problem)) for _ in range(3)}) == 1
+    assert len({settle(NeedsNegatives(), problem, ones(problem), price=1) for _ in range(3)}) == 1
 
 
 def test_a_sample_keeps_order_and_repeats_itself():

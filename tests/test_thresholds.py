@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cascade.decide import decide
 from cascade.taxonomy import Taxonomy, Threshold
 from cascade.thresholds import (
+    ALWAYS_ASKED,
     SHRINKAGES,
     Curve,
     auto_thresholds,
@@ -346,21 +347,27 @@ def test_no_labels_need_no_thresholds():
 
 @given(seeds, st.integers(1, 1000))
 @settings(deadline=None, derandomize=True, max_examples=100)
-def test_route_threshold_keeps_nearly_all_true_rows_and_could_not_be_higher(seed, rows):
+def test_route_threshold_keeps_nearly_all_true_rows_and_only_a_sure_group_could_have_a_higher_one(seed, rows):
     random = np.random.default_rng(seed)
-    path = random.choice(np.linspace(0, 1, 50, dtype=np.float32), rows)
+    path = random.choice(np.linspace(0, 1, 50, dtype=np.float32), rows) ** 3
     truth = random.random(rows) < 0.6
     threshold = route_threshold(path, truth)
     kept = int((path[truth] >= np.float32(threshold)).sum())
     assert kept >= 0.995 * truth.sum()
-    if truth.any():
+    assert threshold <= ALWAYS_ASKED
+    if truth.any() and threshold < ALWAYS_ASKED:
         higher = np.nextafter(np.float32(threshold), np.float32(2))
         assert (path[truth] >= higher).sum() < 0.995 * truth.sum()
 
 
 def test_route_threshold_leaves_out_rows_that_never_arrived():
-    path = np.array([np.nan, 0.25, 0.75, 0.1], dtype=np.float32)
-    assert route_threshold(path, np.array([True, True, True, False])) == 0.25
+    path = np.array([np.nan, 0.0625, 0.75, 0.01], dtype=np.float32)
+    assert route_threshold(path, np.array([True, True, True, False])) == 0.0625
+
+
+def test_a_group_whose_true_rows_are_all_sure_is_still_asked_where_it_is_merely_likely():
+    path = np.array([0.99, 0.98, 0.97], dtype=np.float32)
+    assert route_threshold(path, np.ones(3, dtype=bool)) == ALWAYS_ASKED
 
 
 def test_a_group_without_a_true_row_is_open_to_all():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cascade.backends.base import Texts
 from cascade.graph import ROOT
 from cascade.taxonomy import Taxonomy
-from cascade.testing import KeywordBackend, KeywordModel
+from cascade.testing import KeywordModel
 from cascade.walk import always, edges, levels, modelled, walk
 
 # Three levels and uneven: `deep` stands below `middle`, `loose` right below the root, `shared` in two groups.
@@ -413,7 +413,7 @@ def test_a_group_of_always_groups_alone_is_never_asked():
 
 def test_a_group_that_nobody_answered_for_is_an_error_not_a_certainty():
     taxonomy = Taxonomy.from_dict(UNEVEN)
-    root = KeywordBackend()._model(modelled(taxonomy, ROOT))
+    root = KeywordModel([[child] for child in modelled(taxonomy, ROOT)], found=0.9, missing=0.1)
 
     def forgetful(asked):
         return {ROOT: root.scores(Texts(["wide"]))} if ROOT in asked else {}

@@ -80,8 +80,7 @@ class NodeProblem:
     targets
         bool, shape (n_texts, n_children).
     own
-        bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only, and
-        no score of theirs enters calibration.
+        bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only.
     seed
         Fixes every random choice.
     """

@@ -11,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from cascade.backends.base import BoolArray, FloatArray
-from cascade.calibrate import logit
 
 # Dual coordinate descent is far past the accuracy that text needs at liblinear's own default tolerance.
 TOLERANCE = 0.1
@@ -25,7 +24,7 @@ def fit_columns(X: csr_matrix, targets: BoolArray, C: float, seed: int) -> tuple
 
     Hsieh et al., "A Dual Coordinate Descent Method for Large-scale Linear SVM", ICML 2008. A column that
     never varies gets no weights and a bias of plus or minus `SURE`; without any feature, a child gets the
-    bias at which its score is its share of the rows.
+    bias at which its score is its share of the rows, with one row for and one against added.
 
     Parameters
     ----------
@@ -47,8 +46,6 @@ def fit_columns(X: csr_matrix, targets: BoolArray, C: float, seed: int) -> tuple
         return np.zeros((0, targets.shape[1]), dtype=np.float32), _bare_biases(targets)
     weights = np.zeros((X.shape[1], targets.shape[1]), dtype=np.float32)
     biases = np.where(targets.any(axis=0), SURE, -SURE).astype(np.float32)
-    if not X.shape[1] and len(targets):  # no two of the texts have anything in common
-        return weights, np.clip(logit(targets.mean(axis=0)) / 2, -SURE, SURE).astype(np.float32)
     varying = np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0))
     fits = Parallel()(delayed(_fit_one)(X, targets[:, column], C, seed) for column in varying)
     for column, (weight, bias) in zip(varying, fits, strict=True):
