@@ -1,20 +1,34 @@
-"""Folds for multi-label rows: every label spread evenly, equal texts on one side."""
+"""Folds for multi-label rows: every label spread evenly, nearly equal texts on one side."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from cascade.backends.base import BoolArray, IntArray
+from cascade.backends.base import BoolArray, IntArray, Texts
+
+# Runs of five words and a half in common are what the field calls near-duplicate news and bills; twelve bands
+# of two find 97 % of the pairs at that mark, and all but surely those above it.
+RUN = 5
+NEARLY_EQUAL = 0.5
+SKETCH = 24
+BAND = 2
+POWERS = np.array([pow(0x9E3779B97F4A7C15, power, 2**64) for power in range(RUN)], dtype=np.uint64)
 
 
 def stratified_folds(targets: BoolArray, texts: Sequence[str], folds: int, seed: int) -> IntArray:
     """The fold of each row, in [0, `folds`).
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, Algorithm 1): the rarest
-    label first, each of its rows to the fold that still lacks most of it. Rows whose texts are equal but
-    for case and white space are dealt as one, so that no model is asked about a text that it was trained on.
+    label first, each of its rows to the fold that still lacks most of it. Rows whose texts are equal, or
+    nearly so (see `near_duplicates`), are dealt as one, so that no model is asked about a text that it was
+    trained on.
 
     Parameters
     ----------
@@ -31,7 +45,7 @@ def stratified_folds(targets: BoolArray, texts: Sequence[str], folds: int, seed:
     -------
     int64, shape (n_texts,); with fewer distinct texts than `folds`, some folds stay empty.
     """
-    bundle = _bundles(texts)
+    bundle = near_duplicates(texts)
     n_bundles = int(bundle.max(initial=-1)) + 1
     counts = np.zeros((n_bundles, targets.shape[1]))
     np.add.at(counts, bundle, targets)
@@ -39,12 +53,60 @@ def stratified_folds(targets: BoolArray, texts: Sequence[str], folds: int, seed:
     return _deal(counts, sizes, folds, seed)[bundle]
 
 
-def _bundles(texts: Sequence[str]) -> IntArray:
-    """The number of the distinct text that each row holds."""
+def near_duplicates(texts: Sequence[str]) -> IntArray:
+    """The number of the heap of nearly equal texts that each text belongs to, int64, shape (n_texts,).
+
+    Texts are nearly equal when the runs of `RUN` words that they have in common are half or more of all
+    their runs (Jaccard similarity), as estimated by MinHash with `SKETCH` hashes and found by bands of them
+    (Broder, "On the resemblance and containment of documents", 1997). A text of fewer words is one run.
+    """
+    if not len(texts):
+        return np.zeros(0, dtype=np.int64)
+    sketch = sketches_of(texts if isinstance(texts, Texts) else Texts(texts))
+    left, right = [], []
+    for start in range(0, SKETCH, BAND):
+        band = sketch[:, start : start + BAND] @ POWERS[:BAND]
+        _, first, bucket = np.unique(band, return_index=True, return_inverse=True)
+        one, other = first[bucket], np.arange(len(texts))
+        alike = (sketch[one] == sketch[other]).mean(axis=1) >= NEARLY_EQUAL
+        left.append(one[alike])
+        right.append(other[alike])
+    pairs = (np.concatenate(left), np.concatenate(right))
+    links = coo_matrix((np.ones(len(pairs[0]), dtype=bool), pairs), shape=(len(texts), len(texts)))
+    heaps: IntArray = connected_components(links, directed=False)[1].astype(np.int64)
+    return heaps
+
+
+def sketches_of(texts: Texts) -> NDArray[np.uint64]:
+    """The sketch of each text, computed once for all nodes that share the batch."""
+    sketches: NDArray[np.uint64] = texts.features("sketches", _sketch)
+    return sketches
+
+
+def _sketch(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """The least hash of each text's runs under each of `SKETCH` hash functions, shape (n_texts, `SKETCH`)."""
+    runs, starts = _runs(texts)
+    random = np.random.default_rng(0)  # the same sketches whatever the seed of the folds
+    factors = random.integers(1, 2**63, SKETCH, dtype=np.uint64) | np.uint64(1)
+    sketch = np.empty((len(texts), SKETCH), dtype=np.uint64)
+    for column, factor in enumerate(factors):
+        mixed = runs * factor
+        sketch[:, column] = np.minimum.reduceat(mixed ^ (mixed >> np.uint64(29)), starts)
+    return sketch
+
+
+def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], IntArray]:
+    """A hash of every run of words of all texts, one after the other, and where each text's begin."""
     known: dict[str, int] = {}
-    return np.array(
-        [known.setdefault(" ".join(text.casefold().split()), len(known)) for text in texts], dtype=np.int64
-    )
+    pieces: list[NDArray[np.uint64]] = []
+    for text in texts:
+        words = text.casefold().split()
+        numbers = [known.setdefault(word, zlib.crc32(word.encode("utf-8", "replace")) + 1) for word in words]
+        # A text shorter than a run is filled up, so that it is one run; an empty one as well.
+        padded = np.array(numbers + [0] * (RUN - len(numbers)), dtype=np.uint64)
+        pieces.append(sliding_window_view(padded, RUN) @ POWERS)
+    lengths = np.array([len(piece) for piece in pieces])
+    return np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)[:-1]])
 
 
 def _deal(counts: np.ndarray, sizes: np.ndarray, folds: int, seed: int) -> IntArray:

@@ -21,6 +21,7 @@ from cascade.calibrate import Calibration, conditional, fit_calibration
 from cascade.datasets import Dataset
 from cascade.decide import contenders, decide
 from cascade.errors import DataError
+from cascade.folds import sketches_of
 from cascade.graph import ROOT
 from cascade.negatives import MOST_ROWS, sampled, settle
 from cascade.store import (
@@ -198,6 +199,7 @@ class _Fit:
             (g.backend.kind, _written(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts)
+        sketches_of(self.dataset.texts)
         walked = walk(self.taxonomy, len(self.dataset.texts), self.score, self.enter)
         self.fit_groups([group for group in _trained(self.taxonomy) if group not in self.fitted])
         manifest = self.settled(walked.paths)

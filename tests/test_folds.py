@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.folds import stratified_folds
+from cascade.folds import near_duplicates, stratified_folds
 
 
 def distinct(rows):
@@ -126,3 +126,42 @@ def test_a_heap_of_equal_texts_is_outweighed_by_the_others():
 def test_with_fewer_texts_than_folds_each_has_a_fold_of_its_own():
     fold_of = stratified_folds(np.ones((2, 1), dtype=bool), ["a", "b"], 3, 0)
     assert fold_of[0] != fold_of[1]
+
+
+def test_texts_that_share_half_of_their_runs_of_words_are_one_heap():
+    bill = "to suspend temporarily the duty on certain {} and for other purposes as the secretary may direct"
+    texts = [
+        bill.format("sweeteners"),
+        "when will my parcel come",
+        bill.format("loudspeakers"),
+        "When will  MY parcel come",
+        "when will my refund come",
+        "",
+        " ",
+    ]
+    heap = near_duplicates(texts)
+    assert heap[0] == heap[2]
+    assert heap[1] == heap[3]
+    assert heap[5] == heap[6]
+    assert len({heap[0], heap[1], heap[4], heap[5]}) == 4
+
+
+def test_heaps_agree_with_the_jaccard_similarity_counted_in_full():
+    random = np.random.default_rng(5)
+    words = np.array([f"w{number}" for number in range(60)])
+    base = [random.choice(words, 40) for _ in range(30)]
+    texts, alike = [], []
+    for one in base:
+        for changed in (2, 25):
+            other = one.copy()
+            other[random.choice(40, changed, replace=False)] = random.choice(words, changed)
+            texts += [" ".join(one), " ".join(other)]
+            runs = [{tuple(text[at : at + 5]) for at in range(36)} for text in (one, other)]
+            alike.append(len(runs[0] & runs[1]) / len(runs[0] | runs[1]))
+    heap = near_duplicates(texts)
+    together = heap[0::2] == heap[1::2]
+    alike = np.array(alike)
+    assert together[alike >= 0.7].all()
+    assert not together[alike <= 0.25].any()
+    assert (alike >= 0.7).sum() > 5
+    assert (alike <= 0.25).sum() > 5
