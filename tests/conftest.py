@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cascade.taxonomy import Taxonomy
+from cascade.train import fit
+
+SHOP = {
+    "name": "shop",
+    "defaults": {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"},
+    "groups": {
+        "billing": {
+            "labels": ["refund", {"name": "double_charge", "aliases": ["charged twice"]}],
+            "groups": {"tax": {"labels": ["vat_missing", "vat_wrong"]}},
+        },
+        "delivery": {"labels": ["late", "broken"]},
+        "product": {"labels": ["broken", "faulty"]},
+        "mood": {"route": "always", "choose": "one", "labels": ["happy", "angry"]},
+    },
+}
+WORDS = {
+    "refund": "money returned",
+    "double_charge": "charged twice",
+    "vat_missing": "without vat",
+    "vat_wrong": "vat percentage",
+    "late": "arrived slowly",
+    "broken": "smashed glass",
+    "faulty": "stopped working",
+    "happy": "lovely thanks",
+    "angry": "furious complaint",
+}
+FILLERS = ["the", "a", "my", "order", "please", "hello", "today", "box", "you", "it", "shop", "again"]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A small data set whose labels stand in the texts as keywords."""
+
+    taxonomy: Taxonomy
+    texts: list[str]
+    labels: list[list[str]]
+
+
+def shop_rows(n_texts: int, seed: int) -> tuple[list[str], list[list[str]]]:
+    random_ = random.Random(seed)
+    moods, others = ["happy", "angry"], [name for name in WORDS if name not in ("happy", "angry")]
+    texts, labels = [], []
+    for _ in range(n_texts):
+        names = random_.sample(others, random_.choice([0, 1, 1, 2])) + random_.choice(
+            [[], [], moods[:1], moods[1:]]
+        )
+        words = [WORDS[name] for name in names] + random_.choices(FILLERS, k=4)
+        random_.shuffle(words)
+        texts.append(" ".join(words))
+        labels.append(names)
+    return texts, labels
+
+
+@pytest.fixture(scope="session")
+def shop() -> Shop:
+    """A taxonomy of four groups and two levels, with 300 rows."""
+    return Shop(Taxonomy.from_dict(SHOP), *shop_rows(300, seed=0))
+
+
+@pytest.fixture(scope="session")
+def shop_model(shop, tmp_path_factory) -> Path:
+    """The model folder of the shop; tests copy it before they change anything."""
+    folder = tmp_path_factory.mktemp("shop") / "model"
+    fit(shop.taxonomy, shop.texts, shop.labels, folder)
+    return folder
