@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from cascade.backends.base import BoolArray, IntArray, Texts
 # Runs of five words and a half in common are what the field calls near-duplicate news and bills; twelve bands
 # of two find 97 % of the pairs at that mark, and all but surely those above it.
 RUN = 5
+# In a shorter text one other word can be all that matters: only equal ones are one.
+LONG = 20
 NEARLY_EQUAL = 0.5
 SKETCH = 24
 BAND = 2
@@ -58,7 +61,8 @@ def near_duplicates(texts: Sequence[str]) -> IntArray:
 
     Texts are nearly equal when the runs of `RUN` words that they have in common are half or more of all
     their runs (Jaccard similarity), as estimated by MinHash with `SKETCH` hashes and found by bands of them
-    (Broder, "On the resemblance and containment of documents", 1997). A text of fewer words is one run.
+    (Broder, "On the resemblance and containment of documents", 1997). A text of fewer than `LONG` words is
+    one run: it has to be equal, but for case and white space.
     """
     if not len(texts):
         return np.zeros(0, dtype=np.int64)
@@ -101,10 +105,12 @@ def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], IntArray]:
     pieces: list[NDArray[np.uint64]] = []
     for text in texts:
         words = text.casefold().split()
-        numbers = [known.setdefault(word, zlib.crc32(word.encode("utf-8", "replace")) + 1) for word in words]
-        # A text shorter than a run is filled up, so that it is one run; an empty one as well.
-        padded = np.array(numbers + [0] * (RUN - len(numbers)), dtype=np.uint64)
-        pieces.append(sliding_window_view(padded, RUN) @ POWERS)
+        if len(words) < LONG:
+            whole = hashlib.blake2b(" ".join(words).encode("utf-8", "replace"), digest_size=8)
+            pieces.append(np.array([int.from_bytes(whole.digest(), "little")], dtype=np.uint64))
+        else:
+            numbers = [known.setdefault(word, zlib.crc32(word.encode("utf-8", "replace"))) for word in words]
+            pieces.append(sliding_window_view(np.array(numbers, dtype=np.uint64), RUN) @ POWERS)
     lengths = np.array([len(piece) for piece in pieces])
     return np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)[:-1]])
 

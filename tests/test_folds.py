@@ -129,7 +129,10 @@ def test_with_fewer_texts_than_folds_each_has_a_fold_of_its_own():
 
 
 def test_texts_that_share_half_of_their_runs_of_words_are_one_heap():
-    bill = "to suspend temporarily the duty on certain {} and for other purposes as the secretary may direct"
+    bill = (
+        "a bill to suspend temporarily the duty on certain {} that come from abroad and for such other "
+        "purposes as the secretary of the treasury may from time to time direct"
+    )
     texts = [
         bill.format("sweeteners"),
         "when will my parcel come",

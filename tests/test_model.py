@@ -372,6 +372,9 @@ def test_a_read_only_folder_loads_answers_and_can_be_saved_from(cascade, shop_mo
             assert same_answers(model, cascade)
             model.save(Path(top) / "saved")
             assert same_answers(Cascade.load(Path(top) / "saved"), cascade)
+            assert all(
+                os.access(path, os.W_OK, effective_ids=True) for path in (Path(top) / "saved").rglob("*")
+            )
             assert pickle.loads(pickle.dumps(model)).digest == cascade.digest
         assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
         for path in everything:

@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from cascade.store import (
     node_files,
     read_manifest,
     whole_node,
+    write_manifest,
     write_node,
 )
 from cascade.taxonomy import Taxonomy
@@ -454,6 +457,24 @@ def test_a_node_folder_appears_whole_or_not_at_all(tmp_path):
     assert whole_node(tmp_path, "ab" * 32) is None
 
 
+def test_of_two_who_make_one_node_folder_the_first_is_kept(tmp_path):
+    key = "ab" * 32
+
+    def write(folder):
+        (folder / "a.json").write_text("{}")
+        return {}
+
+    def overtaken(folder):
+        write_node(tmp_path, key, write)
+        first.append((tmp_path / NODES / key).stat().st_ino)
+        return write(folder)
+
+    first = []
+    write_node(tmp_path, key, overtaken)
+    assert first == [(tmp_path / NODES / key).stat().st_ino]
+    assert [path.name for path in (tmp_path / NODES).iterdir()] == [key]
+
+
 # Locks
 
 
@@ -710,6 +731,43 @@ def test_what_a_killed_fit_left_lying_about_is_gone_after_the_next(fits, shop, s
     (out / ".manifest.json.12345").write_text("half")
     assert left
     assert mended(fits, data, out) == tree(shop_model)
+
+
+def test_whoever_reads_the_old_manifest_reads_it_to_the_end(model, shop):
+    content = (model / MANIFEST).read_bytes()
+    with (model / MANIFEST).open("rb", buffering=0) as reader:
+        begun = reader.read(100)
+        fit(shop.taxonomy, shop.texts, shop.labels, model, seed=1)
+        assert begun + reader.read() == content
+    assert (model / MANIFEST).read_bytes() != content
+
+
+def test_a_load_that_a_new_model_overtakes_gives_the_new_one(model):
+    manifest = read_manifest(model)
+
+    def replaced(number):
+        """The same model in node folders of other names."""
+        keys = {group: f"face{number:02d}{one.node[6:]}" for group, one in manifest.groups.items()}
+        groups = {group: replace(one, node=keys[group]) for group, one in manifest.groups.items()}
+        return replace(manifest, seed=number, groups=groups)
+
+    originals = Path(shutil.copytree(model / NODES, model.parent / "originals"))
+
+    def replace_often():
+        for number in range(40):
+            newer = replaced(number)
+            for group, record in newer.groups.items():
+                shutil.copytree(originals / manifest.groups[group].node, model / NODES / record.node)
+            write_manifest(model, newer)
+
+    writer = threading.Thread(target=replace_often)
+    writer.start()
+    seeds = []
+    while writer.is_alive():
+        seeds.append(Cascade.load(model).manifest.seed)
+    writer.join()
+    assert seeds == sorted(seeds)
+    assert Cascade.load(model).manifest.seed == 39
 
 
 def test_a_model_can_be_loaded_at_any_time_while_fits_replace_it(fits, shop, tmp_path):

@@ -247,6 +247,24 @@ def test_a_changed_text_fits_the_groups_that_it_belongs_to(shop, model):
     assert {group for group, kind in events.items() if kind == "fitted"} == {"", "delivery", "mood"}
 
 
+def test_another_label_of_the_same_group_fits_that_group_only(shop, model):
+    at = shop.labels.index(["refund"])
+    labels = [*shop.labels[:at], ["double_charge"], *shop.labels[at + 1 :]]
+    events = events_of(shop.taxonomy, shop.texts, labels, model)
+    assert {group for group, kind in events.items() if kind == "fitted"} == {"billing"}
+
+
+def test_who_belongs_to_a_group_counts_where_all_rows_are_learned_from(tmp_path):
+    facet = {"route": "always", "negatives": "all", "labels": ["happy", "angry"]}
+    groups = {"reviews": {"labels": ["star", "text"], "groups": {"mood": facet}}}
+    taxonomy = Taxonomy.from_dict({"name": "t", "defaults": LINEAR, "groups": groups})
+    texts, labels = coloured(100, red=["happy"], blue=["angry"], green=["star"], grey=[])
+    fit(taxonomy, texts, labels, tmp_path)
+    at = labels.index(["star"])
+    events = events_of(taxonomy, texts, [*labels[:at], [], *labels[at + 1 :]], tmp_path)
+    assert events["mood"] == "fitted"
+
+
 def coloured(n_texts, **labels_of):
     """Texts of one or two colours among other words, with the labels of each colour."""
     draw = random.Random(0)
