@@ -73,6 +73,11 @@ def environment(**changes):
     return plain | {"PYTHONPATH": found} | changes
 
 
+def heed_interrupts():
+    """Undo what a shell does to the jobs that it starts in the background, tests among them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def command(*arguments):
     return [sys.executable, "-m", "cascade", *map(str, arguments)]
 
@@ -420,6 +425,7 @@ def test_an_interrupted_fit_goes_on_and_ends_with_the_same_model(tmp_path, monke
         text=True,
         env=environment(),
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stderr.readline().startswith("fitted top level (")
         os.killpg(process.pid, signal.SIGINT)
@@ -609,6 +615,7 @@ def test_an_interrupted_predict_goes_on_where_it_stopped(inside, shop, tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        preexec_fn=heed_interrupts,
     ) as process:
         while not (tmp_path / "out.jsonl.part.json").exists() and process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
