@@ -132,11 +132,14 @@ def best_f1(scores: FloatArray, truth: BoolArray) -> float:
 def shrunk(cuts: Sequence[float], whole: float, positives: NDArray[np.int64], shrinkage: float) -> FloatArray:
     """Cuts drawn to the global one, in log odds, with weight shrinkage / (positives + shrinkage); float32.
 
-    A weight of 0 or 1 gives the one or the other cut to the bit, as a detour over log odds would move rows.
+    A weight of 0 or 1, and two equal cuts, give that cut to the bit: a detour over log odds would move rows.
     """
+    own = np.asarray(cuts)
     weight = positives / np.maximum(positives + shrinkage, 1e-12)
-    drawn = weight * logit(np.asarray(cuts)) + (1 - weight) * logit(np.asarray(whole))
-    return np.select([weight == 1, weight == 0], [np.asarray(cuts), whole], sigmoid(drawn)).astype(np.float32)
+    drawn = weight * logit(own) + (1 - weight) * logit(np.asarray(whole))
+    return np.select([(weight == 1) | (own == whole), weight == 0], [own, whole], sigmoid(drawn)).astype(
+        np.float32
+    )
 
 
 def auto_thresholds(scores: FloatArray, truth: BoolArray, texts: Sequence[str], seed: int) -> FloatArray:
