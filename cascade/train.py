@@ -334,7 +334,8 @@ class _Fit:
 
     def settled(self, paths: FloatArray) -> Manifest:
         """Thresholds, figures and suspicious labels, all from the out-of-fold paths."""
-        left = np.where(self.dataset.known, contenders(self.taxonomy, paths), np.float32(np.nan))
+        believed = np.where(self.dataset.known, paths, np.float32(np.nan))
+        left = contenders(self.taxonomy, believed)
         truth = self.dataset.truth & self.dataset.known
         thresholds = self.thresholds(left, truth)
         labels = [self.taxonomy.graph.column[label] for label in self.taxonomy.graph.labels]
@@ -351,7 +352,8 @@ class _Fit:
             groups={group: self.fitted[group].record for group in _trained(self.taxonomy)},
             thresholds=thresholds,
             metrics=metrics,
-            suspicious=_suspicious(self.taxonomy.graph.labels, truth[:, labels], left[:, labels]),
+            # A sibling that `choose: one` preferred says nothing against a label that was given.
+            suspicious=_suspicious(self.taxonomy.graph.labels, truth[:, labels], believed[:, labels]),
             seed=self.seed,
             versions=_versions(),
         )

@@ -431,3 +431,28 @@ def test_promised_precision_and_recall_hold_out_of_fold(shop, tmp_path):
     manifest = fit(changed(shop, promise), shop.texts, shop.labels, tmp_path)
     assert 0 < manifest.thresholds["late"] <= manifest.thresholds["faulty"] <= 1
     assert manifest.metrics["f1"]["late"] > 0.5
+
+
+def test_a_facet_that_no_text_gives_away_makes_no_label_suspicious(tmp_path):
+    taxonomy = Taxonomy.from_dict(
+        {"name": "moods", "groups": {"mood": {"choose": "one", "route": "always", "labels": ["glad", "sad"]}}}
+    )
+    draw = random.Random(3)
+    words = [f"word{number}" for number in range(30)]
+    texts = [" ".join(draw.choices(words, k=6)) for _ in range(120)]
+    moods = [[draw.choice(["glad", "sad"])] for _ in texts]
+    assert fit(taxonomy, texts, moods, tmp_path / "model").suspicious == ()
+
+
+def test_a_label_on_the_wrong_row_is_the_most_suspicious(tmp_path):
+    taxonomy = Taxonomy.from_dict({"name": "two", "labels": ["tea", "bread"]})
+    texts = [
+        f"a cup of tea number {row}" if row % 2 else f"a loaf of bread number {row}" for row in range(200)
+    ]
+    labels = [["tea"] if row % 2 else ["bread"] for row in range(200)]
+    labels[40] = ["tea"]
+    found = fit(taxonomy, texts, labels, tmp_path / "model").suspicious
+    assert {(entry["row"], entry["label"], entry["given"]) for entry in found[:2]} == {
+        (41, "tea", True),
+        (41, "bread", False),
+    }
