@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cascade.datasets import Dataset
 from cascade.errors import DataError
 from cascade.model import Cascade
 from cascade.store import MANIFEST, NODES, read_manifest
 from cascade.taxonomy import Taxonomy
-from cascade.train import WORTH_PROCESSES, Planned, fit, plan
-from cascade.walk import edges
+from cascade.train import WORTH_PROCESSES, Planned, _Fit, fit, plan, silent
+from cascade.walk import edges, walk
 
 LINEAR = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}
 
@@ -456,3 +457,24 @@ def test_a_label_on_the_wrong_row_is_the_most_suspicious(tmp_path):
         (41, "tea", True),
         (41, "bread", False),
     }
+
+
+def test_out_of_fold_a_group_that_learned_from_all_rows_answers_its_own_probability(tmp_path):
+    groups = {"drink": {"labels": ["tea", "milk"]}, "food": {"labels": ["bread", "cake"]}}
+    taxonomy = Taxonomy.from_dict({"name": "two", "defaults": {"negatives": "all"}, "groups": groups})
+    draw = random.Random(5)
+    filler = [f"word{number}" for number in range(40)]
+    labels = [[draw.choice(["tea", "milk", "bread", "cake"])] for _ in range(160)]
+    texts = [
+        " ".join([*draw.choices(filler, k=5), *draw.choices([name, "spoon"], k=1)]) for (name,) in labels
+    ]
+    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, silent)
+    paths = walk(taxonomy, len(texts), run.score, run.enter).paths
+    of = taxonomy.graph.column
+    fitted = run.fitted["drink"]
+    answered = fitted.calibration.apply(fitted.held_out[fitted.position])
+    inside = ~np.isnan(paths[:, of["drink"]])
+    for child, column in (("tea", 0), ("milk", 1)):
+        expected = np.minimum(answered[inside, column], paths[inside, of["drink"]])
+        np.testing.assert_allclose(paths[inside, of[child]], expected, atol=1e-5)
+    assert (paths[inside, of["drink"]] < 0.9).any()
