@@ -8,7 +8,6 @@ stopped, however rudely, goes on where it was and ends with the same bytes; ``OU
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import itertools
 import json
@@ -23,26 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, Self
 
-import numpy as np
-
-from cascade.backends.base import BoolArray, FloatArray
-from cascade.decide import contenders
+from cascade.answers import Form, Model, Style, prediction_rows
 from cascade.errors import CascadeError, DataError, ModelError
-from cascade.graph import ROOT
 from cascade.records import BadRow, Columns, Row, read_rows, refusal_line
-from cascade.taxonomy import Taxonomy
-from cascade.walk import Walked, edges
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cascade.store import Manifest
-
-DIGITS = 6
-"""Decimals of every probability and threshold that is written.
-
-Rounding keeps order, so no probability is seen below a threshold that it reached.
-"""
 
 CHUNK_ROWS = 2000
 """Rows between two notes of how far a run has come: more save nothing any more, and cost memory."""
@@ -57,8 +43,6 @@ _CHUNK_CHARACTERS = 1 << 20
 _AHEAD = 2
 _PARENT_CHECK_SECONDS = 0.5
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_DELIMITERS = {".jsonl": None, ".ndjson": None, ".csv": ",", ".tsv": "\t"}
-_LABEL_DELIMITER = ";"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +80,11 @@ class Request:
     jobs: int = 1
     chunk_rows: int = CHUNK_ROWS
     errors: Path | None = None
+
+    @property
+    def form(self) -> Form:
+        """What the rows of the output look like."""
+        return Form.of(self.out, Style(self.top, self.scores, self.trace))
 
     def __post_init__(self) -> None:
         for name in ("top", "jobs", "chunk_rows"):
@@ -136,23 +125,6 @@ class Progress:
     detail: str = ""
 
 
-class Model(Protocol):
-    """What is asked of a fitted model; `cascade.model.Cascade` is one."""
-
-    @property
-    def taxonomy(self) -> Taxonomy: ...
-    @property
-    def manifest(self) -> Manifest: ...
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def digest(self) -> str: ...
-    @classmethod
-    def load(cls, folder: Path) -> Self: ...
-    def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked: ...
-    def decide(self, walked: Walked) -> BoolArray: ...
-
-
 def _ignore(_: Any) -> None:
     return None
 
@@ -183,7 +155,7 @@ def predict_file(
     CascadeError
         The model, or a worker process, failed. What was answered so far is kept, as after Ctrl-C.
     """
-    form = _Form.of(request)
+    form = request.form
     rows = read_rows(request.source, request.columns)
     with _sink(model, request, stdout, refuse) as sink:
         if sink.note is not None:
@@ -197,201 +169,6 @@ def predict_file(
                 report(Progress("chunk", sink.answered, sink.refused))
         sink.finish()
         return Outcome(sink.answered, sink.refused, taken_over, sink.errors_path)
-
-
-# Prediction rows
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """What a prediction row shows; see `Request`."""
-
-    top: int | None = None
-    scores: Literal["chosen", "all"] = "chosen"
-    trace: bool = False
-
-
-def prediction_rows(
-    model: Model, ids: Sequence[str | int], texts: Sequence[str], style: Style
-) -> list[dict[str, Any]]:
-    """One prediction row for each text, see `prediction_row`."""
-    if not texts:
-        return []
-    walked = model.walk(texts, trace=style.trace)
-    chosen = _chosen(model, walked, style.top)
-    shown = chosen
-    if style.scores == "all":
-        shown = chosen | ~np.isnan(_of_labels(model, walked.paths))
-    nodes = model.taxonomy.graph.nodes
-    rows = [
-        prediction_row(identity, nodes, *arrays)
-        for identity, *arrays in zip(ids, walked.paths, chosen, shown, strict=True)
-    ]
-    if style.trace:
-        tracer = _Tracer(model, walked, chosen)
-        for place, row in enumerate(rows):
-            row["trace"] = tracer.of(place)
-    return rows
-
-
-def prediction_row(
-    identity: str | int, nodes: Sequence[str], paths: FloatArray, chosen: BoolArray, shown: BoolArray
-) -> dict[str, Any]:
-    """``{"id", "labels", "scores"}``, the most probable first, ties in the order of `nodes`.
-
-    Parameters
-    ----------
-    paths
-        float32, shape (n_nodes,): path probabilities of one text, NaN where not visited.
-    chosen, shown
-        bool, shape (n_nodes,): the nodes in the answer, and those with a score; visited ones only.
-    """
-    columns = np.flatnonzero(shown)
-    ranked = columns[np.argsort(-paths[columns], kind="stable")]
-    scores = {nodes[column]: round(float(paths[column]), DIGITS) for column in ranked}
-    return {
-        "id": identity,
-        "labels": [nodes[column] for column in ranked if chosen[column]],
-        "scores": scores,
-    }
-
-
-def _chosen(model: Model, walked: Walked, top: int | None) -> BoolArray:
-    if top is None:
-        return model.decide(walked)
-    return _most_probable(_of_labels(model, contenders(model.taxonomy, walked.paths)), top)
-
-
-def _of_labels(model: Model, paths: FloatArray) -> FloatArray:
-    """`paths` with NaN in the columns of groups."""
-    graph = model.taxonomy.graph
-    is_label = np.arange(len(graph.nodes)) >= len(graph.nodes) - len(graph.labels)
-    return np.where(is_label, paths, np.float32(np.nan))
-
-
-def _most_probable(paths: FloatArray, top: int) -> BoolArray:
-    """The `top` greatest cells of each row but for NaN, of equal ones the first; bool, shape as `paths`."""
-    # NaN is sorted last.
-    columns = np.argsort(-paths, axis=1, kind="stable")[:, :top]
-    best = np.zeros(paths.shape, dtype=bool)
-    np.put_along_axis(best, columns, values=True, axis=1)
-    return best & ~np.isnan(paths)
-
-
-class _Tracer:
-    """The visited nodes of each text, one entry for each parent that was entered, parents first."""
-
-    def __init__(self, model: Model, walked: Walked, chosen: BoolArray) -> None:
-        if walked.conditionals is None:
-            raise ValueError("the walk was made without a trace")
-        self._paths, self._conditionals, self._chosen = walked.paths, walked.conditionals, chosen
-        self._column, self._groups = model.taxonomy.graph.column, model.taxonomy.groups
-        self._manifest = model.manifest
-        self._edges = edges(model.taxonomy.graph)
-        # Any child will do: a group scores all of its children or none.
-        self._a_child = {parent: place for place, (parent, _) in enumerate(self._edges)}
-
-    def of(self, place: int) -> list[dict[str, Any]]:
-        """Trace of the text at this place of the batch."""
-        visited = np.flatnonzero(~np.isnan(self._conditionals[place]))
-        return [self._entry(place, int(edge)) for edge in visited]
-
-    def _entry(self, place: int, edge: int) -> dict[str, Any]:
-        parent, node = self._edges[edge]
-        column = self._column[node]
-        entry = {
-            "node": node,
-            "parent": parent,
-            "conditional": round(float(self._conditionals[place, edge]), DIGITS),
-            "path": round(self._path(place, edge), DIGITS),
-            "threshold": round(self._threshold(node), DIGITS),
-        }
-        if node in self._a_child:
-            entry["entered"] = not np.isnan(self._conditionals[place, self._a_child[node]])
-        if node not in self._a_child or self._groups[node].back_off:
-            entry["chosen"] = bool(self._chosen[place, column])
-        return entry
-
-    def _path(self, place: int, edge: int) -> float:
-        """Path probability of the child; of a group that was not entered, what arrived from this parent."""
-        parent, node = self._edges[edge]
-        path = self._paths[place, self._column[node]]
-        if np.isnan(path):
-            above = np.float32(1) if parent == ROOT else self._paths[place, self._column[parent]]
-            path = above * self._conditionals[place, edge]
-        return float(path)
-
-    def _threshold(self, node: str) -> float:
-        """What the path probability is compared with, in the type in which that is done."""
-        if node not in self._a_child:
-            return float(np.float32(self._manifest.thresholds[node]))
-        # A group that only leads to groups that are always visited has no model, and so no record.
-        record = self._manifest.groups.get(node)
-        return 0.0 if record is None else float(np.float32(record.route_threshold))
-
-
-# Rows to bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What the rows of a file look like; `delimiter` is None for JSON lines."""
-
-    delimiter: str | None
-    style: Style
-
-    @classmethod
-    def of(cls, request: Request) -> _Form:
-        style = Style(request.top, request.scores, request.trace)
-        if request.out is None:
-            return cls(None, style)
-        suffix = request.out.suffix.lower()
-        if suffix not in _DELIMITERS:
-            raise DataError(
-                f"{request.out}: unknown kind of output file; expected a name that ends in "
-                f"{', '.join(_DELIMITERS)}, or none for JSON lines on standard output"
-            )
-        return cls(_DELIMITERS[suffix], style)
-
-    def head(self) -> bytes:
-        """What stands before the first row."""
-        names = ["id", "labels", "scores", *(["trace"] if self.style.trace else [])]
-        return b"" if self.delimiter is None else _table_line(names, self.delimiter)
-
-    def line(self, row: Mapping[str, Any]) -> bytes:
-        """One prediction row, as UTF-8, with the line break after it."""
-        if self.delimiter is None:
-            return _json(row).encode() + b"\n"
-        cells = [row["id"], _label_cell(row["labels"]), _json(row["scores"])]
-        if self.style.trace:
-            cells.append(_json(row["trace"]))
-        return _table_line(cells, self.delimiter)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _label_cell(labels: Sequence[str]) -> str:
-    """Names with ; between them; as a JSON list where a name would not come back from that."""
-    if any(_LABEL_DELIMITER in label for label in labels) or (labels and labels[0].startswith("[")):
-        return _json(labels)
-    return _LABEL_DELIMITER.join(labels)
-
-
-class _LastLine:
-    text = ""
-
-    def write(self, text: str) -> int:
-        self.text = text
-        return len(text)
-
-
-def _table_line(cells: Sequence[Any], delimiter: str) -> bytes:
-    # A lone carriage return is quoted only by a writer that ends its own lines with one.
-    line = _LastLine()
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
-    return line.text.removesuffix("\r\n").encode() + b"\n"
 
 
 # Chunks, answered here or in workers
@@ -430,7 +207,7 @@ def _chunks(rows: Iterator[Row | BadRow], chunk_rows: int) -> Iterator[_Chunk]:
 
 
 def _answers(
-    model: Model, chunks: Iterator[_Chunk], form: _Form, jobs: int
+    model: Model, chunks: Iterator[_Chunk], form: Form, jobs: int
 ) -> Generator[tuple[_Chunk, bytes], None, None]:
     """Each chunk with the lines of its good rows, in order."""
     start = list(itertools.islice(chunks, 2))
@@ -443,12 +220,12 @@ def _answers(
         yield chunk, _lines(model, chunk.ids, chunk.texts, form)
 
 
-def _lines(model: Model, ids: Sequence[str | int], texts: Sequence[str], form: _Form) -> bytes:
+def _lines(model: Model, ids: Sequence[str | int], texts: Sequence[str], form: Form) -> bytes:
     return b"".join(form.line(row) for row in prediction_rows(model, ids, texts, form.style))
 
 
 def _answers_of_workers(
-    model: Model, chunks: Iterator[_Chunk], form: _Form, jobs: int
+    model: Model, chunks: Iterator[_Chunk], form: Form, jobs: int
 ) -> Generator[tuple[_Chunk, bytes], None, None]:
     # joblib's own generator reads on while nobody takes its results: a slow pipe would fill the memory.
     from joblib.externals.loky import ProcessPoolExecutor
@@ -528,7 +305,7 @@ class _Lasting:
     digest: str
 
 
-def _lines_in_worker(lasting: _Lasting, ids: Sequence[str | int], texts: Sequence[str], form: _Form) -> bytes:
+def _lines_in_worker(lasting: _Lasting, ids: Sequence[str | int], texts: Sequence[str], form: Form) -> bytes:
     return _lines(_loaded(lasting), ids, texts, form)
 
 
@@ -676,7 +453,7 @@ def _sink(model: Model, request: Request, stdout: IO[bytes], refuse: Callable[[s
     if targets.out is None:
         return _Stream(stdout, targets.errors, refuse)
     return _Files(
-        targets.out, targets.errors or _errors_beside(targets.out), _job(model, request), _Form.of(request)
+        targets.out, targets.errors or _errors_beside(targets.out), _job(model, request), request.form
     )
 
 
@@ -777,7 +554,7 @@ class _Stream:
 class _Files:
     """Rows to a file, refused ones to another, with notes of how far they are."""
 
-    def __init__(self, out: Path, errors: Path, job: Mapping[str, Any] | None, form: _Form) -> None:
+    def __init__(self, out: Path, errors: Path, job: Mapping[str, Any] | None, form: Form) -> None:
         self.answered, self.refused = 0, 0
         self.note: Progress | None = None
         self._job = job
@@ -829,7 +606,7 @@ class _Files:
             return "and is no longer whole"
         return ""
 
-    def _begin(self, form: _Form) -> None:
+    def _begin(self, form: Form) -> None:
         # The note goes first: it must never stand beside rows that it does not tell of.
         self._forget()
         self._out.cut(0)

@@ -22,18 +22,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cascade.answers import Style, prediction_row, prediction_rows
 from cascade.decide import decide
 from cascade.errors import CascadeError, DataError, ModelError
 from cascade.model import Cascade
-from cascade.predict import (
-    Outcome,
-    Progress,
-    Request,
-    Style,
-    predict_file,
-    prediction_row,
-    prediction_rows,
-)
+from cascade.predict import Outcome, Progress, Request, predict_file
 from cascade.records import Columns, Row, read_rows
 from cascade.store import GroupRecord, Manifest, digest_of_file
 from cascade.taxonomy import Taxonomy
