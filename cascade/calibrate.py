@@ -8,17 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.backends.base import BoolArray, FloatArray
+from cascade.compiled import kernel
 
 # A child with this many pseudo-observations' worth of evidence weighs as much as the group's curve.
 SHRINKAGE = 20.0
 # Scores are taken as logits; this keeps them finite.
 NEAR = 1e-6
 STEPS = 100
-HALVES = tuple(0.5**times for times in range(40))
+HALVINGS = 40
 # Newton's own forecast of what is left to gain, in nats over all rows.
 GOOD_ENOUGH = 1e-12
 # A slope must be above 0, as order is kept; a child whose scores run the wrong way gets this one.
 LEAST_SLOPE = 1e-3
+# Logits in one such part of their range are taken for their mean. Over all scores that is a width of 0.007,
+# which moves slopes and offsets in their fifth digit at most, and spares most work where rows are many.
+CROWDS = 4096
 STEEPEST_LOGIT = 35.0
 
 
@@ -28,10 +32,10 @@ def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(1 / (1 + np.exp(-inside)))
 
 
-def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """log(p / (1 - p)), float64, of p kept in [1e-6, 1 - 1e-6]."""
-    inside = np.clip(np.asarray(scores, dtype=np.float64), NEAR, 1 - NEAR)
-    return np.log(inside) - np.log1p(-inside)
+def logit(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    """log(p / (1 - p)), of the type that came in, of p kept in [1e-6, 1 - 1e-6]."""
+    inside = np.clip(scores, NEAR, 1 - NEAR)
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def log_loss(probabilities: FloatArray, targets: BoolArray) -> float:
@@ -61,7 +65,7 @@ class Calibration:
 
     def apply(self, scores: FloatArray) -> FloatArray:
         """Probabilities, float32, shape of `scores` (n_texts, n_children), each in [0, 1]."""
-        return sigmoid(self.slopes * logit(scores) + self.offsets).astype(np.float32)
+        return sigmoid(self.slopes.astype(np.float32) * logit(scores) + self.offsets.astype(np.float32))
 
 
 def fit_calibration(scores: FloatArray, targets: BoolArray) -> Calibration:
@@ -79,11 +83,12 @@ def fit_calibration(scores: FloatArray, targets: BoolArray) -> Calibration:
     targets
         bool, of the same shape.
     """
-    logits = logit(scores)
     if not targets.any() or targets.all():
         return Calibration.identity(scores.shape[1])
-    group = _platt(logits.ravel(), targets.ravel(), None)
-    curves = [_platt(logits[:, child], targets[:, child], group) for child in range(scores.shape[1])]
+    # Columns are read one at a time.
+    logits, goals = np.ascontiguousarray(logit(scores).T), np.ascontiguousarray(targets.T)
+    group = _platt(logits.ravel(), goals.ravel(), None)
+    curves = [_platt(*column, group) for column in zip(logits, goals, strict=True)]
     return Calibration(np.array([slope for slope, _ in curves]), np.array([offset for _, offset in curves]))
 
 
@@ -108,53 +113,112 @@ def conditional(probabilities: FloatArray, negatives: str, path: FloatArray) -> 
     return np.minimum(1, probabilities / np.maximum(path[:, None], np.float32(NEAR))).astype(np.float32)
 
 
-def _platt(
-    logits: NDArray[np.float64], target: BoolArray, prior: tuple[float, float] | None
-) -> tuple[float, float]:
+def _platt(logits: FloatArray, target: BoolArray, prior: tuple[float, float] | None) -> tuple[float, float]:
     """Slope and offset of one curve; `prior` is where it is drawn to, None for a free one."""
-    positives, negatives = int(target.sum()), int((~target).sum())
-    goal = np.where(target, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    centre = np.array(prior if prior is not None else (1.0, np.log((positives + 1) / (negatives + 1))))
+    positives = int(target.sum())
+    negatives = len(target) - positives
+    low, high = 1 / (negatives + 2), (positives + 1) / (positives + 2)
+    places, counts, true_sum, false_sum = _crowded(logits, target)
+    goals = (high * true_sum + low * false_sum, high * positives + low * negatives)
+    centre = prior if prior is not None else (1.0, float(np.log((positives + 1) / (negatives + 1))))
     pull = SHRINKAGE if prior is not None else 1e-6
-    ones = np.ones((len(logits), 1))
-    slope, offset = _minimum(np.column_stack([logits, ones]), np.zeros(len(logits)), goal, centre, pull)
+    slope, offset = _minimum(places, counts, *goals, *centre, pull, False)
     if slope < LEAST_SLOPE:  # the offset that went with another slope would be far off
-        slope, (offset,) = LEAST_SLOPE, _minimum(ones, LEAST_SLOPE * logits, goal, centre[1:], pull)
+        slope, offset = _minimum(places, counts, *goals, LEAST_SLOPE, centre[1], pull, True)
     return float(slope), float(offset)
 
 
-def _minimum(
-    design: NDArray[np.float64],
-    base: NDArray[np.float64],
-    goal: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    pull: float,
-) -> NDArray[np.float64]:
-    """The curve, shape (n_terms,), with the least log loss of sigmoid(base + design @ curve) against `goal`.
+@kernel
+def _crowded(
+    logits: FloatArray, target: BoolArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Mean logit and number of the rows of each crowd, and the sums of the logits of true and false rows.
 
-    To the loss comes pull / 2 * |curve - centre|^2. Newton's method with step halving, without which it
-    can run in circles far from the minimum.
+    A crowd are the rows whose logits lie within one of `CROWDS` equal parts of their range.
     """
+    least, most = logits.min(), logits.max()
+    to_crowd = (CROWDS - 1) / max(most - least, 1e-12)
+    sums, counts = np.zeros(CROWDS), np.zeros(CROWDS)
+    true_sum = false_sum = 0.0
+    for row in range(len(logits)):
+        logit = np.float64(logits[row])
+        place = (logit - least) * to_crowd
+        crowd = int(place) if 0 <= place < CROWDS else 0  # NaN has no place
+        sums[crowd] += logit
+        counts[crowd] += 1
+        if target[row]:
+            true_sum += logit
+        else:
+            false_sum += logit
+    some = counts > 0
+    return sums[some] / counts[some], counts[some], true_sum, false_sum
 
-    def loss(curve: NDArray[np.float64]) -> float:
-        raw = base + design @ curve
-        return float((np.logaddexp(0, raw) - goal * raw).sum() + pull / 2 * ((curve - centre) ** 2).sum())
 
-    curve, reached = centre.copy(), loss(centre)
+@kernel
+def _minimum(
+    places: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    goal_up: float,
+    goal_along: float,
+    slope: float,
+    offset: float,
+    pull: float,
+    slope_is_fixed: bool,
+) -> tuple[float, float]:
+    """The curve with the least log loss of sigmoid(slope * logit + offset).
+
+    `goal_up` and `goal_along` are the sums over all rows of goal * logit and of the goal. To the loss comes
+    pull / 2 * |curve - start|^2. Newton's method with step halving, without which it can run in circles
+    far from the minimum.
+    """
+    at_slope, at_offset = slope, offset
+    reached, up, along, upup, upalong, alongalong = _terms(places, counts, slope, offset)
+    reached -= slope * goal_up + offset * goal_along
     for _ in range(STEPS):
-        chance = sigmoid(base + design @ curve)
-        gradient = design.T @ (chance - goal) + pull * (curve - centre)
-        weight = np.maximum(chance * (1 - chance), 1e-12)
-        hessian = (design * weight[:, None]).T @ design + pull * np.eye(len(curve))
-        step = np.linalg.solve(hessian, gradient)
-        promised = float(gradient @ step)
+        up += pull * (at_slope - slope) - goal_up
+        along += pull * (at_offset - offset) - goal_along
+        upup += pull
+        alongalong += pull
+        if slope_is_fixed:
+            up = upalong = 0.0
+        determinant = upup * alongalong - upalong * upalong
+        step_up = (alongalong * up - upalong * along) / determinant
+        step_along = (upup * along - upalong * up) / determinant
+        promised = up * step_up + along * step_along
         if promised < GOOD_ENOUGH:
             break
-        length = next(
-            (half for half in HALVES if loss(curve - half * step) < reached - 1e-4 * half * promised), 0
-        )
-        if not length:
+        length, better = 1.0, False
+        for _ in range(HALVINGS):
+            to_slope, to_offset = at_slope - length * step_up, at_offset - length * step_along
+            loss, up, along, upup, upalong, alongalong = _terms(places, counts, to_slope, to_offset)
+            loss -= to_slope * goal_up + to_offset * goal_along
+            loss += pull / 2 * ((to_slope - slope) ** 2 + (to_offset - offset) ** 2)
+            if loss < reached - 1e-4 * length * promised:
+                better = True
+                break
+            length /= 2
+        if not better:
             break
-        curve = curve - length * step
-        reached = loss(curve)
-    return curve
+        at_slope, at_offset, reached = to_slope, to_offset, loss
+    return at_slope, at_offset
+
+
+@kernel(fastmath=True)
+def _terms(
+    places: NDArray[np.float64], counts: NDArray[np.float64], slope: float, offset: float
+) -> tuple[float, float, float, float, float, float]:
+    """Sum of softplus(slope * logit + offset), its gradient by slope and offset, and second derivatives."""
+    loss = up = along = upup = upalong = alongalong = 0.0
+    for crowd in range(len(places)):
+        logit, count = places[crowd], counts[crowd]
+        raw = slope * logit + offset
+        small = np.exp(-abs(raw))
+        chance = 1 / (1 + small) if raw >= 0 else small / (1 + small)
+        bend = count * max(chance * (1 - chance), 1e-12)
+        loss += count * (max(raw, 0.0) + np.log1p(small))
+        up += count * chance * logit
+        along += count * chance
+        upup += bend * logit * logit
+        upalong += bend * logit
+        alongalong += bend
+    return loss, up, along, upup, upalong, alongalong

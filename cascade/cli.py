@@ -166,8 +166,12 @@ _model = click.option(
     metavar="DIR",
     help=f"Model folder; without it ${MODEL_VARIABLE}, else the last that fit wrote under {MODELS}/.",
 )
-_jobs = click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes to use; by default one for each core."
+_jobs = click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Cores to use; by default all.")
+
+_engine = click.option(
+    "--engine",
+    metavar="ADDRESS",
+    help="A cluster to work on: dask://host:port, ray://host:port or ray [default: this machine].",
 )
 
 
@@ -275,6 +279,7 @@ def _check_lines(report: Report) -> Iterator[str]:
     "--data", multiple=True, metavar="FILE", help="Rows to learn instead of data.train; repeatable."
 )
 @_jobs
+@_engine
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -295,6 +300,7 @@ def fit(
     out: Path | None,
     data: tuple[str, ...],
     jobs: int | None,
+    engine: str | None,
     seed: int,
     dry_run: bool,
     skip_bad_rows: bool,
@@ -313,8 +319,8 @@ def fit(
     if dry_run:
         _show_plan(tree, rows, as_json=as_json)
     else:
-        summary = _fitted(tree, rows, folder, seed=seed, jobs=jobs or _cores()) | {"refused": len(refused)}
-        _show_fit(summary, as_json=as_json)
+        summary = _fitted(tree, rows, folder, seed=seed, jobs=jobs or _cores(), engine=engine)
+        _show_fit(summary | {"refused": len(refused)}, as_json=as_json)
     return REFUSED if refused else DONE
 
 
@@ -365,15 +371,19 @@ def _stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
     _note(f"{count} left out")
 
 
-def _fitted(taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, *, seed: int, jobs: int) -> dict[str, Any]:
+def _fitted(
+    taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, *, seed: int, jobs: int, engine: str | None
+) -> dict[str, Any]:
     """What came of a fit, JSON-able."""
+    from cascade.compiled import announce
     from cascade.train import fit as train
 
     started = time.perf_counter()
     log = _FitLog()
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
     with _bar("fitting") as log.bar:
-        manifest = train(taxonomy, texts, labels, folder, seed=seed, jobs=jobs, report=log)
+        announce(log.bar.say)
+        manifest = train(taxonomy, texts, labels, folder, seed=seed, jobs=jobs, engine=engine, report=log)
     _remember_last(folder)
     _tell_suspicious(manifest.suspicious, rows)
     return {
@@ -486,7 +496,7 @@ def _usd(amount: float) -> str:
 @cascade.command(short_help="Give each row of a file its labels.")
 @click.argument("source", metavar="INPUT")
 @_model
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help=_OUT_HELP)
+@click.option("--out", type=click.Path(), metavar="FILE", help=_OUT_HELP)
 @click.option(
     "--top", type=click.IntRange(min=1), metavar="K", help="The K best labels, whatever their thresholds."
 )
@@ -499,6 +509,7 @@ def _usd(amount: float) -> str:
 )
 @click.option("--trace", is_flag=True, help="Tell for each row which nodes were visited, and why.")
 @_jobs
+@_engine
 @click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
 @click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")
 @click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help=_ERRORS_HELP)
@@ -522,14 +533,16 @@ def predict(
 
     loaded = Cascade.load(_chosen_model(model))
     columns = _columns(loaded.taxonomy.data, text=text_column, id=id_column)
-    request = Request(source=source, columns=columns, jobs=jobs or _cores(), **settings)
+    request = Request(source=source, columns=columns, jobs=jobs, **settings)
     return _told_outcome(_predicted(loaded, request), request)
 
 
 def _predicted(model: Cascade, request: Request) -> Outcome:
+    from cascade.compiled import announce
     from cascade.predict import predict_file
 
     with _bar("predicting") as bar:
+        announce(bar.say)
 
         def report(step: Step) -> None:
             bar.at(step.rows + step.refused, None)

@@ -16,35 +16,44 @@ from cascade.walk import always, modelled
 def label_truth(graph: Graph, labels: Sequence[Sequence[str]]) -> BoolArray:
     """Labels and all of their ancestors, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`."""
     truth = np.zeros((len(labels), len(graph.nodes)), dtype=bool)
-    columns = {name: [graph.column[one] for one in graph.closure([name])] for name in graph.nodes}
-    for row, names in enumerate(labels):
-        for name in names:
-            truth[row, columns[name]] = True
+    for name, rows in _naming(graph, labels).items():
+        closure = np.array([graph.column[one] for one in graph.closure([name])])
+        truth[np.ix_(rows, closure)] = True
     return truth
+
+
+def _naming(graph: Graph, labels: Sequence[Sequence[str]]) -> dict[str, IntArray]:
+    """The rows that carry each of the names which occur."""
+    lengths = np.fromiter(map(len, labels), dtype=np.int64, count=len(labels))
+    column = graph.column
+    columns = np.fromiter((column[name] for names in labels for name in names), np.int64, int(lengths.sum()))
+    order = np.argsort(columns, kind="stable")
+    found, starts = np.unique(columns[order], return_index=True)
+    rows = np.split(np.repeat(np.arange(len(labels)), lengths)[order], starts)[1:]
+    return dict(zip((graph.nodes[one] for one in found), rows, strict=True))
 
 
 def known_nodes(taxonomy: Taxonomy, truth: BoolArray, labels: Sequence[Sequence[str]]) -> BoolArray:
     """Where `truth` is to be believed, bool, shape (n_texts, n_nodes).
 
     A row may carry the name of a group whose children nobody looked at: then nothing is known of what
-    stands below that group, save where the row names something there as well.
+    stands below that group. Where the row names something there as well, a child is true, and all is known.
     """
     graph = taxonomy.graph
     known = np.ones(truth.shape, dtype=bool)
-    below = {group: _below(graph, group) for group in graph.groups if group != ROOT}
-    for row, names in enumerate(labels):
-        for name in names:
-            if name in below and not _child_named(graph, name, truth[row]):
-                known[row, below[name]] = truth[row, below[name]]
+    naming = _naming(graph, labels)
+    for group in graph.groups:
+        if group in naming:
+            named = naming[group]
+            children = np.array([graph.column[child] for child in graph.children[group]])
+            open_ones = named[~truth[np.ix_(named, children)].any(axis=1)]
+            known[np.ix_(open_ones, _below(graph, group))] = False
     return known
 
 
-def _child_named(graph: Graph, group: str, row: BoolArray) -> bool:
-    return any(row[graph.column[child]] for child in graph.children[group])
-
-
-def _below(graph: Graph, group: str) -> list[int]:
-    return [column for column, name in enumerate(graph.nodes) if group in graph.ancestors(name)]
+def _below(graph: Graph, group: str) -> IntArray:
+    below = [column for column, name in enumerate(graph.nodes) if group in graph.ancestors(name)]
+    return np.array(below, dtype=np.int64)
 
 
 @dataclass(frozen=True)

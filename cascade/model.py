@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,12 @@ import numpy as np
 from cascade.backends import complaints, make_backend
 from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, Texts
 from cascade.calibrate import Calibration, conditional
-from cascade.decide import decide
+from cascade.decide import Ranked, decide
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.graph import ROOT, Graph
-from cascade.store import MANIFEST, GroupRecord, Manifest, digest_of, files_of, node_folder, read_manifest
+from cascade.store import MANIFEST, GroupRecord, Manifest, digest_of, files_of, node_folders, read_manifest
 from cascade.taxonomy import BackendSpec, Taxonomy
-from cascade.train import fit
-from cascade.walk import Walked, modelled, walk
+from cascade.walk import Walked, batches, modelled, walk
 
 CHUNK = 10_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -45,21 +45,23 @@ class Cascade:
         All that `fit` settled.
     folder
         Where it lives.
-    digest
-        sha256 of the manifest, which holds those of all other files: equal digests are equal models.
     """
 
     def __init__(
         self, folder: Path, manifest: Manifest, taxonomy: Taxonomy, nodes: Mapping[str, NodeModel]
     ) -> None:
         self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
-        self.digest = digest_of(manifest)
         self._nodes = nodes
         self._calibrations = {
             group: Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
             for group, record in manifest.groups.items()
         }
         self._scratch: _Scratch | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the manifest, which holds those of all other files: equal digests are equal models."""
+        return digest_of(self.manifest)
 
     @property
     def graph(self) -> Graph:
@@ -89,6 +91,8 @@ class Cascade:
             Texts and labels are not of one length, a text is no string, a name is not in the taxonomy, or no
             row has a label.
         """
+        from cascade.train import fit  # what only training needs takes longer to import than all the rest
+
         texts = _strings(texts)
         names = _resolved(taxonomy, labels)
         scratch = _Scratch()
@@ -129,7 +133,8 @@ class Cascade:
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
         nodes = {
-            group: _load_node(folder, taxonomy, group, record) for group, record in manifest.groups.items()
+            group: _load_node(place, taxonomy, group, manifest.groups[group])
+            for group, place in node_folders(folder, manifest).items()
         }
         return cls(folder, manifest, taxonomy, nodes)
 
@@ -201,25 +206,20 @@ class Cascade:
         """The names chosen for each text, the most probable first."""
         texts = _strings(texts)
         answers: list[list[str]] = []
-        for start in range(0, len(texts), CHUNK):
-            walked = self.walk(texts[start : start + CHUNK])
-            answers.extend(
-                self._named(walked.paths[row], chosen) for row, chosen in enumerate(self.decide(walked))
-            )
+        for rows in batches(len(texts), self.graph, CHUNK):
+            walked = self.walk(texts[rows])
+            chosen = Ranked.of(walked.paths, self.decide(walked))
+            answers.extend(chosen.by_text([self.graph.nodes[column] for column in chosen.columns.tolist()]))
         return answers
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Path probabilities, float32, shape (n_texts, n_labels), columns as in `labels`; NaN: unvisited."""
         texts = _strings(texts)
-        columns = [self.graph.column[label] for label in self.labels]
-        chunks = [
-            self.walk(texts[start : start + CHUNK]).paths[:, columns] for start in range(0, len(texts), CHUNK)
-        ]
-        return np.concatenate(chunks) if chunks else np.empty((0, len(columns)), dtype=np.float32)
-
-    def _named(self, paths: FloatArray, chosen: BoolArray) -> list[str]:
-        columns = np.flatnonzero(chosen)
-        return [self.graph.nodes[column] for column in columns[np.argsort(-paths[columns], kind="stable")]]
+        of_labels = slice(len(self.graph.nodes) - len(self.labels), None)
+        found = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for rows in batches(len(texts), self.graph, CHUNK):
+            found[rows] = self.walk(texts[rows]).paths[:, of_labels]
+        return found
 
     def _route(self, group: str) -> np.float32:
         record = self.manifest.groups.get(group)
@@ -334,9 +334,8 @@ def _check_within(least: float, value: float, most: float) -> None:
         raise ValueError(f"expected a number from {least:g} to {most:g}, found {value!r}")
 
 
-def _load_node(folder: Path, taxonomy: Taxonomy, group: str, record: GroupRecord) -> NodeModel:
+def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord) -> NodeModel:
     """One node model, which answers as many scores as its group has children."""
-    place = node_folder(folder, record)
     options = {name: value for name, value in record.backend.items() if name != "kind"}
     model = make_backend(record.backend["kind"], options).load(place)
     answered = model.scores(Texts([""])).shape

@@ -6,26 +6,36 @@ from typing import Literal
 
 import numpy as np
 
-from cascade.backends.base import FloatArray, IntArray, NodeProblem, TrialBackend, most_frequent_children
+from cascade.backends.base import (
+    FloatArray,
+    IntArray,
+    NodeProblem,
+    Texts,
+    TrialBackend,
+    most_frequent_children,
+)
 from cascade.calibrate import conditional, fit_calibration
-from cascade.folds import stratified_folds
+from cascade.folds import heaps_of, stratified_folds
 from cascade.thresholds import best_f1
 
 # A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
-MOST_ROWS = 1500
-MOST_CHILDREN = 8
+MOST_ROWS = 2500
+MOST_CHILDREN = 16
 FEWEST_ROWS = 20
 FOLDS = 2
-# `all` has to be worth its price: for each time that its rows outnumber the group's own, this much F1. So a
-# wide taxonomy over long texts is fitted in minutes rather than hours, and its groups stay independent.
-F1_FOR_EACH_FOLD_OF_ROWS = 0.0015
+# `all` has to be worth its price: this much F1 for each million characters of other groups' texts, which is
+# about what a tenth of a second of fitting has to bring. So short texts, and few of them, are free to choose.
+F1_FOR_A_MILLION = 0.001
+# No policy is better for less, as a trial is not as exact as that.
+LEAST_GAIN = 0.003
+# Beyond this price a trial is not worth its own.
+DEAREST = 0.03
 
 
-def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
-    """At most `most` of `rows`, in their order."""
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+def price_of(texts: Texts, others: IntArray) -> float:
+    """The F1 that ``all`` has to bring for learning from these rows as well."""
+    lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
+    return float(lengths[others].sum()) * F1_FOR_A_MILLION / 1e6
 
 
 def settle(
@@ -46,16 +56,16 @@ def settle(
     path
         float32, shape (n_texts,): the out-of-fold path probability of the group for each of them.
     price
-        How many times as many rows ``all`` would learn from, at least 1.
+        By how much ``all`` has to be better, 0 or above: see `price_of`.
     """
     problem = most_frequent_children(problem, MOST_CHILDREN)
-    if problem.own.all() or problem.own.sum() < FEWEST_ROWS:
+    if price > DEAREST or problem.own.all() or problem.own.sum() < FEWEST_ROWS:
         return "siblings"
     kept = problem.targets & problem.own[:, None]
-    fold_of = stratified_folds(problem.targets, problem.texts, FOLDS, problem.seed)
+    fold_of = stratified_folds(problem.targets, heaps_of(problem.texts), FOLDS, problem.seed)
     reached = {policy: _trial(backend, problem, fold_of, path, policy) for policy in ("siblings", "all")}
     figures = {policy: best_f1(scores, kept) for policy, scores in reached.items()}
-    return "all" if figures["all"] > figures["siblings"] + price * F1_FOR_EACH_FOLD_OF_ROWS else "siblings"
+    return "all" if figures["all"] > figures["siblings"] + max(price, LEAST_GAIN) else "siblings"
 
 
 def _trial(

@@ -1,48 +1,59 @@
-"""An input file of any length to prediction rows, chunk by chunk, in the order of the input.
+"""An input file of any length to prediction rows, slice by slice, in the order of the input.
 
-What is held in memory is a few chunks. Rows meant for a file go to ``OUT.part`` first (and refused ones to
-``ERRORS.part``), and after each chunk ``OUT.part.json`` notes how far both have come, so that a run that was
-stopped, however rudely, goes on where it was and ends with the same bytes; ``OUT`` itself appears whole.
+The input is cut into slices of a few thousand rows, always at the same places. Whoever answers a slice, here,
+in another process or on another machine, reads its rows from the input, writes its part under ``OUT.part``,
+and then a note that it is done. So a run that was stopped, however rudely, goes on with the slices that are
+missing. In the end parts are joined, and ``OUT`` appears whole, with the same bytes however it was made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
+import shutil
+import socket
 import stat
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import IO, Any, Literal, Protocol, Self
 
-from cascade.answers import Form, Model, Style, prediction_rows
-from cascade.errors import CascadeError, DataError, ModelError
-from cascade.records import BadRow, Columns, Row, read_rows, refusal_line
+from cascade import engine
+from cascade.answers import Form, Model, Style, prediction_lines
+from cascade.errors import DataError, ModelError
+from cascade.records import (
+    BadRow,
+    Columns,
+    HeldSlice,
+    Row,
+    Slice,
+    read_slice,
+    refusal_line,
+    slices_of,
+)
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+SLICE_ROWS = 4000
+"""Rows that are lost at most when a worker or a run is stopped."""
 
-
-CHUNK_ROWS = 2000
-"""Rows between two notes of how far a run has come: more save nothing any more, and cost memory."""
-
-_FORMAT = 1
+_FORMAT = 2
 _STDIN = "-"
 _PART = ".part"
 _MIB = 1 << 20
+_SLICE_BYTES = 2 * _MIB
+# Rows that are answered at once: more save nothing any more, and cost memory.
+_CHUNK_ROWS = 2000
 # A chunk of long texts ends before it has all its rows, as features take many times the room of the text.
-_CHUNK_CHARACTERS = 1 << 20
-# Chunks under way or waiting for their turn, for each worker: none idles while an earlier chunk takes longer.
-_AHEAD = 2
-_PARENT_CHECK_SECONDS = 0.5
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_CHUNK_CHARACTERS = _MIB
+# Workers take seconds to start, in which so many slices are answered.
+_FEW_SLICES = 2
+_JOIN_BYTES = 4 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,8 @@ class Request:
     source
         The input, see `records.read_rows`; ``-`` is standard input.
     out
-        A file that ends in .jsonl, .ndjson, .csv or .tsv; None is standard output, as JSON lines.
+        A file that ends in .jsonl, .ndjson, .csv or .tsv; or a folder, as text that ends in a slash or as the
+        path of one that exists, for one part of JSON lines a slice; None is standard output, as JSON lines.
     columns
         Which columns hold the text and the id; labels are not read.
     top
@@ -64,30 +76,45 @@ class Request:
     trace
         Whether every visited node is told with its scores and threshold.
     jobs
-        Worker processes; with any number of them the same bytes are written.
-    chunk_rows
-        Rows that are answered at once.
+        Worker processes, None for one a core; with any number of them the same bytes are written.
+    engine
+        Where workers are, see `engine.connected`.
+    slice_rows
+        Rows of a slice, see `records.slices_of`.
     errors
         Where refused rows go: by default ``OUT.errors.jsonl`` beside `out`, without `out` to the caller.
     """
 
     source: str
-    out: Path | None = None
+    out: Path | str | None = None
     columns: Columns = field(default_factory=Columns)
     top: int | None = None
     scores: Literal["chosen", "all"] = "chosen"
     trace: bool = False
-    jobs: int = 1
-    chunk_rows: int = CHUNK_ROWS
+    jobs: int | None = 1
+    engine: str | None = None
+    slice_rows: int = SLICE_ROWS
     errors: Path | None = None
+
+    @property
+    def is_to_folder(self) -> bool:
+        """Whether parts are not joined."""
+        ends = tuple(mark for mark in (os.sep, os.altsep) if mark)
+        return self.out is not None and (str(self.out).endswith(ends) or Path(self.out).is_dir())
 
     @property
     def form(self) -> Form:
         """What the rows of the output look like."""
-        return Form.of(self.out, Style(self.top, self.scores, self.trace))
+        out = None if self.out is None or self.is_to_folder else Path(self.out)
+        return Form.of(out, Style(self.top, self.scores, self.trace))
+
+    @property
+    def suffix(self) -> str:
+        """How the names of parts end."""
+        return ".jsonl" if self.out is None or self.is_to_folder else Path(self.out).suffix
 
     def __post_init__(self) -> None:
-        for name in ("top", "jobs", "chunk_rows"):
+        for name in ("top", "jobs", "slice_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected 1 or more")
@@ -119,7 +146,7 @@ class Outcome:
 class Progress:
     """A step of a run: ``resumed`` and ``anew`` come at most once, first, with a sentence in `detail`."""
 
-    kind: Literal["resumed", "anew", "chunk"]
+    kind: Literal["resumed", "anew", "slice"]
     rows: int
     refused: int
     detail: str = ""
@@ -142,36 +169,191 @@ def predict_file(
     Parameters
     ----------
     stdout
-        Gets the rows where `request.out` is None; it is flushed after each chunk.
+        Gets the rows where `request.out` is None; it is flushed after each slice.
     refuse
         Gets one line, see `records.refusal_line`, for each refused row that has no file to go to.
     report
-        Called after each chunk, and once before if there is something to say about a stopped run.
+        Called after each slice, and once before if there is something to say about a stopped run.
 
     Raises
     ------
     DataError
         The input cannot be read, the output cannot be written, or another run is writing it.
     CascadeError
-        The model, or a worker process, failed. What was answered so far is kept, as after Ctrl-C.
+        The model, or a worker, failed. What was answered so far is kept, as after Ctrl-C.
     """
-    form = request.form
-    rows = read_rows(request.source, request.columns)
+    _check_engine(request)
+    slices = _Counted(slices_of(request.source, request.columns, request.slice_rows, _SLICE_BYTES))
     with _sink(model, request, stdout, refuse) as sink:
         if sink.note is not None:
             report(sink.note)
         taken_over = sink.answered + sink.refused
-        chunks = _chunks(itertools.islice(rows, taken_over, None), request.chunk_rows)
+        todo = ((number, part) for number, part in slices if number not in sink.done)
+        task = _Task.of(model, request, sink.folder)
         # Closed by hand: workers must not outlive an error for as long as its traceback is looked at.
-        with contextlib.closing(_answers(model, chunks, form, request.jobs)) as answers:
-            for chunk, lines in answers:
-                sink.add(chunk, lines)
-                report(Progress("chunk", sink.answered, sink.refused))
-        sink.finish()
+        with contextlib.closing(_answers(model, task, todo, request)) as answers:
+            for answer in answers:
+                sink.add(answer)
+                report(Progress("slice", sink.answered, sink.refused))
+        sink.finish(slices.count)
         return Outcome(sink.answered, sink.refused, taken_over, sink.errors_path)
 
 
-# Chunks, answered here or in workers
+def _check_engine(request: Request) -> None:
+    if request.engine is None:
+        return
+    engine.check_address(request.engine)
+    if request.out is None and request.engine != engine.LOCAL:
+        raise DataError(
+            f"{request.engine}: other machines write to files that all of them see, not to standard output; "
+            "name one with --out"
+        )
+
+
+class _Counted:
+    """Slices with their places from 0, and how many came so far."""
+
+    def __init__(self, slices: Iterable[Slice]) -> None:
+        self._slices = slices
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Slice]]:
+        for part in self._slices:
+            self.count += 1
+            yield self.count - 1, part
+
+
+# Slices, answered here or by workers
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """All that has to be known to answer any slice anywhere: paths are absolute.
+
+    `source` is what rows call the input; `source_bytes` is None where that is no file. `folder` takes the
+    parts, None means to hand them back.
+    """
+
+    kind: type[Model]
+    model: Path
+    digest: str
+    source: str
+    path: Path
+    source_bytes: int | None
+    columns: Columns
+    form: Form
+    folder: Path | None
+    suffix: str
+
+    @classmethod
+    def of(cls, model: Model, request: Request, folder: Path | None) -> _Task:
+        path = Path(request.source).absolute()
+        is_file = request.source != _STDIN and path.is_file()
+        return cls(
+            kind=type(model),
+            model=model.folder.absolute(),
+            digest=model.digest,
+            source=request.source,
+            path=path,
+            source_bytes=path.stat().st_size if is_file else None,
+            columns=request.columns,
+            form=request.form,
+            folder=None if folder is None else folder.absolute(),
+            suffix=request.suffix,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of a slice; `lines` and `refusals` are empty where they are in files."""
+
+    number: int
+    answered: int
+    refused: int
+    lines: bytes = b""
+    refusals: bytes = b""
+
+
+def _answers(
+    model: Model, task: _Task, todo: Iterator[tuple[int, Slice]], request: Request
+) -> Generator[_Answer, None, None]:
+    """What comes of each slice; in order where it goes to standard output."""
+    if _may_have_workers(request):
+        start = list(itertools.islice(todo, _FEW_SLICES + 1))
+        todo = itertools.chain(start, todo)
+        if len(start) > _FEW_SLICES:
+            address = engine.LOCAL if request.out is None else request.engine
+            with engine.connected(address, request.jobs) as workers:
+                yield from workers.run(_answered_elsewhere, ((task, *one) for one in todo))
+            return
+    for number, part in todo:
+        yield _answered(model, task, number, part)
+
+
+def _may_have_workers(request: Request) -> bool:
+    return request.jobs != 1 or request.engine not in (None, engine.LOCAL) or engine.has_own_backend()
+
+
+def _answered_elsewhere(task: _Task, number: int, part: Slice) -> _Answer:
+    if not isinstance(part, HeldSlice):
+        _check_sight(task.path, task.source_bytes)
+    _check_sight(task.model)
+    if task.folder is not None:
+        _check_sight(task.folder)
+    return _answered(_loaded(task.kind, task.model, task.digest), task, number, part)
+
+
+def _check_sight(path: Path, size: int | None = None) -> None:
+    found = path.stat().st_size if path.exists() else None
+    if found is None or size not in (None, found):
+        what = "is not there" if found is None else f"has {found} bytes; expected {size}"
+        raise DataError(
+            f"{path}: {what}, as {socket.gethostname()} sees it. Input, output and model have to be on a "
+            "disk that all machines share under the same path, and stay as they are while a run lasts"
+        )
+
+
+@lru_cache(maxsize=1)
+def _loaded(kind: type[Model], folder: Path, digest: str) -> Model:
+    model = kind.load(folder)
+    if model.digest != digest:
+        raise ModelError(
+            f"{folder}: the model was replaced while rows were being answered. Run the same again, "
+            "which starts anew with the new one"
+        )
+    return model
+
+
+def _answered(model: Model, task: _Task, number: int, part: Slice) -> _Answer:
+    chunks = _chunks(read_slice(task.path, task.columns, part, task.source))
+    if task.folder is not None:
+        files = _Files.of(task.folder, number, task.suffix)
+        # A cluster asks once more for what a worker had answered before it was lost.
+        return files.answer() or files.written(model, chunks, task.form)
+    lines, refusals = io.BytesIO(), io.BytesIO()
+    counts = _write_chunks(model, chunks, task.form, lines, refusals)
+    return _Answer(number, *counts, lines.getvalue(), refusals.getvalue())
+
+
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+def _write_chunks(
+    model: Model, chunks: Iterator[_Chunk], form: Form, lines: _Writable, refusals: _Writable
+) -> tuple[int, int]:
+    """How many rows were answered and refused."""
+    answered = refused = 0
+    for chunk in chunks:
+        lines.write(_lines(model, chunk, form))
+        refusals.write("".join(line + "\n" for line in chunk.refusals).encode())
+        answered += len(chunk.ids)
+        refused += len(chunk.refusals)
+    return answered, refused
+
+
+def _lines(model: Model, chunk: _Chunk, form: Form) -> bytes:
+    return prediction_lines(model, chunk.ids, chunk.texts, form) if chunk.ids else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,142 +364,108 @@ class _Chunk:
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
-    def add(self, row: Row | BadRow) -> int:
-        """Take a row in; how many characters it has."""
-        if isinstance(row, BadRow):
-            self.refusals.append(refusal_line(row))
-            return len(row.raw)
-        self.ids.append(row.id)
-        self.texts.append(row.text)
-        return len(row.text)
-
     def __len__(self) -> int:
         return len(self.ids) + len(self.refusals)
 
 
-def _chunks(rows: Iterator[Row | BadRow], chunk_rows: int) -> Iterator[_Chunk]:
+def _chunks(rows: Iterator[Row | BadRow]) -> Iterator[_Chunk]:
     chunk, characters = _Chunk(), 0
     for row in rows:
-        characters += chunk.add(row)
-        if len(chunk) >= chunk_rows or characters >= _CHUNK_CHARACTERS:
+        if isinstance(row, Row):
+            chunk.ids.append(row.id)
+            chunk.texts.append(row.text)
+            characters += len(row.text)
+        else:
+            chunk.refusals.append(refusal_line(row))
+            characters += len(row.raw)
+        if len(chunk.ids) >= _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = _Chunk(), 0
     if len(chunk):
         yield chunk
 
 
-def _answers(
-    model: Model, chunks: Iterator[_Chunk], form: Form, jobs: int
-) -> Generator[tuple[_Chunk, bytes], None, None]:
-    """Each chunk with the lines of its good rows, in order."""
-    start = list(itertools.islice(chunks, 2))
-    chunks = itertools.chain(start, chunks)
-    # Workers take seconds to start.
-    if jobs > 1 and len(start) > 1:
-        yield from _answers_of_workers(model, chunks, form, jobs)
-        return
-    for chunk in chunks:
-        yield chunk, _lines(model, chunk.ids, chunk.texts, form)
-
-
-def _lines(model: Model, ids: Sequence[str | int], texts: Sequence[str], form: Form) -> bytes:
-    return b"".join(form.line(row) for row in prediction_rows(model, ids, texts, form.style))
-
-
-def _answers_of_workers(
-    model: Model, chunks: Iterator[_Chunk], form: Form, jobs: int
-) -> Generator[tuple[_Chunk, bytes], None, None]:
-    # joblib's own generator reads on while nobody takes its results: a slow pipe would fill the memory.
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    lasting = _Lasting(type(model), model.folder.resolve(), model.digest)
-    pool = ProcessPoolExecutor(
-        max_workers=jobs, initializer=_depend_on, initargs=(os.getpid(),), env=_ONE_THREAD
-    )
-    waiting: deque[tuple[_Chunk, Future[bytes]]] = deque()
-    try:
-        for chunk in chunks:
-            with _interrupts_held():
-                future = pool.submit(_lines_in_worker, lasting, chunk.ids, chunk.texts, form)
-            waiting.append((chunk, future))
-            while waiting and (len(waiting) >= jobs * _AHEAD or waiting[0][1].done()):
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
-    finally:
-        pool.shutdown(kill_workers=True)
-
-
-def _first(waiting: deque[tuple[_Chunk, Future[bytes]]]) -> tuple[_Chunk, bytes]:
-    from concurrent.futures.process import BrokenProcessPool
-
-    chunk, future = waiting.popleft()
-    try:
-        return chunk, future.result()
-    except BrokenProcessPool as error:
-        raise CascadeError(
-            "a worker process was killed, most likely for want of memory. Run the same again with fewer "
-            "--jobs: rows that are answered already are kept"
-        ) from error
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back, from processes that start meanwhile for good.
-
-    It reaches every process of a terminal. The parent ends its workers itself; they would only tell of it.
-    """
-    import signal
-    from multiprocessing import resource_tracker
-
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Started later, between the mask and the workers, it would take the mask away (Python 3.11 does).
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _depend_on(parent: int) -> None:
-    """Have this worker end when its parent does."""
-    import threading
-
-    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
-
-
-def _end_without(parent: int) -> None:
-    # A parent that is killed closes nothing, and a worker would wait for its next chunk for ever.
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
+# Parts
 
 
 @dataclass(frozen=True, slots=True)
-class _Lasting:
-    """A model as another process can find it."""
+class _Files:
+    """Where a slice's answers, refused rows and note of being done go.
 
-    kind: type[Model]
-    folder: Path
-    digest: str
+    Two workers may write one slice at once, when the first was taken for lost: both write the same bytes,
+    each to a file of its own first.
+    """
 
+    number: int
+    lines: Path
+    refusals: Path
+    note: Path
 
-def _lines_in_worker(lasting: _Lasting, ids: Sequence[str | int], texts: Sequence[str], form: Form) -> bytes:
-    return _lines(_loaded(lasting), ids, texts, form)
-
-
-@lru_cache(maxsize=1)
-def _loaded(lasting: _Lasting) -> Model:
-    model = lasting.kind.load(lasting.folder)
-    if model.digest != lasting.digest:
-        raise ModelError(
-            f"{lasting.folder}: the model was replaced while rows were being answered. Run the same again, "
-            "which starts anew with the new one"
+    @classmethod
+    def of(cls, folder: Path, number: int, suffix: str) -> _Files:
+        name = f"{number:05d}"
+        work = folder / _WORK
+        return cls(
+            number, folder / f"part-{name}{suffix}", work / f"{name}.refused.jsonl", work / f"{name}.json"
         )
-    return model
+
+    def written(self, model: Model, chunks: Iterator[_Chunk], form: Form) -> _Answer:
+        work = self.note.parent
+        with _drafted(self.lines, work) as lines, _drafted(self.refusals, work) as refusals:
+            answered, refused = _write_chunks(model, chunks, form, lines, refusals)
+        with _drafted(self.note, work) as note:
+            counts = (answered, refused, lines.size, refusals.size)
+            note.write(json.dumps(dict(zip(_NOTED, counts, strict=True))).encode())
+        return _Answer(self.number, answered, refused)
+
+    def answer(self) -> _Answer | None:
+        """What the note tells; None where it is none, or the files are not those that it was made for."""
+        try:
+            noted = json.loads(self.note.read_bytes())
+            answered, refused, *sizes = (noted[name] for name in _NOTED)
+            found = [self.lines.stat().st_size, self.refusals.stat().st_size]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        is_sound = all(type(count) is int and count >= 0 for count in (answered, refused))
+        return _Answer(self.number, answered, refused) if is_sound and sizes == found else None
+
+
+_WORK = "_work"
+_NOTED = ("answered", "refused", "lines_bytes", "refusals_bytes")
+
+
+class _Draft:
+    """A file in the making under a name of its own."""
+
+    def __init__(self, final: Path, file: IO[bytes]) -> None:
+        self._final, self._file = final, file
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write all of it."""
+        with _writing(self._final):
+            _write_all(self._file, data)
+        self.size += len(data)
+        return len(data)
+
+
+@contextlib.contextmanager
+def _drafted(path: Path, folder: Path) -> Iterator[_Draft]:
+    """A file that gets its name, whole and on the disk, when the block ends well; it is made in `folder`."""
+    draft = folder / f"{path.name}.{uuid.uuid4().hex}.new"
+    try:
+        with _writing(path):
+            file = draft.open("wb", buffering=0)
+        with file:
+            yield _Draft(path, file)
+            with _writing(path):
+                os.fsync(file.fileno())
+        with _writing(path):
+            draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 # Where rows go
@@ -341,24 +489,30 @@ def _write_all(stream: IO[bytes], data: bytes) -> None:
         rest = rest[stream.write(rest) :]
 
 
-class _Part:
-    """A file in the making under a name of its own, locked for as long as this process lives."""
+class _Locked:
+    """A file that only this process has, for as long as it lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _writing(path):
+            self._file = _opened_alone(path)
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+class _Refusals(_Locked):
+    """The file of refused rows, in the making beside its place."""
 
     def __init__(self, final: Path) -> None:
         self.final = final
-        self.path = final.with_name(final.name + _PART)
-        with _writing(self.path):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _opened_alone(self.path)
+        super().__init__(final.with_name(final.name + _PART))
 
-    def length(self) -> int:
-        """Bytes there are."""
-        return os.fstat(self._file.fileno()).st_size
-
-    def cut(self, length: int) -> None:
-        """Forget what stands behind the first `length` bytes."""
+    def cut(self) -> None:
+        """Forget what there is."""
         with _writing(self.path):
-            self._file.truncate(length)
+            self._file.truncate(0)
 
     def append(self, data: bytes) -> None:
         """Write behind all there is, onto the disk."""
@@ -386,10 +540,6 @@ class _Part:
                 self._file.close()
             self.path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Let others have it."""
-        self._file.close()
-
 
 def _can_lock() -> bool:
     return os.name == "posix"
@@ -397,10 +547,14 @@ def _can_lock() -> bool:
 
 def _opened_alone(path: Path) -> IO[bytes]:
     while True:
-        file = path.open("ab", buffering=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab", buffering=0)
+        except FileNotFoundError:
+            continue  # the run that had it until now has just removed the folder
         try:
             _lock(file, path)
-            # The run that held the lock until now may have given the file its final name meanwhile.
+            # The run that held the lock until now may have renamed or removed the file meanwhile.
             if _is_at(file, path):
                 return file
         except BaseException:
@@ -432,16 +586,19 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 class _Sink(Protocol):
-    """Where chunks go, and what came of them so far."""
+    """Where answers go, and what came of them so far; `done` are the slices that need no answer any more."""
 
     answered: int
     refused: int
     note: Progress | None
+    done: frozenset[int]
 
     @property
+    def folder(self) -> Path | None: ...
+    @property
     def errors_path(self) -> Path | None: ...
-    def add(self, chunk: _Chunk, lines: bytes) -> None: ...
-    def finish(self) -> None: ...
+    def add(self, answer: _Answer) -> None: ...
+    def finish(self, n_slices: int) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -452,9 +609,7 @@ def _sink(model: Model, request: Request, stdout: IO[bytes], refuse: Callable[[s
     targets = _Targets.of(request)
     if targets.out is None:
         return _Stream(stdout, targets.errors, refuse)
-    return _Files(
-        targets.out, targets.errors or _errors_beside(targets.out), _job(model, request), request.form
-    )
+    return _Parts(targets, _job(model, request), request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,32 +621,54 @@ class _Targets:
 
     @classmethod
     def of(cls, request: Request) -> _Targets:
-        targets = cls(_target(request.out), _target(request.errors))
-        errors = targets.errors or (_errors_beside(targets.out) if targets.out else None)
-        written = [path for path in (targets.out, errors) if path is not None]
-        if targets.out is not None and errors is not None and _is_same(targets.out, errors):
+        out = _target(request.out, request.is_to_folder)
+        errors = _target(request.errors) or (None if out is None else _errors_beside(out))
+        if out is not None and errors is not None and _is_same(out, errors):
             raise DataError(
-                f"{targets.out}: is named for the answers and for the refused rows; give each its own file"
+                f"{out}: is named for the answers and for the refused rows; give each its own file"
             )
-        for path in written:
-            for name in (path, path.with_name(path.name + _PART)):
-                if request.source != _STDIN and _is_same(name, Path(request.source)):
-                    raise DataError(
-                        f"{name}: is the input, and would be overwritten; name another file for the output"
-                    )
-        return targets
+        if request.source != _STDIN:
+            for path in (out, errors):
+                _check_apart(Path(request.source), path)
+        return cls(out, errors)
 
 
-def _target(path: Path | None) -> Path | None:
-    if path is None:
+def _check_apart(source: Path, target: Path | None) -> None:
+    if target is None:
+        return
+    for name in (target, target.with_name(target.name + _PART)):
+        if _is_same(name, source) or source.resolve().is_relative_to(name.resolve()):
+            raise DataError(
+                f"{name}: is the input, and would be overwritten; name another file for the output"
+            )
+
+
+def _target(name: Path | str | None, is_folder: bool = False) -> Path | None:
+    if name is None:
         return None
+    path = Path(name)
     with _writing(path):
         # Renaming something onto a link would replace the link, not what it stands for.
-        path = path.resolve() if path.is_symlink() else path
-        if path.exists() and not path.is_file():
+        path = path.resolve() if path.is_symlink() or is_folder else path
+        if is_folder:
+            _check_folder(path)
+        elif path.exists() and not path.is_file():
             kind = "a folder; name a file in it" if path.is_dir() else "no regular file; name another"
             raise DataError(f"{path}: is {kind}")
     return path
+
+
+def _check_folder(path: Path) -> None:
+    """DataError where a folder holds what no run wrote, and no run should take away."""
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: is a file; leave out the slash behind it, or name another folder")
+    there = sorted(one.name for one in path.iterdir()) if path.exists() else []
+    strange = [name for name in there if not name.startswith("part-") and name not in (_SUCCESS, _WORK)]
+    if strange or (there and _SUCCESS not in there):
+        raise DataError(
+            f"{path}: is a folder with other things in it ({(strange or there)[0]!r}); name a file in it, "
+            "or a new or empty folder"
+        )
 
 
 def _errors_beside(out: Path) -> Path:
@@ -507,31 +684,34 @@ def _is_same(one: Path, other: Path) -> bool:
 class _Stream:
     """Rows to standard output; refused rows to a file, or to the caller."""
 
+    done: frozenset[int] = frozenset()
+    folder: Path | None = None
+
     def __init__(self, stdout: IO[bytes], errors: Path | None, refuse: Callable[[str], None]) -> None:
         self.answered, self.refused = 0, 0
         self.note: Progress | None = None
         self._stdout, self._refuse = stdout, refuse
-        self._errors = None if errors is None else _Part(errors)
+        self._errors = None if errors is None else _Refusals(errors)
         if self._errors is not None:
-            self._errors.cut(0)
+            self._errors.cut()
 
     @property
     def errors_path(self) -> Path | None:
         return self._errors.final if self._errors is not None and self.refused else None
 
-    def add(self, chunk: _Chunk, lines: bytes) -> None:
-        if self._errors is None:
-            for line in chunk.refusals:
+    def add(self, answer: _Answer) -> None:
+        if self._errors is not None:
+            self._errors.append(answer.refusals)
+        elif answer.refused:
+            for line in answer.refusals.decode().removesuffix("\n").split("\n"):
                 self._refuse(line)
-        else:
-            self._errors.append(_refusals(chunk))
-        self.refused += len(chunk.refusals)
-        _write_all(self._stdout, lines)
+        self.refused += answer.refused
+        _write_all(self._stdout, answer.lines)
         self._stdout.flush()
-        self.answered += len(chunk.ids)
+        self.answered += answer.answered
 
-    def finish(self) -> None:
-        return None
+    def finish(self, n_slices: int) -> None:
+        del n_slices
 
     def __enter__(self) -> Self:
         return self
@@ -551,20 +731,34 @@ class _Stream:
             self._errors.close()
 
 
-class _Files:
-    """Rows to a file, refused ones to another, with notes of how far they are."""
+_SUCCESS = "_SUCCESS"
+_LOCK = "lock"
+_JOB = "job.json"
 
-    def __init__(self, out: Path, errors: Path, job: Mapping[str, Any] | None, form: Form) -> None:
+
+class _Parts:
+    """Rows to a folder ``OUT.part``, and from there to a file or a folder when all are there.
+
+    In it stand a lock, what the run is about, and a folder of parts that is named after that: a worker of an
+    older run, which may live on, writes into another one.
+    """
+
+    def __init__(self, targets: _Targets, job: Mapping[str, Any] | None, request: Request) -> None:
+        if targets.out is None or targets.errors is None:
+            raise ValueError("expected files to write to")
         self.answered, self.refused = 0, 0
+        self.done: frozenset[int] = frozenset()
         self.note: Progress | None = None
-        self._job = job
+        self._job, self._out, self._to_folder = job, targets.out, request.is_to_folder
+        self._form, self._suffix = request.form, request.suffix
+        self._root = targets.out.with_name(targets.out.name + _PART)
+        self.folder = self._root / _key(job)
         with contextlib.ExitStack() as stack:
-            self._out = stack.enter_context(contextlib.closing(_Part(out)))
-            self._errors = stack.enter_context(contextlib.closing(_Part(errors)))
-            self._notes = self._out.path.with_name(self._out.path.name + ".json")
+            self._lock = stack.enter_context(contextlib.closing(_Locked(self._root / _LOCK)))
+            self._errors = stack.enter_context(contextlib.closing(_Refusals(targets.errors)))
             self._take_over()
-            if not self.answered + self.refused:
-                self._begin(form)
+            if not self.done:
+                self._begin()
             self._stack = stack.pop_all()
 
     @property
@@ -573,69 +767,96 @@ class _Files:
 
     def _take_over(self) -> None:
         """Go on from what a stopped run left, if it fits."""
-        if not self._notes.exists():
+        if not (self._root / _JOB).exists():
             return
-        left = _State.read(self._notes)
-        misfit = self._misfit(left)
-        if left is None or misfit:
-            detail = f"{self._out.path}: left by a stopped run {misfit}; starting anew"
+        misfit = self._misfit(_left_job(self._root / _JOB))
+        if misfit:
+            detail = f"{self._root}: left by a stopped run {misfit}; starting anew"
             self.note = Progress("anew", 0, 0, detail)
             return
-        self._out.cut(left.out_bytes)
-        self._errors.cut(left.errors_bytes)
-        self.answered, self.refused = left.answered, left.refused
-        detail = f"{self._out.path}: left by a stopped run; going on after row {left.answered + left.refused}"
-        self.note = Progress("resumed", left.answered, left.refused, detail)
+        found = self._answers_there()
+        self.done = frozenset(answer.number for answer in found)
+        self.answered = sum(answer.answered for answer in found)
+        self.refused = sum(answer.refused for answer in found)
+        if found:
+            rows = self.answered + self.refused
+            detail = f"{self._root}: left by a stopped run with {rows} rows done; going on with the others"
+            self.note = Progress("resumed", self.answered, self.refused, detail)
 
-    def _misfit(self, left: _State | None) -> str:
+    def _misfit(self, left: Mapping[str, Any]) -> str:
         """Why nothing can be made of what is left, or nothing."""
-        if left is None:
-            return "of another version"
         if self._job is None:
             return "with an input that can be read a second time"
         for part, words in (
-            ("model", "another model"),
-            ("input", "another input"),
-            ("options", "other options"),
+            ("model", "with another model"),
+            ("input", "with another input"),
+            ("options", "with other options"),
         ):
-            if left.job.get(part) != self._job[part]:
-                return f"with {words}"
-        if left.job != self._job:
-            return "of another version"
-        if self._out.length() < left.out_bytes or self._errors.length() < left.errors_bytes:
-            return "and is no longer whole"
-        return ""
+            if part not in left:
+                return "of another version"
+            if left[part] != self._job[part]:
+                return words
+        return "" if left == self._job else "of another version"
 
-    def _begin(self, form: Form) -> None:
-        # The note goes first: it must never stand beside rows that it does not tell of.
-        self._forget()
-        self._out.cut(0)
-        self._errors.cut(0)
-        self._out.append(form.head())
+    def _answers_there(self) -> list[_Answer]:
+        notes = (self.folder / _WORK).glob("[0-9]*.json")
+        numbers = [int(note.stem) for note in notes if note.stem.isdecimal()]
+        found = [_Files.of(self.folder, number, self._suffix).answer() for number in numbers]
+        return [answer for answer in found if answer is not None]
 
-    def _forget(self) -> None:
-        with _writing(self._notes):
-            self._notes.unlink(missing_ok=True)
-            _beside(self._notes).unlink(missing_ok=True)
-
-    def add(self, chunk: _Chunk, lines: bytes) -> None:
-        self._out.append(lines)
-        self._errors.append(_refusals(chunk))
-        self.answered += len(chunk.ids)
-        self.refused += len(chunk.refusals)
+    def _begin(self) -> None:
+        with _writing(self._root):
+            # What the run is about goes first and comes last: it must never stand beside parts of another.
+            (self._root / _JOB).unlink(missing_ok=True)
+            for one in self._root.iterdir():
+                if one.is_dir():
+                    shutil.rmtree(one)
+            (self.folder / _WORK).mkdir(parents=True)
+        self._errors.cut()
         if self._job is not None:
-            state = _State(self._job, self.answered, self.refused, self._out.length(), self._errors.length())
-            with _writing(self._notes):
-                state.write(self._notes)
+            with _drafted(self._root / _JOB, self.folder / _WORK) as file:
+                file.write(json.dumps(self._job).encode())
 
-    def finish(self) -> None:
-        # Answers come last: who sees them finds everything else in its place.
-        self._forget()
+    def add(self, answer: _Answer) -> None:
+        self.answered += answer.answered
+        self.refused += answer.refused
+
+    def finish(self, n_slices: int) -> None:
+        files = [_Files.of(self.folder, number, self._suffix) for number in range(n_slices)]
+        for one in files:
+            if not one.lines.exists():
+                raise DataError(
+                    f"{one.lines}: was written by a worker, but is not here. The output has to be on a disk "
+                    "that all machines share under the same path"
+                )
+        self._errors.cut()
         if self.refused:
+            for one in files:
+                self._errors.append(one.refusals.read_bytes())
             self._errors.commit()
         else:
             self._errors.drop()
-        self._out.commit()
+        # Answers come last: who sees them finds everything else in its place.
+        if self._to_folder:
+            self._move()
+        else:
+            self._join([one.lines for one in files])
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _join(self, parts: Iterable[Path]) -> None:
+        with _drafted(self._out, self.folder / _WORK) as joined:
+            joined.write(self._form.head())
+            for part in parts:
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, joined, _JOIN_BYTES)
+
+    def _move(self) -> None:
+        with _writing(self._out):
+            (self.folder / _SUCCESS).touch()
+            if self._out.exists():
+                shutil.rmtree(self._out)
+            self.folder.replace(self._out)
+            shutil.rmtree(self._out / _WORK)
 
     def __enter__(self) -> Self:
         return self
@@ -645,15 +866,11 @@ class _Files:
     ) -> None:
         with self._stack:
             if error is not None and not self.answered + self.refused:
-                self._out.discard()
+                shutil.rmtree(self._root, ignore_errors=True)
                 self._errors.discard()
 
 
-def _refusals(chunk: _Chunk) -> bytes:
-    return "".join(line + "\n" for line in chunk.refusals).encode()
-
-
-# How far a run has come
+# What a run is about
 
 
 def _job(model: Model, request: Request) -> dict[str, Any] | None:
@@ -668,11 +885,29 @@ def _job(model: Model, request: Request) -> dict[str, Any] | None:
         "top": request.top,
         "scores": request.scores,
         "trace": request.trace,
+        "slice_rows": request.slice_rows,
+        "to_folder": request.is_to_folder,
         "errors": None if request.errors is None else str(request.errors.resolve()),
     }
     job = {"format": _FORMAT, "model": model.digest, "input": about, "options": options}
     as_read: dict[str, Any] = json.loads(json.dumps(job))
     return as_read
+
+
+def _key(job: Mapping[str, Any] | None) -> str:
+    """A name for the folder of parts: the same for the same job, and only for that."""
+    if job is None:
+        return uuid.uuid4().hex
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _left_job(path: Path) -> dict[str, Any]:
+    """The job that a stopped run noted; empty where that cannot be made out."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        job = json.loads(path.read_bytes())
+        if isinstance(job, dict):
+            return job
+    return {}
 
 
 def _about_input(source: Path) -> dict[str, Any] | None:
@@ -689,38 +924,3 @@ def _about_input(source: Path) -> dict[str, Any] | None:
                 "sha256_of_first_mib": start,
             }
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Rows done, and the bytes that they take in both parts."""
-
-    job: Mapping[str, Any]
-    answered: int
-    refused: int
-    out_bytes: int
-    errors_bytes: int
-
-    @classmethod
-    def read(cls, path: Path) -> _State | None:
-        """What `write` wrote; None where that cannot be made out."""
-        try:
-            state = cls(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError):
-            return None
-        counts = (state.answered, state.refused, state.out_bytes, state.errors_bytes)
-        sound = isinstance(state.job, dict) and all(type(count) is int and count >= 0 for count in counts)
-        return state if sound else None
-
-    def write(self, path: Path) -> None:
-        """Replace the file, whole or not at all."""
-        draft = _beside(path)
-        with draft.open("wb") as file:
-            file.write(json.dumps(asdict(self)).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".new")

@@ -19,9 +19,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TextIO, cast
 
 from cascade.errors import DataError, suggestion
+
+if TYPE_CHECKING:
+    from cascade.backends.base import IntArray
 
 STANDARD_INPUT = "<stdin>"
 
@@ -36,6 +39,10 @@ _LISTED_COLUMNS = 20
 _SHOWN_CHARACTERS = 80
 # Searching for the nearest name takes milliseconds, and a wrong column can hold a million unknown ones.
 _SUGGESTIONS_PER_FILE = 200
+# Rows of one file have a handful of sets of columns; where each has its own, none is worth remembering.
+_LAYOUTS_REMEMBERED = 1000
+_BLOCK_BYTES = 1 << 20
+_BLANK_STARTS = b" \t\r\n\v\f" + _BOM[:1]
 
 _FOREIGN_STARTS = {
     b"\x1f\x8b": "gzip data: give the file a name that ends in .gz",
@@ -63,8 +70,7 @@ class Columns:
     delimiter: str = ";"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A usable row: `labels` hold canonical names, `source` every column as it was read."""
 
     number: int
@@ -145,6 +151,147 @@ def read_all(
     return rows, refused
 
 
+# Slices
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSlice:
+    """Whole lines of a JSONL file, from byte `start` up to `stop`; `first` is the number of the first row."""
+
+    first: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowSlice:
+    """So many rows of a Parquet file from the row numbered `first` on."""
+
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSlice:
+    """Rows that were read already, from what can only be read from its start; without their columns."""
+
+    held: tuple[Row | BadRow, ...]
+
+
+Slice = ByteSlice | RowSlice | HeldSlice
+
+
+def slices_of(path: str | Path, columns: Columns, most_rows: int, most_bytes: int) -> Iterator[Slice]:
+    """The rows of one file, cut into slices that `read_slice` reads in any order and anywhere.
+
+    A slice has `most_rows` rows, or fewer where those would be much longer than `most_bytes`; where it is cut
+    depends on these and on the file alone. JSONL is looked through for line breaks, Parquet for its table of
+    contents; tables of text, what is compressed and what is no file are read here, as slices are asked for.
+
+    Raises
+    ------
+    DataError
+        As for `read_rows`.
+    """
+    file = _File.at(path)
+    rules = _Rules.of(file, columns, None)
+    if file.suffix == ".parquet":
+        return _row_slices(file, most_rows, most_bytes)
+    if file.is_table or file.zipped or not file.path.is_file():
+        return _held_slices(_rows_of(file, rules), most_rows, most_bytes)
+    return _byte_slices(file, most_rows, most_bytes)
+
+
+def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator[Row | BadRow]:
+    """The rows of a slice, as `read_rows` gives them without label names.
+
+    Rows and complaints call the file by its `name`, which is the same on whatever machine it is read.
+    """
+    if isinstance(part, HeldSlice):
+        return iter(part.held)
+    file = replace(_File.at(path), name=_printable(name))
+    rules = _Rules.of(file, columns, None)
+    if isinstance(part, RowSlice):
+        return _parquet_rows(file, rules, part)
+    return _json_rows(_lines_of(file, part), rules, part.first)
+
+
+def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) -> Iterator[HeldSlice]:
+    held: list[Row | BadRow] = []
+    characters = 0
+    for row in rows:
+        if isinstance(row, Row):
+            held.append(row._replace(source={}))
+            characters += len(row.text)
+        else:
+            held.append(row)
+            characters += len(row.raw)
+        if len(held) >= most_rows or characters >= most_bytes:
+            yield HeldSlice(tuple(held))
+            held, characters = [], 0
+    if held:
+        yield HeldSlice(tuple(held))
+
+
+def _byte_slices(file: _File, most_rows: int, most_bytes: int) -> Iterator[ByteSlice]:
+    first, rows, start, position = 1, 0, 0, 0
+    for block in _blocks(file):
+        ends = _row_ends(block)
+        for cut in ends[most_rows - rows - 1 :: most_rows].tolist():
+            yield ByteSlice(first, start, position + cut)
+            first, start = first + most_rows, position + cut
+        rows = (rows + len(ends)) % most_rows
+        position += len(block)
+        if rows and position - start >= most_bytes:
+            yield ByteSlice(first, start, position)
+            first, rows, start = first + rows, 0, position
+    if rows:
+        yield ByteSlice(first, start, position)
+
+
+def _blocks(file: _File) -> Iterator[bytes]:
+    """The file in pieces that end with a line."""
+    with _opened(file) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            yield block if block.endswith(b"\n") else block + stream.readline()
+
+
+def _row_ends(block: bytes) -> IntArray:
+    """Where each line ends that is a row."""
+    import numpy as np
+
+    content = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(content == ord("\n")) + 1
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
+    starts = np.append(0, ends[:-1])
+    # What stands at the start of a line tells of nearly all lines that they are not blank.
+    doubtful = np.flatnonzero(np.isin(content[starts], np.frombuffer(_BLANK_STARTS, np.uint8)))
+    blank = [line for line in doubtful.tolist() if _is_blank_line(block[starts[line] : ends[line]])]
+    rows: IntArray = np.delete(ends, blank)
+    return rows
+
+
+def _lines_of(file: _File, part: ByteSlice) -> Iterator[bytes]:
+    with _opened(file) as stream:
+        stream.seek(part.start)
+        content = stream.read(part.stop - part.start)
+    if len(content) != part.stop - part.start:
+        raise DataError(f"{file.name}: became shorter while it was read. Run the same again")
+    return iter(io.BytesIO(content))
+
+
+def _row_slices(file: _File, most_rows: int, most_bytes: int) -> Iterator[RowSlice]:
+    with _parquet_file(file) as table:
+        groups = [table.metadata.row_group(place) for place in range(table.metadata.num_row_groups)]
+        rows = sum(group.num_rows for group in groups)
+        row_bytes = sum(group.total_byte_size for group in groups) / max(rows, 1)
+    step = int(min(most_rows, max(1, most_bytes // max(row_bytes, 1))))
+    # An empty table has columns that may be wrong, so there is always a slice.
+    for start in range(0, max(rows, 1), step):
+        yield RowSlice(start + 1, min(step, rows - start))
+
+
 def refusal_line(bad: BadRow) -> str:
     """One JSON object without a line break: file, row, id, reason, raw."""
     fields = {"file": bad.file, "row": bad.number, "id": bad.id, "reason": bad.reason, "raw": bad.raw}
@@ -178,7 +325,7 @@ class _File:
         path = Path(path)
         if str(path) == "-":
             return cls(path, STANDARD_INPUT, ".jsonl", zipped=False)
-        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        name = _printable(path)
         zipped = path.suffix.lower() == ".gz"
         suffix = (Path(path.stem) if zipped else path).suffix.lower()
         if suffix not in (*_JSON_SUFFIXES, ".csv", ".tsv") and (zipped or suffix != ".parquet"):
@@ -195,6 +342,10 @@ class _File:
     def is_text_table(self) -> bool:
         """Whether every cell is a string."""
         return self.suffix in (".csv", ".tsv")
+
+
+def _printable(path: str | Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _refuse_suffix(name: str) -> None:
@@ -253,7 +404,7 @@ def _refuse_foreign(start: bytes, file: str) -> None:
 
 def _rows_of(file: _File, rules: _Rules) -> Iterator[Row | BadRow]:
     if file.suffix == ".parquet":
-        yield from _parquet_rows(file, rules)
+        yield from _parquet_rows(file, rules, None)
         return
     with _opened(file) as stream:
         yield from _csv_rows(stream, file, rules) if file.is_table else _json_rows(stream, rules)
@@ -262,8 +413,7 @@ def _rows_of(file: _File, rules: _Rules) -> Iterator[Row | BadRow]:
 # Rows: what the columns mean, whatever format they came in
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """The columns of one row, not yet understood; `raw` is None where they are all there is."""
 
     number: int
@@ -271,11 +421,11 @@ class _Record:
     raw: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The columns of text and labels; `flags` are 0/1 columns, each with the label that it stands for."""
+class _Layout(NamedTuple):
+    """The columns of text, id and labels; `flags` are 0/1 columns, each with the label that it stands for."""
 
     text: str
+    id: str | None
     labels: str | None
     flags: tuple[tuple[str, str], ...]
 
@@ -306,14 +456,14 @@ class _Rules:
     names: _Names | None
     is_table: bool
     is_text_table: bool
+    layouts: dict[tuple[str, ...], _Layout]
 
     @classmethod
     def of(cls, file: _File, columns: Columns, names: LabelNames | None) -> _Rules:
         if not columns.delimiter:
             raise DataError(f"{file.name}: the delimiter of labels is empty; expected a character such as ;")
-        rules = cls(
-            file.name, columns, None if names is None else _Names(names), file.is_table, file.is_text_table
-        )
+        known = None if names is None else _Names(names)
+        rules = cls(file.name, columns, known, file.is_table, file.is_text_table, {})
         with _as_data_error(file.name):
             rules._declared_flags()
         return rules
@@ -323,45 +473,45 @@ class _Rules:
         if isinstance(record, BadRow):
             return record
         try:
-            return self._row(record, layout or self.layout(list(record.fields)))
+            return self._row(record, layout or self._layout_of(record.fields))
         except _RefusedError as refusal:
             return self._refused(record, str(refusal))
 
+    def _layout_of(self, fields: Mapping[str, Any]) -> _Layout:
+        present = tuple(fields)
+        layout = self.layouts.get(present)
+        if layout is None:
+            layout = self.layout(present)
+            if len(self.layouts) < _LAYOUTS_REMEMBERED:
+                self.layouts[present] = layout
+        return layout
+
     def _row(self, record: _Record, layout: _Layout) -> Row:
-        text = _text(record.fields, layout.text)
-        labels = self._labels(record.fields, layout)
-        identity = self._id(record)
+        number, fields, _ = record
+        text = fields[layout.text]
+        if not (isinstance(text, str) and _is_well_formed(text)):
+            raise _unusable_text(text, layout.text)
+        labels = () if self.names is None else self._labels(self.names, fields, layout)
+        identity = _identity(fields, layout.id, number)
         if isinstance(identity, str) and not _is_well_formed(identity):
             raise _RefusedError("the id holds half of a surrogate pair, which UTF-8 cannot carry")
-        return Row(record.number, identity, text, labels, record.fields, self.file)
+        return Row(number, identity, text, labels, fields, self.file)
 
     def _refused(self, record: _Record, reason: str) -> BadRow:
         raw = record.raw
         if raw is None:
             raw = _json_text(record.fields)
-        identity = self._id(record)
+        identity: str | int | None = _identity(record.fields, self._id_column(record.fields), record.number)
         if isinstance(identity, str) and not _is_well_formed(identity):
-            return BadRow(record.number, None, reason, raw, self.file)
+            identity = None
         return BadRow(record.number, identity, reason, raw, self.file)
 
-    def _id(self, record: _Record) -> str | int:
-        column = self._id_column(record.fields)
-        value = None if column is None else record.fields.get(column)
-        # A column of whole numbers with gaps is a column of floats by the time pandas has written it.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            return value
-        return record.number
-
-    def _labels(self, fields: Mapping[str, Any], layout: _Layout) -> tuple[str, ...]:
-        if self.names is None:
-            return ()
+    def _labels(self, names: _Names, fields: Mapping[str, Any], layout: _Layout) -> tuple[str, ...]:
         if layout.labels is None:
             found = [label for column, label in layout.flags if _is_flagged(fields, column)]
         else:
             elements = self._elements(fields.get(layout.labels), layout.labels)
-            found = [_label(element, self.names) for element in elements]
+            found = [_label(element, names) for element in elements]
         return tuple(dict.fromkeys(found))
 
     def _elements(self, value: Any, column: str) -> list[Any]:
@@ -384,7 +534,8 @@ class _Rules:
         if self.is_table and self.columns.id is not None:
             _require(self.columns.id, "id", present)
         labels, flags = self._label_columns(present)
-        return _Layout(self._text_column(present, labels, flags), labels, flags)
+        text = self._text_column(present, labels, flags)
+        return _Layout(text, self._id_column(present), labels, flags)
 
     def _label_columns(self, present: Sequence[str]) -> tuple[str | None, tuple[tuple[str, str], ...]]:
         wanted = self.columns.labels
@@ -475,15 +626,22 @@ def _is_index(column: str) -> bool:
     return not column or column.startswith(("__index_level_", "Unnamed: "))
 
 
-def _text(fields: Mapping[str, Any], column: str) -> str:
-    value = fields[column]
-    if not isinstance(value, str):
-        raise _RefusedError(f"column {_shown(column)} holds {_kind(value)}; expected text")
-    if not _is_well_formed(value):
-        raise _RefusedError(
+def _identity(fields: Mapping[str, Any], column: str | None, number: int) -> str | int:
+    value = None if column is None else fields.get(column)
+    # A column of whole numbers with gaps is a column of floats by the time pandas has written it.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+        return value
+    return number
+
+
+def _unusable_text(value: Any, column: str) -> _RefusedError:
+    if isinstance(value, str):
+        return _RefusedError(
             f"column {_shown(column)} holds half of a surrogate pair, which UTF-8 cannot carry"
         )
-    return value
+    return _RefusedError(f"column {_shown(column)} holds {_kind(value)}; expected text")
 
 
 def _label(element: Any, names: _Names) -> str:
@@ -551,27 +709,35 @@ def _shown(text: str) -> str:
 # JSONL
 
 
-def _json_rows(stream: BinaryIO, rules: _Rules) -> Iterator[Row | BadRow]:
-    for record in _json_records(stream, rules.file):
+def _json_rows(lines: Iterable[bytes], rules: _Rules, first: int = 1) -> Iterator[Row | BadRow]:
+    # Without labels no column is ever guessed.
+    is_settled = rules.columns.text is not None or rules.names is None
+    for record in _json_records(lines, rules.file, first):
         row = rules.understood(record)
-        if rules.columns.text is None and isinstance(row, Row):
+        if not is_settled and isinstance(row, Row):
             # A later row without this column is a fault of that row, not an invitation to guess anew.
             layout = rules.layout(list(row.source))
-            rules = replace(rules, columns=replace(rules.columns, text=layout.text))
+            rules = replace(rules, columns=replace(rules.columns, text=layout.text), layouts={})
+            is_settled = True
         yield row
 
 
-def _json_records(stream: BinaryIO, file: str) -> Iterator[_Record | BadRow]:
-    number = 0
-    for line in stream:
-        line = line.removeprefix(_BOM).rstrip(b"\r\n")  # noqa: PLW2901
-        if not line.strip():
+def _json_records(lines: Iterable[bytes], file: str, first: int) -> Iterator[_Record | BadRow]:
+    number = first - 1
+    for line in lines:
+        if _is_blank_line(line):
             continue
+        line = line.removeprefix(_BOM).rstrip(b"\r\n")  # noqa: PLW2901
         number += 1
         if number == 1:
             _refuse_foreign(line, file)
             _refuse_array(line, file)
         yield _json_record(line, number, file)
+
+
+def _is_blank_line(line: bytes) -> bool:
+    line = line.removeprefix(_BOM)
+    return not line or line.isspace()
 
 
 def _refuse_array(line: bytes, file: str) -> None:
@@ -586,13 +752,26 @@ def _refuse_array(line: bytes, file: str) -> None:
 def _json_record(line: bytes, number: int, file: str) -> _Record | BadRow:
     try:
         text = line.decode()
-        fields = json.loads(text)
+        fields = _parsed(text)
     except (ValueError, RecursionError) as error:
         raw = line.decode("utf-8", "backslashreplace")
         return BadRow(number, None, _json_fault(error), raw, file)
     if not isinstance(fields, dict):
         return BadRow(number, None, f"{_kind(fields)}; expected a JSON object", text, file)
     return _Record(number, fields, text)
+
+
+# `json.loads` searches for blanks around the value, which takes half as long again as a short row.
+_decoded = json.JSONDecoder().raw_decode
+
+
+def _parsed(text: str) -> Any:
+    """What `json.loads` gives; most rows have no blanks around them."""
+    try:
+        value, end = _decoded(text)
+    except ValueError:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
 
 
 def _json_fault(error: ValueError | RecursionError) -> str:
@@ -761,25 +940,48 @@ def _count_fault(cells: Sequence[str], header: Sequence[str], delimiter: str) ->
 # Parquet
 
 
-def _parquet_rows(file: _File, rules: _Rules) -> Iterator[Row | BadRow]:
+def _parquet_rows(file: _File, rules: _Rules, part: RowSlice | None) -> Iterator[Row | BadRow]:
+    with _parquet_file(file) as table:
+        header = list(table.schema_arrow.names)
+        _refuse_duplicates(header, file.name)
+        with _as_data_error(file.name):
+            layout = rules.layout(header)
+        part = part or RowSlice(1, table.metadata.num_rows)
+        for record in _parquet_records(_batches(table, part), part.first, file.name):
+            yield rules.understood(record, layout)
+
+
+@contextmanager
+def _parquet_file(file: _File) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # By default a whole row group is held at once, which may be the whole file.
         with pq.ParquetFile(file.path, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False) as table:
-            header = list(table.schema_arrow.names)
-            _refuse_duplicates(header, file.name)
-            with _as_data_error(file.name):
-                layout = rules.layout(header)
-            for record in _parquet_records(table.iter_batches(_PARQUET_BATCH_ROWS), file.name):
-                yield rules.understood(record, layout)
+            yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name}: not a Parquet file, or a damaged one: {error}") from error
 
 
-def _parquet_records(batches: Iterable[Any], file: str) -> Iterator[_Record | BadRow]:
-    number = 0
+def _batches(table: Any, part: RowSlice) -> Iterator[Any]:
+    """The rows of a slice; other row groups are not read, other rows of the same ones are skipped."""
+    sizes = [table.metadata.row_group(place).num_rows for place in range(table.metadata.num_row_groups)]
+    offsets = list(itertools.accumulate(sizes, initial=0))
+    start, stop = part.first - 1, part.first - 1 + part.rows
+    groups = [place for place in range(len(sizes)) if offsets[place] < stop and offsets[place + 1] > start]
+    position = offsets[groups[0]] if groups else stop
+    for batch in table.iter_batches(_PARQUET_BATCH_ROWS, row_groups=groups):
+        lower, upper = max(start - position, 0), min(stop - position, batch.num_rows)
+        if lower < upper:
+            yield batch.slice(lower, upper - lower)
+        position += batch.num_rows
+        if position >= stop:
+            return
+
+
+def _parquet_records(batches: Iterable[Any], first: int, file: str) -> Iterator[_Record | BadRow]:
+    number = first - 1
     for batch in batches:
         rows = _batch_rows(batch)
         for place in range(batch.num_rows):

@@ -76,7 +76,7 @@ class KeywordBackend:
         """Scores of the `test` rows; those to train with change nothing."""
         return self._model(problem.children).scores(problem.texts.take(test))
 
-    def prepare(self, texts: Texts) -> None:
+    def prepare(self, texts: Texts, jobs: int) -> None:
         """Nothing is shared."""
 
     def load(self, folder: Path) -> KeywordModel:

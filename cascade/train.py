@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
+from numpy.typing import NDArray
 
 from cascade import __version__
 from cascade.arrays import read_array, write_array
 from cascade.backends import KINDS, make_backend
-from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, NodeProblem, TrialBackend
+from cascade.backends.base import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    NodeModel,
+    NodeProblem,
+    Texts,
+    TrialBackend,
+    sampled,
+)
 from cascade.calibrate import Calibration, conditional, fit_calibration
 from cascade.datasets import Dataset
 from cascade.decide import contenders, decide
-from cascade.errors import DataError
-from cascade.folds import sketches_of
+from cascade.engine import LOCAL, Workers, connected, has_own_backend
+from cascade.errors import DataError, ModelError
+from cascade.folds import heaps_of
 from cascade.graph import ROOT
-from cascade.negatives import MOST_ROWS, sampled, settle
+from cascade.negatives import MOST_ROWS, price_of, settle
 from cascade.store import (
     NODES,
     GroupRecord,
@@ -43,8 +56,8 @@ HELD_OUT_SCORES = "held_out_scores.npy"
 MOST_SUSPICIOUS = 100
 # A label of a training row is suspicious beyond these out-of-fold path probabilities.
 HARDLY, SURELY = 0.02, 0.9
-# Below this many targets, starting processes takes longer than the fits.
-WORTH_PROCESSES = 200_000
+# With so many groups for each thread, none of them idles for long at the end.
+FEW = 3
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,7 @@ def fit(
     *,
     seed: int = 0,
     jobs: int = 1,
+    engine: str | None = None,
     report: Report = silent,
 ) -> Manifest:
     """Train every group and write the model folder `out`; what did not change since the last fit is reused.
@@ -141,7 +155,11 @@ def fit(
     seed
         The same seed and data give the same bytes.
     jobs
-        How many processes.
+        How many threads.
+    engine
+        A cluster whose workers fit the groups and, block by block of its children, the router: one of
+        `cascade.engine.ADDRESSES`. Without it, a ``joblib.parallel_config`` around the call is obeyed. `out`
+        then has to be on storage that all of them share.
     report
         Told of every step.
 
@@ -151,12 +169,24 @@ def fit(
         Texts and labels are not of one length, there are no rows, or none with a label.
     ModelError
         Another fit is writing to `out`.
+    CascadeError
+        The cluster cannot be reached, or does not see `out`.
     """
     _check_lengths(texts, labels)
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
-    with locked(out):
-        return _Fit(Dataset.make(taxonomy, texts, labels), out, seed, jobs, report).run()
+    with locked(out), _cluster(engine, jobs) as workers:
+        return _Fit(Dataset.make(taxonomy, texts, labels), out, seed, jobs, workers, report).run()
+
+
+@contextmanager
+def _cluster(engine: str | None, jobs: int) -> Iterator[Workers | None]:
+    """The workers of other machines, None where there are none: threads are enough for this one."""
+    if engine == LOCAL or (engine is None and not has_own_backend()):
+        yield None
+        return
+    with connected(engine, jobs) as workers:
+        yield workers
 
 
 @dataclass(frozen=True)
@@ -186,9 +216,11 @@ class _Task:
 class _Fit:
     """One run: the out-of-fold walk fits each level of groups just before it scores it."""
 
-    def __init__(self, dataset: Dataset, out: Path, seed: int, jobs: int, report: Report) -> None:
-        self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out
-        self.seed, self.jobs, self.report = seed, jobs, report
+    def __init__(
+        self, dataset: Dataset, out: Path, seed: int, jobs: int, workers: Workers | None, report: Report
+    ) -> None:
+        self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out.resolve()
+        self.seed, self.jobs, self.workers, self.report = seed, jobs, workers, report
         self.total = len(_trained(self.taxonomy))
         self.fitted: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
@@ -198,8 +230,7 @@ class _Fit:
         for kind, options in {
             (g.backend.kind, _written(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
-            make_backend(kind, json.loads(options)).prepare(self.dataset.texts)
-        sketches_of(self.dataset.texts)
+            make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
         walked = walk(self.taxonomy, len(self.dataset.texts), self.score, self.enter)
         self.fit_groups([group for group in _trained(self.taxonomy) if group not in self.fitted])
         manifest = self.settled(walked.paths)
@@ -239,7 +270,9 @@ class _Fit:
         for task in tasks:
             if notes[task.key] is not None:
                 self.arrive(task, notes[task.key] or {}, "reused")
-        for group in self.parallel(_fit_node, [(self.out, task) for task in waiting.values()]):
+        # The largest first, so that no thread is left alone with one at the end.
+        order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
+        for group in self.parallel(_fit_node, [(self.out, task) for task in order]):
             task = next(task for task in tasks if task.group == group)
             self.arrive(task, whole_node(self.out, task.key) or {}, "fitted")
         for task in tasks:
@@ -270,7 +303,7 @@ class _Fit:
         rows = np.sort(np.concatenate(chosen))
         spec = self.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, rows, self.seed)
-        price = float(self.dataset.taught(group).sum() / max(own.sum(), 1))
+        price = price_of(self.dataset.texts, np.flatnonzero(self.dataset.taught(group) & ~own))
         return group, spec.kind, dict(spec.options), problem, self.paths[group][rows], price
 
     def task(self, group: str, negatives: str) -> _Task:
@@ -282,18 +315,21 @@ class _Fit:
         return _Task(group, kind, options, problem, rows, negatives, _key(kind, options, problem))
 
     def parallel(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
-        """The answers of `work`, as they come; in this process where more would not pay.
+        """The answers of `work`, as they come, from the cluster or from as many threads as there are jobs.
 
-        A single piece of work, such as the router's, gets all processes for itself.
+        Few pieces, such as the router's, are done one after another, each with all threads for itself.
         """
-        size = len(self.dataset.texts) * len(self.taxonomy.graph.nodes)
-        jobs = self.jobs if size >= WORTH_PROCESSES else 1
-        if len(arguments) == 1:
-            with parallel_config(backend="loky", n_jobs=jobs):
-                return [work(*arguments[0])]
-        spread = Parallel(jobs, return_as="generator_unordered")
-        answers: Iterable[Any] = spread(delayed(work)(*one) for one in arguments)
-        return answers
+        if self.workers is not None:
+            alone = len(arguments) == 1  # then its parts are what the workers share
+            yield from [work(*arguments[0])] if alone else self.workers.run(work, arguments)
+            return
+        if len(arguments) < FEW * self.jobs:
+            with parallel_config(backend="threading", n_jobs=self.jobs):
+                answers = [work(*one) for one in arguments]
+            yield from answers
+            return
+        spread = Parallel(self.jobs, backend="threading", return_as="generator_unordered")
+        yield from spread(delayed(work)(*one) for one in arguments)
 
     def arrive(self, task: _Task, notes: Mapping[str, Any], how: str) -> None:
         """Take a node folder into the model."""
@@ -367,7 +403,9 @@ class _Fit:
         found: dict[str, float] = {}
         for names in (list(graph.labels), backing):
             columns = [graph.column[name] for name in names]
-            auto = auto_thresholds(paths[:, columns], truth[:, columns], self.dataset.texts, self.seed)
+            auto = auto_thresholds(
+                paths[:, columns], truth[:, columns], heaps_of(self.dataset.texts), self.seed
+            )
             for name, column, threshold in zip(names, columns, auto.tolist(), strict=True):
                 found[name] = _threshold(wanted[name], threshold, paths[:, column], truth[:, column])
         return found
@@ -393,6 +431,11 @@ def _settle(
 
 def _fit_node(out: Path, task: _Task) -> str:
     """Make one node folder; the name of its group."""
+    if not out.is_dir():
+        raise ModelError(
+            f"{out}: the worker on {gethostname()} does not see this folder. Put the model on storage that "
+            "all machines share, under one path"
+        )
 
     def write(folder: Path) -> Mapping[str, Any]:
         fitted = make_backend(task.kind, task.options).fit(task.problem, folder)
@@ -415,17 +458,26 @@ def _key(kind: str, options: Mapping[str, Any], problem: NodeProblem) -> str:
     made_by = [kind, KINDS[kind].version, options, problem.seed, _versions()]
     settings = [made_by, list(problem.children), len(problem.texts)]
     made_of.update(_written(settings).encode("utf-8"))
-    for text in problem.texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        made_of.update(len(raw).to_bytes(8, "little"))
-        made_of.update(raw)
+    made_of.update(_digests(problem.texts).tobytes())
+    made_of.update(np.unique(heaps_of(problem.texts), return_inverse=True)[1].tobytes())
     made_of.update(np.packbits(problem.targets).tobytes())
     made_of.update(np.packbits(problem.own).tobytes())
     return made_of.hexdigest()
 
 
+def _digests(texts: Texts) -> NDArray[np.bytes_]:
+    """A hash of each text, computed once for all groups."""
+
+    def compute(whole: Sequence[str]) -> NDArray[np.bytes_]:
+        raw = (text.encode("utf-8", "surrogatepass") for text in whole)
+        return np.array([hashlib.blake2b(one, digest_size=16).digest() for one in raw], dtype="V16")
+
+    digests: NDArray[np.bytes_] = texts.features("digests", compute)
+    return digests
+
+
 def _versions() -> dict[str, str]:
-    return {"cascade": __version__} | {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
+    return {"cascade": __version__} | {name: version(name) for name in ("numpy", "numba")}
 
 
 def _summary(record: GroupRecord) -> str:

@@ -7,8 +7,9 @@ then have all of their requests in flight together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from cascade.taxonomy import Taxonomy
 Score = Callable[[Mapping[str, IntArray]], Mapping[str, FloatArray]]
 # A group and its path probability for each text -> the texts for which it is entered.
 Enter = Callable[[str, FloatArray], BoolArray]
+
+
+MOST_CELLS = 1 << 24
+"""Cells of one walk's path probabilities, 64 MiB of them; wide taxonomies are walked in smaller batches."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Walked:
 
     paths: FloatArray
     conditionals: FloatArray | None = None
+
+
+def batches(n_texts: int, graph: Graph, most_texts: int) -> Iterator[slice]:
+    """Consecutive texts to be walked at once: `most_texts` at most, and `MOST_CELLS` if that is less."""
+    step = max(1, min(most_texts, MOST_CELLS // len(graph.nodes)))
+    return (slice(start, start + step) for start in range(0, n_texts, step))
 
 
 def edges(graph: Graph) -> tuple[tuple[str, str], ...]:
@@ -86,12 +97,35 @@ def walk(taxonomy: Taxonomy, n_texts: int, score: Score, enter: Enter, *, trace:
     state = _State(taxonomy, n_texts, trace)
     for level in levels(taxonomy.graph):
         asked = {group: state.entered(group, enter) for group in level}
-        wanted = {group: rows for group, rows in asked.items() if len(rows) and modelled(taxonomy, group)}
+        scored = {group: modelled(taxonomy, group) for group, rows in asked.items() if len(rows)}
+        wanted = {group: asked[group] for group, children in scored.items() if children}
         answers = score(wanted) if wanted else {}
-        for group, rows in asked.items():
-            if len(rows):
-                state.arrive(group, rows, answers[group] if group in wanted else None)
+        for group, children in scored.items():
+            rows = asked[group]
+            found = answers[group] if children else np.empty((len(rows), 0), dtype=np.float32)
+            state.arrive(group, rows, _with_certain(taxonomy.graph.children[group], children, found))
     return Walked(state.paths, state.conditionals)
+
+
+def cells(rows: IntArray, columns: Sequence[int]) -> tuple[Any, ...]:
+    """NumPy index of all cells in these rows and columns, shape (n_rows, n_columns).
+
+    A slice of columns where they follow each other, as those of a group's labels mostly do: NumPy copies
+    slices several times as fast as single cells.
+    """
+    if columns and list(columns) == list(range(columns[0], columns[0] + len(columns))):
+        return rows, slice(columns[0], columns[0] + len(columns))
+    return np.ix_(rows, np.asarray(columns, dtype=np.intp))
+
+
+def _with_certain(children: Sequence[str], scored: Sequence[str], answers: FloatArray) -> FloatArray:
+    """The `answers` for the `scored` children, with 1 for each of the others."""
+    if len(scored) == len(children):
+        return answers
+    known = frozenset(scored)
+    conditional = np.ones((len(answers), len(children)), dtype=np.float32)
+    conditional[:, [child in known for child in children]] = answers
+    return conditional
 
 
 class _State:
@@ -99,9 +133,13 @@ class _State:
 
     def __init__(self, taxonomy: Taxonomy, n_texts: int, trace: bool) -> None:
         self.taxonomy, self.graph, self.n_texts = taxonomy, taxonomy.graph, n_texts
-        self.edge = {pair: column for column, pair in enumerate(edges(self.graph))}
+        self.first_edge: dict[str, int] = {}
+        n_edges = 0
+        for group in self.graph.groups:
+            self.first_edge[group] = n_edges
+            n_edges += len(self.graph.children[group])
         self.paths = np.full((n_texts, len(self.graph.nodes)), np.nan, dtype=np.float32)
-        self.conditionals = np.full((n_texts, len(self.edge)), np.nan, dtype=np.float32) if trace else None
+        self.conditionals = np.full((n_texts, n_edges), np.nan, dtype=np.float32) if trace else None
         self.either: dict[str, FloatArray] = {}
         self.ceiling: dict[str, FloatArray] = {}
 
@@ -120,28 +158,27 @@ class _State:
         self.paths[~inside, self.graph.column[group]] = np.nan
         return np.flatnonzero(inside).astype(np.int64)
 
-    def arrive(self, group: str, rows: IntArray, answers: FloatArray | None) -> None:
+    def arrive(self, group: str, rows: IntArray, conditional: FloatArray) -> None:
         """Carry the conditional scores of one group's children into their path probabilities."""
+        children = self.graph.children[group]
+        if self.conditionals is not None:
+            first = self.first_edge[group]
+            self.conditionals[rows, first : first + len(children)] = conditional
         above = self.of(group)[rows]
-        scored = {child: column for column, child in enumerate(modelled(self.taxonomy, group))}
-        for child in self.graph.children[group]:
-            if child in scored and answers is not None:
-                conditional = answers[:, scored[child]]
-            else:
-                conditional = np.ones(len(rows), dtype=np.float32)
-            if self.conditionals is not None:
-                self.conditionals[rows, self.edge[group, child]] = conditional
-            self.combine(child, rows, above, above * conditional)
+        arriving = above[:, None] * conditional
+        block = cells(rows, [self.graph.column[child] for child in children])
+        self.paths[block] = np.fmax(self.paths[block], arriving)
+        if self.taxonomy.combine == "noisy_or":
+            self.join(children, rows, above, arriving)
 
-    def combine(self, child: str, rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
-        """Join what arrives over one more parent with what came before."""
-        column = self.graph.column[child]
-        if self.taxonomy.combine == "max" or len(self.graph.parents[child]) == 1:
-            self.paths[rows, column] = np.fmax(self.paths[rows, column], arriving)
-            return
-        # Both are kept apart until the last parent: capping on the way would make their order matter.
-        either = self.either.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
-        highest = self.ceiling.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
-        either[rows] += arriving * (1 - either[rows])
-        highest[rows] = np.maximum(highest[rows], above)
-        self.paths[rows, column] = np.minimum(either[rows], highest[rows])
+    def join(self, children: Sequence[str], rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
+        """Put what arrives at each child with several parents beside what came before."""
+        for child, product in zip(children, arriving.T, strict=True):
+            if len(self.graph.parents[child]) == 1:
+                continue
+            # Both are kept apart until the last parent: capping on the way would make their order matter.
+            either = self.either.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
+            highest = self.ceiling.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
+            either[rows] += product * (1 - either[rows])
+            highest[rows] = np.maximum(highest[rows], above)
+            self.paths[rows, self.graph.column[child]] = np.minimum(either[rows], highest[rows])

@@ -115,6 +115,21 @@ def test_each_curve_is_the_best_one_wherever_scores_lie(seed):
         assert gains[0] < 1e-6 or (curve[0] == LEAST_SLOPE and gradient[0] > 0)
 
 
+@pytest.mark.parametrize(
+    ("slope", "offset", "centre"), [(0.4, 2.0, -6.0), (1.0, 0.0, 0.0), (12.0, 9.0, -1.0)]
+)
+def test_of_many_rows_a_curve_is_as_good_as_that_of_each_row_by_itself(slope, offset, centre):
+    scores, targets = drawn(10, 60_000, [slope], [offset], centre)
+    found = fit_calibration(scores, targets)
+    whole = np.array([found.slopes[0], found.offsets[0]])
+    # Drawn to the free curve, which it nearly is: what pulls it is negligible next to so many rows.
+    gradient, bend = slope_of_the_loss(
+        whole, logit(scores[:, 0]).astype(float), targets[:, 0], whole, SHRINKAGE
+    )
+    assert (gradient**2 / bend).max() < 1e-4
+    np.testing.assert_array_less(np.abs(gradient / bend), 1e-4 * np.maximum(1, np.abs(whole)))
+
+
 @given(seeds)
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_slopes_are_positive_so_that_order_is_kept(seed):
@@ -149,6 +164,15 @@ def test_scores_of_zero_and_one_stay_finite():
     assert np.isfinite([calibration.slopes, calibration.offsets]).all()
     assert ((chance >= 0) & (chance <= 1)).all()
     assert chance[1, 0] > 0.5 > chance[0, 0]
+
+
+def test_a_score_that_is_no_number_spoils_no_other_child():
+    scores, targets = drawn(11, 4000, [1.0, 2.0], [0.0, 0.0])
+    scores[7, 0] = np.nan
+    found = fit_calibration(scores, targets)
+    assert np.isfinite([found.slopes, found.offsets]).all()
+    alone = fit_calibration(scores[:, 1:], targets[:, 1:])
+    assert found.slopes[1] == pytest.approx(alone.slopes[0], rel=0.1)
 
 
 def test_constant_scores_get_the_share_of_true_rows():

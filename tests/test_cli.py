@@ -606,7 +606,7 @@ def test_predict_into_head_ends_quietly(shop, tmp_path):
 
 
 def test_an_interrupted_predict_goes_on_where_it_stopped(inside, shop, tmp_path, capsys):
-    many = write_rows(tmp_path / "many.jsonl", labelled_rows(8000))
+    many = write_rows(tmp_path / "many.jsonl", labelled_rows(60_000))
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     with subprocess.Popen(
         command("predict", many, "--out", out, "--jobs", "1"),
@@ -617,7 +617,7 @@ def test_an_interrupted_predict_goes_on_where_it_stopped(inside, shop, tmp_path,
         env=environment(),
         preexec_fn=heed_interrupts,
     ) as process:
-        while not (tmp_path / "out.jsonl.part.json").exists() and process.poll() is None:
+        while not list(tmp_path.glob("out.jsonl.part/*/_work/0*.json")) and process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.01)
         process.send_signal(signal.SIGINT)

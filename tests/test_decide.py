@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.decide import contenders, decide
+from cascade.decide import Ranked, contenders, decide
 from cascade.graph import ROOT
 from cascade.taxonomy import Taxonomy
 
@@ -129,6 +129,16 @@ def test_back_off_names_the_deepest_sure_group():
     taxonomy = tree(defaults={"back_off": True})
     assert answered(taxonomy, one=0.6, other=0.9, low=0.8, v=0.3) == {"one", "low"}
     assert answered(taxonomy, other=0.9, low=0.4, v=0.3) == {"other"}
+
+
+def test_back_off_sees_what_is_answered_any_number_of_levels_below():
+    deepest = {"back_off": True, "labels": ["x"]}
+    middle = {"back_off": False, "groups": {"deepest": deepest}}
+    top = {"back_off": True, "groups": {"middle": middle}}
+    taxonomy = Taxonomy.from_dict({"name": "deep", "groups": {"top": top}})
+    assert answered(taxonomy, top=0.9, middle=0.8, deepest=0.7, x=0.6) == {"x"}
+    assert answered(taxonomy, top=0.9, middle=0.8, deepest=0.7, x=0.4) == {"deepest"}
+    assert answered(taxonomy, top=0.9, middle=0.8, deepest=0.4) == {"top"}
 
 
 def test_back_off_is_not_answered_beside_a_sibling_that_choose_one_preferred():
@@ -260,17 +270,49 @@ def test_rows_are_decided_one_by_one(taxonomy, seed):
 
 
 @given(taxonomies(), st.integers(0, 2**20))
-@settings(deadline=None, derandomize=True, max_examples=100)
-def test_contenders_keep_values_or_rule_them_out_and_leave_the_paths_alone(taxonomy, seed):
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_contenders_are_what_the_rules_leave_and_the_paths_are_left_alone(taxonomy, seed):
     paths = random_paths(taxonomy, seed)
     before = paths.copy()
     left = contenders(taxonomy, paths)
     assert left.dtype == np.float32
     np.testing.assert_array_equal(paths, before)
-    assert (np.isnan(left) | (left == paths)).all()
+    for row, found in zip(paths, left, strict=True):
+        path = dict(zip(taxonomy.graph.nodes, row, strict=True))
+        expected = [path[name] if stays(taxonomy, name, path) else NAN for name in taxonomy.graph.nodes]
+        np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
 
 
 def test_a_missing_threshold_is_named():
     taxonomy = tree()
     with pytest.raises(KeyError, match="w"):
         decide(taxonomy, dict.fromkeys("xyzuv", 0.5), paths_of(taxonomy))
+
+
+@given(st.integers(0, 2**20), st.integers(0, 5), st.integers(1, 4), st.integers(1, 6))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_cells_are_ranked_text_by_text_the_most_probable_first(seed, n_texts, n_nodes, most):
+    random = np.random.default_rng(seed)
+    grid = np.array([0, 1e-45, 1e-7, 0.3, np.nextafter(np.float32(0.3), 1), 1], dtype=np.float32)
+    paths = random.choice(grid, (n_texts, n_nodes))
+    shown = random.random(paths.shape) < 0.6
+    paths[~shown & (random.random(paths.shape) < 0.5)] = NAN
+    ranked = Ranked.of(paths, shown)
+    expected = [
+        sorted(np.flatnonzero(cells), key=lambda column: (-path[column], column))
+        for path, cells in zip(paths, shown, strict=True)
+    ]
+    assert list(ranked.by_text(ranked.columns.tolist())) == expected
+    assert ranked.rows.tolist() == [row for row, columns in enumerate(expected) for _ in columns]
+    np.testing.assert_array_equal(ranked.paths, paths[ranked.rows, ranked.columns])
+    first = ranked.first(most)
+    assert list(first.by_text(first.columns.tolist())) == [columns[:most] for columns in expected]
+    kept = ranked.where(ranked.paths > 0.2)
+    likely = [[c for c in columns if path[c] > 0.2] for path, columns in zip(paths, expected, strict=True)]
+    assert list(kept.by_text(kept.columns.tolist())) == likely
+
+
+def test_each_text_gets_its_own_values_those_without_a_cell_none():
+    shown = np.array([[False, False], [True, True], [False, False], [False, True], [False, False]])
+    ranked = Ranked.of(np.full(shown.shape, 0.5, dtype=np.float32), shown)
+    assert list(ranked.by_text(["a", "b", "c"])) == [[], ["a", "b"], [], ["c"], []]

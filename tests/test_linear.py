@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from cascade.arrays import write_array
 from cascade.backends.base import NodeProblem, Texts
-from cascade.backends.features import BUCKETS_OF_EACH, INSIDE_WEIGHT, WIDTH, hashed_counts
-from cascade.backends.linear import PENALTIES, LinearBackend, Weighting, make
-from cascade.backends.solver import fit_columns
+from cascade.backends.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
+from cascade.backends.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
 from cascade.errors import ModelError
 
 
@@ -138,9 +138,8 @@ def test_a_child_that_nobody_or_everybody_has_gets_a_sure_score_and_spoils_no_ot
     scores = make(C=1).fit(mixed, tmp_path).model.scores(problem.texts)
     assert (scores[:, 1] < 0.001).all()
     assert (scores[:, 2] > 0.999).all()
-    np.testing.assert_array_equal(
-        scores[:, 0], make(C=1).fit(problem, tmp_path).model.scores(problem.texts)[:, 0]
-    )
+    alone = make(C=1).fit(problem, tmp_path).model.scores(problem.texts)[:, 0]
+    np.testing.assert_allclose(scores[:, 0], alone, atol=0.06)  # to what the solver's tolerance allows
 
 
 def test_a_child_with_one_row_can_be_fitted(tmp_path):
@@ -151,91 +150,86 @@ def test_a_child_with_one_row_can_be_fitted(tmp_path):
     assert fitted.model.scores(problem.texts)[:, 1].argmax() == 17
 
 
-def test_each_column_is_scikit_learns_own_fit():
-    from sklearn.svm import LinearSVC
+def test_without_any_feature_the_score_is_the_share_of_rows_smoothed(tmp_path):
+    targets = np.zeros((12, 3), dtype=bool)
+    targets[:6, 0] = targets[:3, 1] = targets[1:, 2] = True
+    bare = NodeProblem(("a", "b", "c"), Texts([""] * 12), targets, np.ones(12, dtype=bool))
+    scores = make().fit(bare, tmp_path).model.scores(Texts(["anything"]))[0]
+    np.testing.assert_allclose(scores, [7 / 14, 4 / 14, 12 / 14], rtol=1e-5)
 
+
+def test_one_fit_alone_learns_what_the_whole_fit_learns(tmp_path):
+    problem, unseen = words_problem(), words_problem(seed=1)
+    once = LinearBackend([1.0]).fit_once(problem)
+    whole = make(C=1).fit(problem, tmp_path).model
+    np.testing.assert_array_equal(once.weights, whole.weights)
+    np.testing.assert_array_equal(once.scores(unseen.texts), whole.scores(unseen.texts))
+
+
+@pytest.mark.parametrize("children", [1, 7, 8, 9, 16, 17, 33, 40])
+def test_any_number_of_children_is_scored_in_whole_vectors(tmp_path, children):
+    random = np.random.default_rng(children)
+    targets = random.random((120, children)) < 0.3
+    texts = [" ".join(f"w{column}" for column in np.flatnonzero(row)) or "none" for row in targets]
+    problem = NodeProblem(tuple(map(str, range(children))), Texts(texts), targets, np.ones(120, dtype=bool))
+    fitted = make(C=1).fit(problem, tmp_path)
+    model = fitted.model
+    assert model.weights.shape[1] == -(-children // VECTOR) * VECTOR
+    assert not model.weights[:, children:].any()
+    assert model.scores(problem.texts).shape == fitted.scores.shape == (120, children)
+    assert ((model.scores(problem.texts) > 0.5) == targets).mean() > 0.97
+
+
+@pytest.mark.parametrize("grid", [[0.5, 1.0], [0.1, 0.3, 1, 3, 10, 30, 100]])
+def test_a_grid_of_any_length_can_be_tried(tmp_path, grid):
+    assert make(C=grid).fit(words_problem(rows=120, noise=0.2), tmp_path).notes["C"] in grid
+
+
+# Weights of features
+
+
+def test_features_of_two_rows_count_by_their_idf_and_rarer_ones_are_rare():
+    texts = ["red red blue", "red green", "red blue ?"]
+    bags = bags_of(texts)
+    idf = Idf(bags)
+    frequency = np.bincount(bags.places, minlength=len(bags.buckets))
+    np.testing.assert_array_equal(idf.used, frequency >= 2)
+    kind = np.where(bags.buckets < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT)
+    assert idf.rare == pytest.approx(np.log(4) + 1)
+    expected = np.where(idf.used, np.log(4 / (1 + frequency)) + 1, idf.rare) * kind
+    np.testing.assert_allclose(idf.idf, expected, rtol=1e-6)
+    weighting = idf.weighting(bags.buckets)
+    assert (np.diff(frequency[idf.places]) <= 0).all()
+    np.testing.assert_array_equal(weighting.columns, bags.buckets[idf.places])
+
+
+TEXT = st.text(st.sampled_from("ab é?\n" + "cd"), max_size=30)
+
+
+@given(st.lists(TEXT, max_size=12), st.lists(TEXT, min_size=2, max_size=12), st.integers(1, 20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_scores_are_those_of_dense_arrays(texts, learned, children):
+    """Products of rows of unit length, features without a place in the model lengthening them."""
+    bags = bags_of(learned)
+    weighting = Idf(bags).weighting(bags.buckets)
     random = np.random.default_rng(0)
-    X = csr_matrix(random.random((40, 8)) * (random.random((40, 8)) < 0.5))
-    targets = random.random((40, 2)) < 0.5
-    weights, biases = fit_columns(X, targets, 0.7, seed=5)
-    for child in range(2):
-        theirs = LinearSVC(C=0.7, tol=0.1, max_iter=300, random_state=5).fit(X, targets[:, child])
-        np.testing.assert_allclose(weights[:, child], theirs.coef_[0], rtol=1e-6)
-        assert biases[child] == pytest.approx(theirs.intercept_[0])
-    assert (weights.dtype, biases.dtype) == (np.float32, np.float32)
-
-
-def test_without_any_feature_the_score_is_the_share_of_rows_smoothed():
-    targets = np.array(
-        [[True, False, True], [False, False, True], [False, False, True], [False, False, True]]
-    )
-    weights, biases = fit_columns(csr_matrix((4, 0)), targets, 1.0, seed=0)
-    assert weights.shape == (0, 3)
-    np.testing.assert_allclose(1 / (1 + np.exp(-2 * biases)), [2 / 6, 1 / 6, 5 / 6], rtol=1e-6)
-    assert fit_columns(csr_matrix((0, 0)), targets[:0], 1.0, seed=0)[1].tolist() == [0, 0, 0]
-
-
-# Features
-
-
-def columns_in(text):
-    return set(hashed_counts([text]).indices.tolist())
-
-
-def words_in(text):
-    return {column for column in columns_in(text) if column < BUCKETS_OF_EACH}
-
-
-def test_counts_are_damped_and_characters_weigh_less_than_words():
-    counts = hashed_counts(["word " * 5])
-    words = counts[:, :BUCKETS_OF_EACH].data
-    inside = counts[:, BUCKETS_OF_EACH:].data
-    # The word five times and the pair four times; " wo", "wor", "ord", "rd " and three longer ones.
-    np.testing.assert_allclose(np.sort(words), [1 + np.log(4), 1 + np.log(5)], rtol=1e-6)
-    np.testing.assert_allclose(inside, [(1 + np.log(5)) * INSIDE_WEIGHT] * len(inside), rtol=1e-6)
-    assert len(inside) == 7
-
-
-def test_counts_have_sorted_columns_below_the_width_and_no_empty_cells():
-    counts = hashed_counts(["some words and some more words", "", "x"])
-    assert counts.shape == (3, WIDTH)
-    assert counts.dtype == np.float32
-    assert counts.has_sorted_indices
-    assert (counts.data > 0).all()
-    assert np.diff(counts.indptr)[1] == 0
-
-
-def test_case_and_white_space_do_not_count_but_marks_and_single_letters_do():
-    assert columns_in("Some  WORDS\n") == columns_in("some words")
-    assert words_in("why?") > words_in("why")
-    assert words_in("x")
-    assert words_in("🐌")
-
-
-def test_order_of_words_counts_by_their_pairs():
-    assert words_in("not good") != words_in("good not")
-
-
-def test_no_texts_have_counts_of_the_same_width():
-    assert hashed_counts([]).shape == (0, WIDTH)
-
-
-def test_half_a_surrogate_pair_is_read_as_a_question_mark():
-    assert columns_in("late \ud800") == columns_in("late ?")
-
-
-def test_weights_are_damped_counts_times_idf_at_unit_length():
-    """Against the same in dense arrays, with a feature of one row alone as the only rare one."""
-    counts = csr_matrix(np.array([[1, 2, 0, 0], [3, 0, 1, 0], [1, 1, 1, 5]], dtype=np.float32))
-    wide = csr_matrix((counts.data, counts.indices, counts.indptr), shape=(3, WIDTH))
-    weighting = Weighting.learn(wide)
-    assert weighting.columns.tolist() == [0, 1, 2]
-    idf = np.log(4 / (1 + np.array([3, 2, 2]))) + 1
-    np.testing.assert_allclose(weighting.idf, idf, rtol=1e-6)
-    assert weighting.rare == pytest.approx(np.log(4) + 1)
-    dense = counts.toarray() * np.append(idf, weighting.rare)
-    expected = dense / np.linalg.norm(dense, axis=1, keepdims=True)
-    np.testing.assert_allclose(weighting.apply(wide).toarray(), expected[:, :3], rtol=1e-5)
+    weights = np.zeros((len(weighting.columns), -(-children // VECTOR) * VECTOR), dtype=np.float32)
+    weights[:, :children] = random.normal(size=(len(weighting.columns), children))
+    model = LinearModel(weighting, weights, random.normal(size=children).astype(np.float32))
+    asked = bags_of(texts)
+    idf = np.where(np.arange(WIDTH) < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT) * weighting.rare
+    idf[weighting.columns] = weighting.idf
+    margins = np.zeros((len(texts), children))
+    for row in range(len(texts)):
+        span = slice(asked.starts[row], asked.starts[row + 1])
+        columns = asked.buckets[asked.places[span]]
+        values = DAMPED[asked.counts[span]] * idf[columns]
+        values /= max(np.linalg.norm(values), 1e-9)
+        known = np.isin(columns, weighting.columns)
+        places = [int(np.flatnonzero(weighting.columns == column)[0]) for column in columns[known]]
+        margins[row] = values[known] @ weights[places, :children]
+    expected = 1 / (1 + np.exp(-2 * (margins + model.biases)))
+    np.testing.assert_allclose(model.scores(Texts(texts)), expected, atol=1e-5)
 
 
 def test_strange_words_make_a_text_shorter_and_so_its_score_less_sure(tmp_path):
@@ -320,7 +314,8 @@ def test_an_array_of_another_type_is_a_model_error(folder, name, dtype):
 def test_an_array_of_another_shape_is_a_model_error(folder, name, change):
     changed(folder, name, change)
     with pytest.raises(
-        ModelError, match=r"\.npy: expected float32 of shape \(.*\), found .* of shape|int32 of shape"
+        ModelError,
+        match=r"\.npy: expected float32 of shape \(.*\), found .* of shape|int32 of shape|zeros beyond",
     ):
         make().load(folder)
 
@@ -333,26 +328,17 @@ def test_a_number_that_is_not_finite_is_a_model_error(folder, name, value):
         make().load(folder)
 
 
-def wrapping(columns):
-    """Differences of neighbours are all positive in int32, which wraps round."""
-    columns[1:4] = [2**31 - 1, -(2**31), -1]
-    columns[0], columns[4:] = 0, np.arange(5, 1 + len(columns))
-    return columns
-
-
 COLUMN_FAULTS = {
-    "descending": lambda columns: columns[::-1],
     "twice the same": lambda columns: np.repeat(columns[::2], 2)[: len(columns)],
     "below 0": lambda columns: np.append(np.int32(-1), columns[1:]),
     "beyond the width": lambda columns: np.append(columns[:-1], np.int32(WIDTH)),
-    "wrapping": wrapping,
 }
 
 
 @pytest.mark.parametrize("fault", COLUMN_FAULTS)
-def test_columns_that_do_not_ascend_within_the_width_are_a_model_error(folder, fault):
+def test_columns_that_are_not_distinct_or_beyond_the_width_are_a_model_error(folder, fault):
     changed(folder, "columns", COLUMN_FAULTS[fault])
-    with pytest.raises(ModelError, match=rf"columns\.npy: expected ascending columns below {WIDTH}"):
+    with pytest.raises(ModelError, match=rf"columns\.npy: expected distinct columns below {WIDTH}"):
         make().load(folder)
 
 
@@ -364,7 +350,7 @@ def test_an_impossible_weight_of_rare_features_is_a_model_error(folder, rare):
         make().load(folder)
 
 
-@pytest.mark.parametrize("features", [None, 0, 2, "1"])
+@pytest.mark.parametrize("features", [None, 0, 1, "2"])
 def test_features_of_another_version_are_a_model_error(folder, features):
     settings = json.loads((folder / "linear.json").read_text())
     (folder / "linear.json").write_text(json.dumps({**settings, "features": features}))

@@ -257,6 +257,16 @@ def test_saving_goes_into_an_empty_folder_but_over_nothing(cascade, tmp_path, mo
         assert same_answers(Cascade.load(tmp_path / name), cascade)
 
 
+def test_a_model_that_was_damaged_since_it_was_loaded_is_not_saved(shop_model, tmp_path):
+    folder = Path(shutil.copytree(shop_model, tmp_path / "model"))
+    model = Cascade.load(folder)
+    (damaged, *_) = sorted((folder / NODES).glob("*/*.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(ModelError, match="changed since it was written"):
+        model.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 def test_what_lies_about_in_the_folder_is_not_saved(cascade, shop_model, tmp_path):
     model = Path(shutil.copytree(shop_model, tmp_path / "model"))
     (model / NODES / ".0123456789abcdef-left").mkdir()
@@ -574,3 +584,13 @@ def test_one_label_and_one_group_are_a_model_too():
     taxonomy = Taxonomy.from_dict({"name": "t", "groups": {"g": {"labels": ["only"]}}})
     model = Cascade.fit(taxonomy, ["red thing", "blue thing"] * 30, [["only"], ["only"]] * 30)
     assert model.predict(["red", "anything"]) == [["only"], ["only"]]
+
+
+def test_a_model_is_at_hand_without_what_only_training_needs():
+    code = (
+        "import sys, cascade.answers, cascade.model;"
+        "heavy = {'joblib', 'networkx', 'pandas', 'pyarrow', 'sklearn', 'cascade.train'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"

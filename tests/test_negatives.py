@@ -5,9 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.backends.base import NodeProblem, Texts
+from cascade.backends.base import NodeProblem, Texts, sampled
 from cascade.backends.linear import make
-from cascade.negatives import FEWEST_ROWS, MOST_CHILDREN, sampled, settle
+from cascade.negatives import (
+    DEAREST,
+    F1_FOR_A_MILLION,
+    FEWEST_ROWS,
+    LEAST_GAIN,
+    MOST_CHILDREN,
+    price_of,
+    settle,
+)
 from cascade.testing import KeywordBackend
 
 
@@ -49,43 +57,62 @@ def ones(problem):
 
 def test_other_rows_serve_where_they_keep_strangers_out():
     problem = problem_of(60, 60)
-    assert settle(NeedsNegatives(), problem, ones(problem), price=1) == "all"
+    assert settle(NeedsNegatives(), problem, ones(problem), price=0) == "all"
 
 
-def test_other_rows_that_cost_too_much_are_left_out():
-    problem = problem_of(60, 60)
-    assert settle(NeedsNegatives(), problem, ones(problem), price=1000) == "siblings"
+def test_other_rows_that_bring_less_than_their_price_are_left_out():
+    problem = problem_of(300, 8)  # strangers lower F1 by little more than one in a hundred
+    assert settle(NeedsNegatives(), problem, ones(problem), price=LEAST_GAIN) == "all"
+    assert settle(NeedsNegatives(), problem, ones(problem), price=DEAREST) == "siblings"
+
+
+def test_what_hardly_helps_is_left_out_even_if_it_costs_nothing():
+    problem = problem_of(1000, 2)
+    assert settle(NeedsNegatives(), problem, ones(problem), price=0) == "siblings"
+
+
+def test_there_is_no_trial_of_what_is_too_dear():
+    backend, problem = Remembering(NeedsNegatives()), problem_of(60, 60)
+    assert settle(backend, problem, ones(problem), price=DEAREST * 1.01) == "siblings"
+    assert backend.calls == []
+
+
+def test_the_price_goes_by_the_characters_of_other_rows():
+    texts = Texts(["a" * 1000, "b" * 500_000, "c", "d" * 1_500_000])
+    assert price_of(texts, np.array([1, 3])) == pytest.approx(2 * F1_FOR_A_MILLION)
+    assert price_of(texts.take(np.array([3, 0])), np.array([1])) == pytest.approx(F1_FOR_A_MILLION / 1000)
+    assert price_of(texts, np.array([], dtype=np.int64)) == 0
 
 
 def test_siblings_win_where_other_rows_add_nothing():
     problem = problem_of(60, 60)
-    assert settle(KeywordBackend(), problem, ones(problem), price=1) == "siblings"
+    assert settle(KeywordBackend(), problem, ones(problem), price=0) == "siblings"
 
 
 def test_siblings_win_where_routing_already_tells_strangers_apart():
     """Each one's path is so low that no cut would choose it."""
     problem = problem_of(60, 60)
     path = np.where(problem.own, 1.0, 0.01).astype(np.float32)
-    assert settle(NeedsNegatives(), problem, path, price=1) == "siblings"
+    assert settle(NeedsNegatives(), problem, path, price=0) == "siblings"
 
 
 @pytest.mark.parametrize(("own", "strangers"), [(60, 0), (FEWEST_ROWS - 1, 60), (0, 60), (0, 0)])
 def test_there_is_no_trial_without_strangers_or_with_few_rows(own, strangers):
     backend, problem = Remembering(NeedsNegatives()), problem_of(own, strangers)
-    assert settle(backend, problem, ones(problem), price=1) == "siblings"
+    assert settle(backend, problem, ones(problem), price=0) == "siblings"
     assert backend.calls == []
 
 
 def test_no_row_is_scored_by_a_model_that_learned_from_it_and_each_is_scored_under_both_policies():
     backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
-    settle(backend, problem, ones(problem), price=1)
+    settle(backend, problem, ones(problem), price=0)
     asked = [row for _, train, test in backend.calls for row in test.tolist() if not set(train) & set(test)]
     assert sorted(asked) == sorted([*range(65), *range(65)])
 
 
 def test_siblings_learn_from_own_rows_and_all_from_every_row_of_the_other_half():
     backend, problem = Remembering(KeywordBackend()), problem_of(40, 25)
-    settle(backend, problem, ones(problem), price=1)
+    settle(backend, problem, ones(problem), price=0)
     only_own = [bool(problem.own[train].all()) for _, train, _ in backend.calls]
     assert sorted(only_own) == [False, False, True, True]
     for own, (_, train, test) in zip(only_own, backend.calls, strict=True):
@@ -100,7 +127,7 @@ def test_a_wide_group_is_tried_out_on_its_most_frequent_children():
     targets[:30, 2] = False
     targets[:30, 9] = True
     backend = Remembering(KeywordBackend())
-    settle(backend, replace(problem, targets=targets), ones(problem), price=1)
+    settle(backend, replace(problem, targets=targets), ones(problem), price=0)
     tried = backend.calls[0][0]
     assert len(tried.children) == MOST_CHILDREN
     assert "child9" in tried.children
@@ -122,12 +149,12 @@ def test_the_linear_backend_learns_strangers_from_other_rows():
     targets = np.zeros((240, 2), dtype=bool)
     targets[:60, 0] = targets[60:120, 1] = True
     problem = NodeProblem(("late", "broken"), Texts(texts), targets, np.arange(240) < 120, seed=0)
-    assert settle(make(), problem, ones(problem), price=1) == "all"
+    assert settle(make(), problem, ones(problem), price=0) == "all"
 
 
 def test_settling_is_the_same_twice():
     problem = problem_of(60, 60)
-    assert len({settle(NeedsNegatives(), problem, ones(problem), price=1) for _ in range(3)}) == 1
+    assert len({settle(NeedsNegatives(), problem, ones(problem), price=0) for _ in range(3)}) == 1
 
 
 def test_a_sample_keeps_order_and_repeats_itself():

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.answers import Style, prediction_row, prediction_rows
+from cascade.answers import Style, prediction_rows
 from cascade.decide import decide
 from cascade.errors import CascadeError, DataError, ModelError
 from cascade.model import Cascade
@@ -139,129 +140,25 @@ def texts(n):
     return [{"id": f"r{number}", "text": f"complaint {number}"} for number in range(n)]
 
 
+def job_of(out):
+    """What a run notes as soon as it has a place for its parts."""
+    return out.with_name(out.name + ".part") / "job.json"
+
+
+def noted_in(out):
+    """The notes of slices that are done, in their order."""
+    return sorted(out.with_name(out.name + ".part").glob("*/_work/[0-9]*.json"))
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 30
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_so()
+
+
 def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def answered(model, text, **style):
-    return prediction_rows(model, ["a"], [text], Style(**style))[0]
-
-
-# Prediction rows
-
-
-def test_row_has_labels_and_scores_from_the_most_probable_down():
-    paths = np.array([0.5, 0.25, np.nan, 0.75], dtype=np.float32)
-    chosen = np.array([True, False, False, True])
-    row = prediction_row(7, "abcd", paths, chosen, np.array([True, True, False, True]))
-    assert row == {"id": 7, "labels": ["d", "a"], "scores": {"d": 0.75, "a": 0.5, "b": 0.25}}
-    assert list(row["scores"]) == ["d", "a", "b"]
-
-
-def test_equal_probabilities_keep_the_order_of_the_taxonomy():
-    paths = np.array([0.25, 0.5, 0.5, 0.5], dtype=np.float32)
-    yes = np.ones(4, dtype=bool)
-    assert prediction_row(1, "abcd", paths, yes, yes)["labels"] == ["b", "c", "d", "a"]
-
-
-def test_scores_are_written_with_six_decimals():
-    paths = np.array([1 / 3], dtype=np.float32)
-    yes = np.ones(1, dtype=bool)
-    assert json.dumps(prediction_row(1, "a", paths, yes, yes)["scores"]) == '{"a": 0.333333}'
-
-
-def test_chosen_labels_are_those_that_the_model_decides_on(model):
-    walked = model.walk(["late refund", "angry", ""])
-    decided = model.decide(walked)
-    rows = prediction_rows(model, [1, 2, 3], ["late refund", "angry", ""], Style())
-    for place, row in enumerate(rows):
-        nodes = {name for name, yes in zip(model.taxonomy.graph.nodes, decided[place], strict=True) if yes}
-        assert set(row["labels"]) == nodes
-        assert list(row["scores"]) == row["labels"]
-    assert {"late", "refund"} <= set(answered(model, "billing refund delivery late")["labels"])
-
-
-def test_all_scores_are_those_of_visited_labels_only(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", routes={"billing": 1.0, "delivery": 0.0})
-    row = answered(model, "late", scores="all")
-    assert set(row["scores"]) == {"late", "broken", "shared", "happy", "angry"}
-    assert set(row["labels"]) < set(row["scores"])
-    assert list(row["scores"].values()) == sorted(row["scores"].values(), reverse=True)
-
-
-def test_group_that_backs_off_is_answered_by_its_name(tmp_path):
-    taxonomy = {"name": "t", "groups": {"delivery": {"back_off": True, "labels": ["late", "lost"]}}}
-    model = KeywordModel.make(tmp_path / "model", taxonomy, late=1.0, lost=1.0)
-    assert answered(model, "delivery", scores="all")["labels"] == ["delivery"]
-    assert set(answered(model, "delivery", scores="all")["scores"]) == {"delivery", "late", "lost"}
-
-
-def test_top_gives_the_most_probable_labels_whatever_their_thresholds(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", threshold=1.0, routes={})
-    everything = list(answered(model, "a text", scores="all")["scores"])
-    allowed = [label for label in everything if label in {"happy", "angry"}][:1]
-    expected = [label for label in everything if label not in {"happy", "angry"} or label in allowed]
-    assert answered(model, "a text")["labels"] == []
-    for top in (1, 2, 3, 5):
-        assert answered(model, "a text", top=top)["labels"] == expected[:top]
-    assert answered(model, "a text", top=50)["labels"] == expected
-
-
-def test_top_never_names_two_children_of_a_group_that_chooses_one(model):
-    for number in range(50):
-        labels = answered(model, f"text {number} happy angry", top=100)["labels"]
-        assert len({"happy", "angry"} & set(labels)) == 1
-
-
-def test_top_does_not_name_what_was_not_visited(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", routes={"billing": 1.0, "delivery": 1.0})
-    assert len(answered(model, "nothing", top=5)["labels"]) == 1
-
-
-def test_trace_tells_each_visited_node_with_what_decided_on_it(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", routes={"billing": 1.0, "delivery": 0.25}, late=0.75)
-    row = answered(model, "delivery late shared", trace=True)
-    trace = {(entry["parent"], entry["node"]): entry for entry in row["trace"]}
-    assert trace["", "delivery"] == {
-        "node": "delivery", "parent": "", "conditional": 0.9, "path": 0.9, "threshold": 0.25, "entered": True,
-    }  # fmt: skip
-    assert trace["delivery", "late"] == {
-        "node": "late", "parent": "delivery", "conditional": 0.9, "path": 0.81, "threshold": 0.75,
-        "chosen": True,
-    }  # fmt: skip
-    assert trace["", "billing"]["entered"] is False
-    assert trace["", "mood"]["conditional"] == 1.0
-    assert ("billing", "refund") not in trace
-    assert {node for (_, node), entry in trace.items() if entry.get("chosen")} == set(row["labels"])
-
-
-def test_trace_tells_what_a_group_that_was_not_entered_fell_short_with(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", routes={"tax": 0.99, "delivery": 0.99})
-    row = answered(model, "billing tax delivery", trace=True)
-    trace = {entry["node"]: entry for entry in row["trace"]}
-    found = {name: (trace[name]["path"], trace[name]["threshold"]) for name in ("tax", "delivery")}
-    assert found == {"tax": (0.81, 0.99), "delivery": (0.9, 0.99)}
-    assert not trace["tax"]["entered"]
-    assert "vat" not in trace
-
-
-def test_trace_has_an_entry_for_each_parent_of_a_label(tmp_path):
-    model = KeywordModel.make(tmp_path / "model", routes={})
-    row = answered(model, "billing delivery tax shared", trace=True)
-    entries = [entry for entry in row["trace"] if entry["node"] == "shared"]
-    assert {entry["parent"] for entry in entries} == {"delivery", "tax"}
-    assert {entry["path"] for entry in entries} == {0.81}
-
-
-def test_trace_tells_of_a_group_whether_it_is_answered_where_it_may_be(tmp_path):
-    taxonomy = {"name": "t", "groups": {"delivery": {"back_off": True, "labels": ["late", "lost"]}}}
-    model = KeywordModel.make(tmp_path / "model", taxonomy, late=1.0, lost=1.0)
-    entry = answered(model, "delivery", trace=True)["trace"][0]
-    assert (entry["node"], entry["entered"], entry["chosen"]) == ("delivery", True, True)
-
-
-def test_no_texts_give_no_rows(model):
-    assert prediction_rows(model, [], [], Style(trace=True)) == []
 
 
 # Files in, files out
@@ -288,7 +185,7 @@ def test_output_that_is_there_stays_until_the_new_one_is_whole(model, rows_file,
     out = tmp_path / "p.jsonl"
     out.write_text("old")
     seen = []
-    request = Request(rows_file(texts(10)), out, chunk_rows=2)
+    request = Request(rows_file(texts(10)), out, slice_rows=2)
     predict_file(model, request, io.BytesIO(), report=lambda _: seen.append(out.read_text()))
     assert seen == ["old"] * 5
     assert len(answers_in(out)) == 10
@@ -347,13 +244,6 @@ def test_labels_of_a_table_can_be_read_back_whatever_their_names(rows_file, tmp_
     ]
 
 
-@pytest.mark.parametrize("name", ["p", "p.xlsx", "p.jsonl.gz"])
-def test_unknown_kind_of_output_is_refused(model, rows_file, tmp_path, name):
-    with pytest.raises(DataError, match=r"unknown kind of output file; expected .*\.jsonl, .*\.tsv"):
-        run(model, rows_file(texts(1)), out=tmp_path / name)
-    assert not (tmp_path / name).exists()
-
-
 @pytest.mark.parametrize("way", ["plain", "dots", "symlink", "hard link"])
 def test_input_is_never_the_output(model, rows_file, tmp_path, way):
     source = Path(rows_file(texts(1)))
@@ -386,10 +276,48 @@ def test_answers_and_refused_rows_need_two_files(model, rows_file, tmp_path):
         run(model, rows_file(texts(1)), out=tmp_path / "p.jsonl", errors=tmp_path / "p.jsonl")
 
 
-def test_output_folder_is_refused(model, rows_file, tmp_path):
+def test_folder_with_other_things_in_it_is_never_the_output(model, rows_file, tmp_path):
     (tmp_path / "p.jsonl").mkdir()
-    with pytest.raises(DataError, match="is a folder; name a file in it"):
-        run(model, rows_file(texts(1)), out=tmp_path / "p.jsonl")
+    (tmp_path / "p.jsonl" / "part-of-my-life.txt").write_text("")
+    for name in (tmp_path / "p.jsonl", f"{tmp_path}/p.jsonl/"):
+        with pytest.raises(DataError, match=r"is a folder with other things in it .*part-of-my-life"):
+            run(model, rows_file(texts(1)), out=name)
+    assert names_in(tmp_path / "p.jsonl") == ["part-of-my-life.txt"]
+
+
+def test_slash_behind_a_file_is_refused(model, rows_file, tmp_path):
+    (tmp_path / "p.jsonl").write_text("old")
+    with pytest.raises(DataError, match="is a file; leave out the slash"):
+        run(model, rows_file(texts(1)), out=f"{tmp_path}/p.jsonl/")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_folder_gets_a_part_a_slice_and_a_mark_that_it_is_whole(model, rows_file, tmp_path, jobs):
+    source, out = rows_file(damaged_rows(50)), tmp_path / "out" / "p"
+    for _ in range(2):  # onto nothing, and onto the output of a run before
+        outcome, _ = run(model, source, out=f"{out}/", slice_rows=12, jobs=jobs)
+        assert (outcome.rows, outcome.refused) == (45, 5)
+        assert names_in(out) == ["_SUCCESS", *(f"part-{number:05d}.jsonl" for number in range(5))]
+        assert names_in(out.parent) == ["p", "p.errors.jsonl"]
+        parts = b"".join(path.read_bytes() for path in sorted(out.glob("part-*")))
+        assert parts == run(model, source)[1]
+
+
+def test_run_to_a_folder_goes_on_where_it_was(model, rows_file, tmp_path):
+    source, out = rows_file(damaged_rows(50)), tmp_path / "out" / "p"
+    stopped(model, source, 3, out=f"{out}/", slice_rows=8)
+    assert names_in(out.parent) == ["p.errors.jsonl.part", "p.part"]
+    outcome, _ = run(model, source, out=f"{out}/", slice_rows=8)
+    assert outcome == Outcome(45, 5, 24, out.with_name("p.errors.jsonl"))
+    assert b"".join(path.read_bytes() for path in sorted(out.glob("part-*"))) == run(model, source)[1]
+
+
+def test_input_in_the_folder_of_the_output_is_refused(model, rows_file, tmp_path):
+    out = tmp_path / "out"
+    run(model, rows_file(texts(3)), out=f"{out}/")
+    with pytest.raises(DataError, match="is the input"):
+        run(model, out / "part-00000.jsonl", out=out)
+    assert len(answers_in(out / "part-00000.jsonl")) == 3
 
 
 def test_output_in_a_place_that_is_no_folder_is_refused(model, rows_file, tmp_path):
@@ -423,7 +351,7 @@ def test_columns_of_text_and_id_can_be_named(model, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["top", "jobs", "chunk_rows"])
+@pytest.mark.parametrize("name", ["top", "jobs", "slice_rows"])
 def test_counts_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 0; expected 1 or more"):
         Request("in.jsonl", **{name: 0})
@@ -431,9 +359,9 @@ def test_counts_below_one_are_refused(name):
 
 def test_progress_counts_all_rows_up(model, rows_file, tmp_path):
     told = []
-    request = Request(rows_file([*texts(4), "damaged"]), tmp_path / "p.jsonl", chunk_rows=2)
+    request = Request(rows_file([*texts(4), "damaged"]), tmp_path / "p.jsonl", slice_rows=2)
     predict_file(model, request, io.BytesIO(), report=told.append)
-    assert told == [Progress("chunk", 2, 0), Progress("chunk", 4, 0), Progress("chunk", 4, 1)]
+    assert told == [Progress("slice", 2, 0), Progress("slice", 4, 0), Progress("slice", 4, 1)]
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -446,8 +374,8 @@ def test_ids_and_order_go_through_whatever_the_texts_and_the_chunk_size(found):
         rows = [{"id": f"{place}{text}", "text": text} for place, text in enumerate(found)]
         source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
         written = set()
-        for chunk_rows in (1, 3, 1000):
-            outcome, printed = run(model, source, chunk_rows=chunk_rows)
+        for slice_rows in (1, 3, 1000):
+            outcome, printed = run(model, source, slice_rows=slice_rows)
             written.add(printed)
             assert (outcome.rows, outcome.refused) == (len(found), 0)
         assert [row["id"] for row in answers(written.pop())] == [row["id"] for row in rows]
@@ -456,9 +384,16 @@ def test_ids_and_order_go_through_whatever_the_texts_and_the_chunk_size(found):
 
 def test_long_texts_are_answered_a_few_at_a_time(model, rows_file, tmp_path):
     source = rows_file([{"text": "x" * 600_000} for _ in range(10)])
-    told = []
+    told, walk_of, walked = [], model.walk, []
+
+    def walk(found, **options):
+        walked.append(len(found))
+        return walk_of(found, **options)
+
+    model.walk = walk
     predict_file(model, Request(source, tmp_path / "p.jsonl"), io.BytesIO(), report=told.append)
-    assert [step.rows for step in told] == [2, 4, 6, 8, 10]
+    assert [step.rows for step in told] == [4, 8, 10]
+    assert walked == [2] * 5
 
 
 # Refused rows
@@ -486,12 +421,12 @@ def damaged_rows(n):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("chunk_rows", [1, 3, 1000])
-def test_damaged_rows_are_listed_once_and_the_rest_is_answered(model, rows_file, tmp_path, chunk_rows, jobs):
-    n = 60 if chunk_rows == 1 else 200
+@pytest.mark.parametrize("slice_rows", [1, 3, 1000])
+def test_damaged_rows_are_listed_once_and_the_rest_is_answered(model, rows_file, tmp_path, slice_rows, jobs):
+    n = 60 if slice_rows == 1 else 200
     source = rows_file(damaged_rows(n))
     out = tmp_path / "out" / "p.jsonl"
-    outcome, _ = run(model, source, out=out, chunk_rows=chunk_rows, jobs=jobs)
+    outcome, _ = run(model, source, out=out, slice_rows=slice_rows, jobs=jobs)
     damaged = list(range(5, n, 10))
     assert outcome == Outcome(n - len(damaged), len(damaged), 0, out.with_name("p.errors.jsonl"))
     assert [row["id"] for row in answers_in(out)] == [
@@ -506,7 +441,7 @@ def test_damaged_rows_are_listed_once_and_the_rest_is_answered(model, rows_file,
 
 def test_rows_after_a_chunk_of_refused_ones_are_answered(model, rows_file, tmp_path):
     source = rows_file(["bad"] * 5 + texts(2))
-    outcome, _ = run(model, source, out=tmp_path / "p.jsonl", chunk_rows=2)
+    outcome, _ = run(model, source, out=tmp_path / "p.jsonl", slice_rows=2)
     assert (outcome.rows, outcome.refused) == (2, 5)
     assert [row["id"] for row in answers_in(tmp_path / "p.jsonl")] == ["r0", "r1"]
 
@@ -569,7 +504,7 @@ def test_stream_that_takes_a_little_at_a_time_gets_everything(model, rows_file):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_broken_pipe_comes_through_and_keeps_what_was_refused(model, rows_file, tmp_path, jobs):
     source = rows_file(["bad", *texts(50)])
-    request = Request(source, errors=tmp_path / "errors" / "bad.jsonl", chunk_rows=5, jobs=jobs)
+    request = Request(source, errors=tmp_path / "errors" / "bad.jsonl", slice_rows=5, jobs=jobs)
     with pytest.raises(BrokenPipeError):
         predict_file(model, request, Pipe(breaks_after=30))
     assert names_in(tmp_path / "errors") == ["bad.jsonl"]
@@ -583,7 +518,7 @@ def test_broken_pipe_comes_through_and_keeps_what_was_refused(model, rows_file, 
 def test_two_workers_write_the_same_bytes_as_none(model, rows_file, tmp_path, name):
     source = rows_file(damaged_rows(100))
     for jobs in (1, 2):
-        run(model, source, out=tmp_path / str(jobs) / name, jobs=jobs, chunk_rows=7, trace=True, scores="all")
+        run(model, source, out=tmp_path / str(jobs) / name, jobs=jobs, slice_rows=7, trace=True, scores="all")
     for made in (name, "p.errors.jsonl"):
         assert (tmp_path / "1" / made).read_bytes() == (tmp_path / "2" / made).read_bytes()
 
@@ -591,7 +526,7 @@ def test_two_workers_write_the_same_bytes_as_none(model, rows_file, tmp_path, na
 def test_model_replaced_meanwhile_is_noticed_by_workers(model, rows_file, tmp_path):
     KeywordModel.make(tmp_path / "model", threshold=0.75)
     with pytest.raises(ModelError, match="the model was replaced"):
-        run(model, rows_file(texts(10)), out=tmp_path / "p.jsonl", jobs=2, chunk_rows=2)
+        run(model, rows_file(texts(10)), out=tmp_path / "p.jsonl", jobs=2, slice_rows=2)
 
 
 class DyingModel(KeywordModel):
@@ -613,7 +548,7 @@ class DyingModel(KeywordModel):
 def test_worker_that_is_killed_makes_one_clear_error(rows_file, tmp_path):
     model = DyingModel.make(tmp_path / "model")
     with pytest.raises(CascadeError, match=r"a worker process was killed.*fewer --jobs"):
-        run(model, rows_file(texts(10)), out=tmp_path / "p.jsonl", jobs=2, chunk_rows=2)
+        run(model, rows_file(texts(10)), out=tmp_path / "p.jsonl", jobs=2, slice_rows=2)
 
 
 def test_workers_stay_a_few_chunks_ahead_of_a_slow_reader(tmp_path):
@@ -638,7 +573,7 @@ def test_workers_stay_a_few_chunks_ahead_of_a_slow_reader(tmp_path):
             time.sleep(1.0)
             ahead.append(written[0])
 
-    outcome = predict_file(model, Request(str(fifo), jobs=2, chunk_rows=100), io.BytesIO(), report=wait)
+    outcome = predict_file(model, Request(str(fifo), jobs=2, slice_rows=100), io.BytesIO(), report=wait)
     feeder.join()
     assert outcome.rows == 20_000
     assert ahead[0] < 5_000
@@ -661,7 +596,7 @@ def in_a_process(target, *arguments):
 
 
 def predict_here(model_folder, source, out, jobs):
-    run(KeywordModel.load(model_folder), source, out=out, jobs=jobs, chunk_rows=5, trace=True)
+    run(KeywordModel.load(model_folder), source, out=out, jobs=jobs, slice_rows=5, trace=True)
 
 
 def predict_until(count, model_folder, source, out):
@@ -676,7 +611,7 @@ def predict_until(count, model_folder, source, out):
 
     model = KeywordModel.load(model_folder)
     sys.addaudithook(hook)
-    run(model, source, out=out, chunk_rows=5, trace=True)
+    run(model, source, out=out, slice_rows=5, trace=True)
 
 
 def stopped(model, source, after, **options):
@@ -685,7 +620,7 @@ def stopped(model, source, after, **options):
 
     def interrupt(step):
         done.append(step)
-        if len([step for step in done if step.kind == "chunk"]) == after:
+        if len([step for step in done if step.kind == "slice"]) == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -702,7 +637,7 @@ def told(model, source, **options):
 def test_run_killed_at_random_moments_ends_with_the_same_bytes(rows_file, tmp_path):
     model = KeywordModel.make(tmp_path / "model", seconds=0.004)
     source = rows_file(damaged_rows(400))
-    run(model, source, out=tmp_path / "whole" / "p.jsonl", chunk_rows=5, trace=True)
+    run(model, source, out=tmp_path / "whole" / "p.jsonl", slice_rows=5, trace=True)
     out = tmp_path / "killed" / "p.jsonl"
     moments = random.Random(7)
     kills = 0
@@ -721,7 +656,7 @@ def test_run_killed_at_random_moments_ends_with_the_same_bytes(rows_file, tmp_pa
             continue
         kills += 1
         assert not out.exists()
-    outcome, _ = run(model, source, out=out, chunk_rows=5, trace=True)
+    outcome, _ = run(model, source, out=out, slice_rows=5, trace=True)
     assert outcome.rows + outcome.refused == 400
     for name in ("p.jsonl", "p.errors.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (out.parent / name).read_bytes()
@@ -732,7 +667,7 @@ def test_run_killed_at_random_moments_ends_with_the_same_bytes(rows_file, tmp_pa
 def test_run_killed_before_any_change_to_a_file_ends_with_the_same_bytes(model, rows_file, tmp_path, name):
     source = rows_file(damaged_rows(18))
     whole = tmp_path / "whole" / name
-    run(model, source, out=whole, chunk_rows=5, trace=True)
+    run(model, source, out=whole, slice_rows=5, trace=True)
     out = tmp_path / "killed" / name
     out.parent.mkdir()
     out.write_text("old")
@@ -743,8 +678,9 @@ def test_run_killed_before_any_change_to_a_file_ends_with_the_same_bytes(model, 
         process.join()
         status = process.exitcode
         assert status in (0, -signal.SIGKILL)
-        assert out.read_bytes() == (whole.read_bytes() if status == 0 else b"old")
-        run(model, source, out=out, chunk_rows=5, trace=True)
+        # The last thing that a run does is to tidy up, when the output is there.
+        assert out.read_bytes() in ((b"old", whole.read_bytes()) if status else (whole.read_bytes(),))
+        run(model, source, out=out, slice_rows=5, trace=True)
         assert out.read_bytes() == whole.read_bytes()
         assert (out.parent / "p.errors.jsonl").read_bytes() == (whole.parent / "p.errors.jsonl").read_bytes()
         assert names_in(out.parent) == names_in(whole.parent)
@@ -754,33 +690,44 @@ def test_run_killed_before_any_change_to_a_file_ends_with_the_same_bytes(model, 
 
 def test_interrupted_run_goes_on_where_it_was(model, rows_file, tmp_path):
     source, out = rows_file(damaged_rows(50)), tmp_path / "out" / "p.jsonl"
-    stopped(model, source, 3, out=out, chunk_rows=8)
-    assert names_in(out.parent) == ["p.errors.jsonl.part", "p.jsonl.part", "p.jsonl.part.json"]
-    outcome, first = told(model, source, out=out, chunk_rows=8)
+    stopped(model, source, 3, out=out, slice_rows=8)
+    assert names_in(out.parent) == ["p.errors.jsonl.part", "p.jsonl.part"]
+    outcome, first = told(model, source, out=out, slice_rows=8)
     assert outcome == Outcome(45, 5, 24, out.with_name("p.errors.jsonl"))
     assert first.kind == "resumed"
     assert (first.rows, first.refused) == (22, 2)
-    assert "going on after row 24" in first.detail
+    assert "with 24 rows done; going on with the others" in first.detail
     run(model, source, out=tmp_path / "whole" / "p.jsonl")
     assert out.read_bytes() == (tmp_path / "whole" / "p.jsonl").read_bytes()
 
 
-def test_run_goes_on_with_another_number_of_workers_and_of_rows_at_once(model, rows_file, tmp_path):
+def test_run_goes_on_with_another_number_of_workers(model, rows_file, tmp_path):
     source, out = rows_file(damaged_rows(60)), tmp_path / "out" / "p.csv"
-    stopped(model, source, 2, out=out, chunk_rows=4, jobs=2)
-    outcome, _ = run(model, source, out=out, chunk_rows=7)
-    assert outcome.resumed_from == 8
+    stopped(model, source, 2, out=out, slice_rows=4, jobs=2)
+    done = len(noted_in(out))
+    outcome, _ = run(model, source, out=out, slice_rows=4, jobs=1)
+    assert outcome.resumed_from == 4 * done >= 8
     run(model, source, out=tmp_path / "whole" / "p.csv")
     assert out.read_bytes() == (tmp_path / "whole" / "p.csv").read_bytes()
 
 
-def test_what_was_written_after_the_last_note_is_written_again(model, rows_file, tmp_path):
+def test_slices_that_are_missing_in_the_middle_are_made_up_for(model, rows_file, tmp_path):
     source, out = rows_file(damaged_rows(50)), tmp_path / "out" / "p.jsonl"
-    stopped(model, source, 3, out=out, chunk_rows=8)
-    for name in ("p.jsonl.part", "p.errors.jsonl.part"):
-        with (out.parent / name).open("ab") as part:
-            part.write(b'{"id": "half a li')
-    outcome, _ = run(model, source, out=out)
+    stopped(model, source, 4, out=out, slice_rows=8)
+    noted_in(out)[1].unlink()
+    outcome, _ = run(model, source, out=out, slice_rows=8)
+    assert (outcome.rows, outcome.refused, outcome.resumed_from) == (45, 5, 24)
+    assert out.read_bytes() == run(model, source)[1]
+
+
+def test_what_has_no_note_is_written_again(model, rows_file, tmp_path):
+    source, out = rows_file(damaged_rows(50)), tmp_path / "out" / "p.jsonl"
+    stopped(model, source, 3, out=out, slice_rows=8)
+    work = noted_in(out)[0].parent
+    for path in (work.parent / "part-00003.jsonl", work / "00003.refused.jsonl", work / "00003.json.77.new"):
+        path.write_bytes(b'{"id": "half a li')
+    out.with_name("p.errors.jsonl.part").write_text("half a li")
+    outcome, _ = run(model, source, out=out, slice_rows=8)
     assert outcome.resumed_from == 24
     assert len(answers_in(out)) == 45
     assert len(answers_in(outcome.errors)) == 5
@@ -816,6 +763,7 @@ def _rewrite_model(source, folder):
         (_rewrite_input, "with another input"),
         (_rewrite_model, "with another model"),
         (lambda *_: {"top": 2}, "with other options"),
+        (lambda *_: {"slice_rows": 5}, "with other options"),
         (lambda *_: {"scores": "all"}, "with other options"),
         (lambda *_: {"trace": True}, "with other options"),
         (lambda *_: {"columns": Columns(id="text")}, "with other options"),
@@ -825,8 +773,8 @@ def test_run_that_does_not_fit_what_was_left_starts_anew_and_says_so(
     model, rows_file, tmp_path, change, words
 ):
     source, out = Path(rows_file(texts(20))), tmp_path / "out" / "p.jsonl"
-    stopped(model, source, 2, out=out, chunk_rows=4)
-    options = change(source, model.folder)
+    stopped(model, source, 2, out=out, slice_rows=4)
+    options = {"slice_rows": 4} | change(source, model.folder)
     model = KeywordModel.load(model.folder)
     outcome, first = told(model, source, out=out, **options)
     assert (outcome.resumed_from, first.kind) == (0, "anew")
@@ -836,31 +784,50 @@ def test_run_that_does_not_fit_what_was_left_starts_anew_and_says_so(
     assert names_in(out.parent) == ["p.jsonl"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"job": 1}', "null", '"x"', "\xff", "[" * 100_000, "negative", "fraction"]
-)
-def test_damaged_notes_mean_to_start_anew(model, rows_file, tmp_path, damage):
+def test_worker_of_an_older_run_that_lives_on_finds_no_place_for_its_part(model, rows_file, tmp_path):
     source, out = rows_file(texts(20)), tmp_path / "out" / "p.jsonl"
-    stopped(model, source, 2, out=out, chunk_rows=4)
-    notes = out.with_name("p.jsonl.part.json")
-    if damage in ("negative", "fraction"):
-        left = json.loads(notes.read_text())
-        damage = json.dumps(left | {"answered": -3 if damage == "negative" else 3.5})
-    notes.write_bytes(damage.encode("latin-1"))
-    outcome, first = told(model, source, out=out)
+    stopped(model, source, 2, out=out, slice_rows=4)
+    older = noted_in(out)[0].parents[1]
+    stopped(model, source, 2, out=out, slice_rows=4, top=2)
+    assert noted_in(out)[0].parents[1] != older
+    assert not older.exists()
+
+
+DAMAGED_NOTES = ["", "{", "[]", '{"job": 1}', "null", '"x"', "\xff", "[" * 100_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_NOTES)
+def test_damaged_account_of_a_run_means_to_start_anew(model, rows_file, tmp_path, damage):
+    source, out = rows_file(texts(20)), tmp_path / "out" / "p.jsonl"
+    stopped(model, source, 2, out=out, slice_rows=4)
+    job_of(out).write_bytes(damage.encode("latin-1"))
+    outcome, first = told(model, source, out=out, slice_rows=4)
     assert (outcome.rows, outcome.resumed_from, first.kind) == (20, 0, "anew")
     assert [row["id"] for row in answers_in(out)] == [f"r{number}" for number in range(20)]
 
 
-@pytest.mark.parametrize("name", ["p.jsonl.part", "p.errors.jsonl.part"])
-def test_part_that_was_cut_short_means_to_start_anew(model, rows_file, tmp_path, name):
+@pytest.mark.parametrize("damage", [*DAMAGED_NOTES, -3, 3.5])
+def test_slice_with_a_damaged_note_is_answered_again(model, rows_file, tmp_path, damage):
+    source, out = rows_file(texts(20)), tmp_path / "out" / "p.jsonl"
+    stopped(model, source, 3, out=out, slice_rows=4)
+    note = noted_in(out)[1]
+    if not isinstance(damage, str):
+        damage = json.dumps(json.loads(note.read_text()) | {"answered": damage})
+    note.write_bytes(damage.encode("latin-1"))
+    outcome, _ = run(model, source, out=out, slice_rows=4)
+    assert (outcome.rows, outcome.resumed_from) == (20, 8)
+    assert [row["id"] for row in answers_in(out)] == [f"r{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("name", ["part-00002.jsonl", "_work/00002.refused.jsonl"])
+def test_part_that_was_cut_short_is_written_again(model, rows_file, tmp_path, name):
     source, out = rows_file(damaged_rows(40)), tmp_path / "out" / "p.jsonl"
-    stopped(model, source, 4, out=out, chunk_rows=5)
-    os.truncate(out.parent / name, 10)
-    outcome, first = told(model, source, out=out)
-    assert (outcome.rows, outcome.refused, outcome.resumed_from) == (36, 4, 0)
-    assert "no longer whole" in first.detail
-    assert len(answers_in(out)) == 36
+    stopped(model, source, 4, out=out, slice_rows=6)
+    os.truncate(noted_in(out)[0].parents[1] / name, 10)
+    outcome, _ = run(model, source, out=out, slice_rows=6)
+    assert (outcome.rows, outcome.refused, outcome.resumed_from) == (36, 4, 18)
+    assert out.read_bytes() == run(model, source)[1]
+    assert len(answers_in(outcome.errors)) == 4
 
 
 def test_run_interrupted_before_its_first_chunk_leaves_nothing(model, rows_file, tmp_path):
@@ -875,8 +842,13 @@ def test_run_interrupted_before_its_first_chunk_leaves_nothing(model, rows_file,
 
 def predict_on_a_small_disk(model_folder, source, out):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-    with pytest.raises(DataError, match=r"p\.jsonl\.part: cannot be written: File too large"):
+    with pytest.raises(DataError, match=r"p\.jsonl: cannot be written: File too large"):
         predict_here(model_folder, source, out, 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 20_000))
+    with pytest.raises(
+        DataError, match=r"q\.jsonl\.part.*part-00000.jsonl: cannot be written: File too large"
+    ):
+        predict_here(model_folder, source, out.with_name("q.jsonl"), 1)
 
 
 def test_full_disk_is_a_clear_error_after_which_the_run_goes_on(model, rows_file, tmp_path):
@@ -884,8 +856,9 @@ def test_full_disk_is_a_clear_error_after_which_the_run_goes_on(model, rows_file
     process = in_a_process(predict_on_a_small_disk, model.folder, source, out)
     process.join()
     assert process.exitcode == 0
-    outcome, _ = run(model, source, out=out, trace=True)
-    assert outcome.rows == 100 > outcome.resumed_from > 0
+    assert not out.exists()
+    outcome, _ = run(model, source, out=out, trace=True, slice_rows=5)
+    assert outcome.rows == outcome.resumed_from == 100
     run(model, source, out=tmp_path / "whole" / "p.jsonl", trace=True)
     assert out.read_bytes() == (tmp_path / "whole" / "p.jsonl").read_bytes()
 
@@ -894,32 +867,31 @@ def test_two_runs_at_once_to_one_output_are_refused(rows_file, tmp_path):
     model = KeywordModel.make(tmp_path / "model", seconds=0.05)
     source, out = rows_file(texts(200)), tmp_path / "out" / "p.jsonl"
     process = in_a_process(predict_here, model.folder, source, out, 2)
-    notes = out.with_name("p.jsonl.part.json")
-    deadline = time.monotonic() + 30
-    while not notes.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    with pytest.raises(DataError, match=r"p\.jsonl\.part: another run is writing here"):
+    wait_until(lambda: noted_in(out))
+    with pytest.raises(DataError, match=r"p\.jsonl\.part.lock: another run is writing here"):
         run(model, source, out=out)
-    assert notes.exists()
+    assert noted_in(out)
     process.kill()
     process.join()
-    outcome, _ = run(replaced(model, seconds=0.0), source, out=out, chunk_rows=5, trace=True)
+    outcome, _ = run(replaced(model, seconds=0.0), source, out=out, slice_rows=5, trace=True)
     assert outcome.rows == 200
     assert outcome.resumed_from > 0
 
 
 def predict_while_another_run_ends(model_folder, source, out):
-    """The other run names its file after this one has opened it and before this one has locked it."""
-    part = out.with_name("p.jsonl.part")
-    part.write_text("theirs")
+    """The other run tidies up after this one has opened the lock and before this one has it."""
+    theirs = out.with_name("p.jsonl.part")
+    theirs.mkdir()
+    (theirs / "theirs").touch()
 
     def hook(event, _):
-        if event == "fcntl.flock" and part.exists() and part.read_text() == "theirs":
-            part.rename(out)
+        if event == "fcntl.flock" and (theirs / "theirs").exists():
+            shutil.rmtree(theirs)
+            out.write_text("theirs")
 
     sys.addaudithook(hook)
     seen = []
-    request = Request(source, out, chunk_rows=2)
+    request = Request(source, out, slice_rows=2)
     predict_file(
         KeywordModel.load(model_folder), request, io.BytesIO(), report=lambda _: seen.append(out.read_text())
     )
@@ -980,15 +952,10 @@ def script(model_folder, arguments):
 def test_standard_input_is_read_anew_and_never_gone_on_with(model, tmp_path):
     data = "".join(json.dumps(row) + "\n" for row in texts(30)).encode()
     out = tmp_path / "out" / "p.jsonl"
-    out.parent.mkdir()
-    out.with_name("p.jsonl.part").write_text("left over")
-    process = script(model.folder, {"source": "-", "out": out, "chunk_rows": 4})
+    process = script(model.folder, {"source": "-", "out": out, "slice_rows": 4, "jobs": 1})
     process.stdin.write(data[:600])
     process.stdin.flush()
-    part = out.with_name("p.jsonl.part")
-    deadline = time.monotonic() + 30
-    while b"r3" not in part.read_bytes() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: noted_in(out))
     process.kill()
     process.communicate()
     assert names_in(out.parent) == ["p.errors.jsonl.part", "p.jsonl.part"]
@@ -1002,18 +969,15 @@ def test_standard_input_is_read_anew_and_never_gone_on_with(model, tmp_path):
 def test_ctrl_c_ends_all_processes_without_a_word_and_can_be_gone_on_from(rows_file, tmp_path, jobs, moment):
     model = KeywordModel.make(tmp_path / "model", seconds=0.05)
     source, out = rows_file(texts(400)), tmp_path / "out" / "p.jsonl"
-    process = script(model.folder, {"source": source, "out": out, "jobs": jobs, "chunk_rows": 5})
-    sign = out.with_name("p.jsonl.part.json" if moment == "answering" else "p.jsonl.part")
-    deadline = time.monotonic() + 30
-    while not sign.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = script(model.folder, {"source": source, "out": out, "jobs": jobs, "slice_rows": 5})
+    wait_until(lambda: noted_in(out) if moment == "answering" else job_of(out).exists())
     if moment == "starting":
         # Workers take longer than this to import what they need.
         time.sleep(0.35)
     os.killpg(process.pid, signal.SIGINT)
     printed, complaints = process.communicate(timeout=30)
     assert (process.returncode, printed, complaints) == (130, b"", b"")
-    outcome, _ = run(replaced(model, 0.0), source, out=out)
+    outcome, _ = run(replaced(model, 0.0), source, out=out, slice_rows=5)
     assert (outcome.resumed_from > 0) == (moment == "answering")
     assert len(answers_in(out)) == 400
 
@@ -1021,13 +985,11 @@ def test_ctrl_c_ends_all_processes_without_a_word_and_can_be_gone_on_from(rows_f
 def test_workers_of_a_killed_run_end_and_hold_no_lock(rows_file, tmp_path):
     model = KeywordModel.make(tmp_path / "model", seconds=0.05)
     source, out = rows_file(texts(400)), tmp_path / "out" / "p.jsonl"
-    process = script(model.folder, {"source": source, "out": out, "jobs": 2, "chunk_rows": 5})
-    deadline = time.monotonic() + 30
-    while not out.with_name("p.jsonl.part.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = script(model.folder, {"source": source, "out": out, "jobs": 2, "slice_rows": 5})
+    wait_until(lambda: noted_in(out))
     process.kill()
     process.wait()
-    outcome, _ = run(replaced(model, 0.0), source, out=out)
+    outcome, _ = run(replaced(model, 0.0), source, out=out, slice_rows=5)
     assert len(answers_in(out)) == outcome.rows == 400
     # The pipes end when the last process that holds them does.
     process.communicate(timeout=30)
@@ -1043,7 +1005,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path):
     with source.open("w") as file:
         file.writelines(f'{{"id": {row}, "text": "number {row % 7}"}}\n' for row in range(10_000))
     peaks = []
-    request = Request(str(source), tmp_path / "p.jsonl", chunk_rows=100)
+    request = Request(str(source), tmp_path / "p.jsonl", slice_rows=100)
     tracemalloc.start()
     try:
         predict_file(
@@ -1080,7 +1042,7 @@ def test_fitted_model_answers_a_file_as_it_answers_texts(fitted, rows_file, tmp_
     made = set()
     for jobs in (1, 2):
         out = tmp_path / f"{jobs}.jsonl"
-        run(fitted, source, out=out, jobs=jobs, chunk_rows=9, trace=True, scores="all")
+        run(fitted, source, out=out, jobs=jobs, slice_rows=9, trace=True, scores="all")
         made.add(out.read_bytes())
     assert len(made) == 1
     rows = answers(made.pop())

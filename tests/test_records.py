@@ -25,7 +25,9 @@ from cascade.records import (
     Row,
     read_all,
     read_rows,
+    read_slice,
     refusal_line,
+    slices_of,
     summarise_bad,
 )
 
@@ -905,6 +907,114 @@ def test_parquet_rows_are_numbered_through_all_batches(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": texts}), path, row_group_size=700)
     assert [(row.number, row.text) for row in rows_of(path)] == list(enumerate(texts, start=1))
+
+
+# Slices
+
+
+def sliced(path, most_rows, most_bytes=1 << 20, columns=PLAIN):
+    """The rows of each slice, read last slice first."""
+    parts = list(slices_of(path, columns, most_rows, most_bytes))
+    backwards = [list(read_slice(path, columns, part, str(path))) for part in reversed(parts)]
+    return backwards[::-1]
+
+
+def bare(row):
+    return row._replace(source={}) if isinstance(row, Row) else row
+
+
+ANY_LINES = st.lists(
+    st.sampled_from(
+        [
+            b'{"text": "a"}',
+            b'{"id": "x", "text": "\xc3\xa9"}',
+            b"oops",
+            b"",
+            b" ",
+            b"\t\r",
+            b"\x0b\x0c",
+            b"\xef\xbb\xbf",
+            b'\xef\xbb\xbf{"text": "b"}',
+            b' {"text": "c"} ',
+            b"\xff",
+            b"\xc2\xa0",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(
+    lines=ANY_LINES, ending=st.sampled_from([b"\n", b"\r\n"]), is_ended=st.booleans(), most=st.integers(1, 5)
+)
+def test_slices_of_any_lines_are_the_whole_file(lines, ending, is_ended, most):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_bytes(ending.join(lines) + (ending if is_ended else b""))
+        rows = list(read_rows(path, PLAIN))
+        parts = sliced(path, most)
+    assert [row for part in parts for row in part] == rows
+    assert all(len(part) == most for part in parts[:-1])
+    assert len(parts) == -(-len(rows) // most)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("most_rows", [1, 3, 7, 100])
+def test_slices_of_every_format_are_the_whole_file(tmp_path, name, most_rows):
+    write_rows(tmp_path / name, [(f"text {number}", []) for number in range(20)])
+    parts = sliced(tmp_path / name, most_rows)
+    assert [bare(row) for part in parts for row in part] == [
+        bare(row) for row in read_rows(tmp_path / name, PLAIN)
+    ]
+    assert [len(part) for part in parts[:-1]] == [most_rows] * (len(parts) - 1)
+
+
+def test_slices_of_parquet_cross_row_groups(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [str(number) for number in range(100)]}), path, row_group_size=9)
+    assert [[row.number for row in part] for part in sliced(path, 25)] == [
+        list(range(start + 1, start + 26)) for start in range(0, 100, 25)
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_slices_of_long_rows_are_short(tmp_path, name):
+    rows = [(os.urandom(200_000).hex(), []) for _ in range(12)]
+    write_rows(tmp_path / name, rows)
+    parts = sliced(tmp_path / name, 1000, 1_000_000)
+    assert [row.text for part in parts for row in part] == [text for text, _ in rows]
+    assert max(map(len, parts)) <= 5
+
+
+def test_blocks_of_a_long_file_are_cut_at_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(f'{{"id": {number}, "text": "{"x" * (number % 97)}"}}\n\n' for number in range(60_000))
+    )
+    parts = sliced(path, 7000, 1 << 30)
+    assert [row.number for part in parts for row in part] == list(range(1, 60_001))
+    assert [len(part) for part in parts] == [7000] * 8 + [4000]
+
+
+def test_columns_of_an_empty_parquet_file_are_checked(tmp_path):
+    path = as_parquet(tmp_path / "a.parquet", txt=pa.array([], pa.string()))
+    with pytest.raises(DataError, match="no column 'text' for the text"):
+        sliced(path, 10)
+
+
+def test_file_that_became_shorter_is_an_error(written):
+    path = written("a.jsonl", '{"text": "a"}\n' * 9)
+    parts = list(slices_of(path, PLAIN, 5, 1000))
+    os.truncate(path, 100)
+    with pytest.raises(DataError, match="became shorter while it was read"):
+        list(read_slice(path, PLAIN, parts[-1], "a.jsonl"))
+
+
+def test_refused_rows_of_a_slice_are_told_under_the_name_that_was_given(written):
+    path = written("a.jsonl", "oops\n")
+    (part,) = slices_of(path, PLAIN, 5, 1000)
+    assert [bad.file for bad in read_slice(path, PLAIN, part, "data/a.jsonl")] == ["data/a.jsonl"]
 
 
 # Several files, reports

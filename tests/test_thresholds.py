@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.calibrate import logit, sigmoid
 from cascade.decide import decide
+from cascade.folds import stratified_folds
 from cascade.taxonomy import Taxonomy, Threshold
 from cascade.thresholds import (
     ALWAYS_ASKED,
+    BLOCK,
+    FOLDS,
     SHRINKAGES,
     Curve,
     auto_thresholds,
@@ -92,6 +96,10 @@ def curves_of(scores, truth):
     return [Curve.of(scores[:, label], truth[:, label]) for label in range(truth.shape[1])]
 
 
+def cuts_of(curve):
+    return [curve.cut(chosen) for chosen in curve.counts()[0].tolist()]
+
+
 @given(seeds)
 @settings(deadline=None, derandomize=True, max_examples=150)
 def test_micro_macro_cuts_choose_what_a_literal_search_chooses(seed):
@@ -128,34 +136,53 @@ def test_micro_macro_cuts_part_neighbouring_floats_as_counted(seed):
 def test_every_cut_of_a_curve_chooses_the_rows_that_it_counts(seed, close):
     scores, truth = near_ties(seed) if close else (part[:, 0] for part in problem(seed))
     curve = Curve.of(scores, truth)
-    assert curve.cuts.dtype == np.float32
-    assert ((curve.cuts >= 0) & (curve.cuts <= 1)).all()
-    assert (np.diff(curve.chosen) > 0).all()
+    cuts, (counts, all_hits) = cuts_of(curve), curve.counts()
+    assert cuts == np.array(cuts, dtype=np.float32).tolist()
+    assert all(0 <= cut <= 1 for cut in cuts)
+    assert (np.diff(counts) > 0).all()
     assert curve.positives == truth.sum()
-    for cut, chosen, hits in zip(curve.cuts.tolist(), curve.chosen, curve.hits, strict=True):
+    for cut, chosen, hits in zip(cuts, counts, all_hits, strict=True):
         picked = chosen_at(scores, cut)
         assert (picked.sum(), (picked & truth).sum()) == (chosen, hits)
+
+
+@given(seeds, st.booleans(), st.data())
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_at_any_threshold_a_curve_counts_what_is_chosen(seed, close, data):
+    scores, truth = near_ties(seed) if close else (part[:, 0] for part in problem(seed))
+    visited = scores[~np.isnan(scores)].tolist()
+    threshold = data.draw(st.sampled_from([0.0, 1.0, *visited, *np.nextafter(visited, 1).tolist()]))
+    picked = chosen_at(scores, threshold)
+    assert Curve.of(scores, truth).at(threshold) == ((picked & truth).sum(), picked.sum())
 
 
 @given(seeds, st.booleans())
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_a_curve_has_every_cut_that_does_not_part_equal_scores(seed, close):
     scores, truth = near_ties(seed) if close else (part[:, 0] for part in problem(seed))
-    assert Curve.of(scores, truth).chosen.tolist() == [int(chosen.sum()) for chosen in candidates(scores)]
+    chosen, _ = Curve.of(scores, truth).counts()
+    assert chosen.tolist() == [int(rows.sum()) for rows in candidates(scores)]
 
 
 def test_cuts_stand_half_way_between_scores():
     scores = np.array([0.75, 0.25, 0.25, 0.5], dtype=np.float32)
     curve = Curve.of(scores, np.array([True, True, False, False]))
-    assert curve.cuts.tolist() == [0.875, 0.625, 0.375, 0.125]
-    assert curve.chosen.tolist() == [0, 1, 2, 4]
-    assert curve.hits.tolist() == [0, 1, 1, 2]
+    assert cuts_of(curve) == [0.875, 0.625, 0.375, 0.125]
+    assert [counts.tolist() for counts in curve.counts()] == [[0, 1, 2, 4], [0, 1, 1, 2]]
 
 
 def test_where_a_score_is_one_no_cut_pretends_to_choose_nothing():
-    curve = Curve.of(np.array([1, 1, 0.5], dtype=np.float32), np.array([False, False, True]))
-    assert curve.chosen.tolist() == [2, 3]
-    assert chosen_at(np.array([1, 1, 0.5], dtype=np.float32), curve.cuts[0]).tolist() == [True, True, False]
+    scores = np.array([1, 1, 0.5], dtype=np.float32)
+    curve = Curve.of(scores, np.array([False, False, True]))
+    assert curve.counts()[0].tolist() == [2, 3]
+    assert chosen_at(scores, curve.cut(2)).tolist() == [True, True, False]
+    _, greatest = curve.best()[1:]
+    assert greatest == pytest.approx(0.5)
+
+
+def test_zero_with_a_sign_is_zero():
+    curve = Curve.of(np.array([-0.0, 0.5, 0.0], dtype=np.float32), np.array([True, False, False]))
+    assert [counts.tolist() for counts in curve.counts()] == [[0, 1, 3], [0, 0, 1]]
 
 
 @given(seeds)
@@ -164,7 +191,7 @@ def test_global_cut_has_the_greatest_micro_f1_of_all_cuts(seed):
     scores, truth = problem(seed)
     flat, true = scores.ravel(), truth.ravel()
     figures = [exact_f1(int((c & true).sum()), int(c.sum()), int(true.sum())) for c in candidates(flat)]
-    picked = chosen_at(flat, global_cut(scores, truth))
+    picked = chosen_at(flat, global_cut(curves_of(scores, truth)))
     np.testing.assert_array_equal(picked, candidates(flat)[figures.index(max(figures))])
     assert best_f1(scores, truth) == pytest.approx(float(max(figures)))
 
@@ -246,22 +273,58 @@ def learnable(seed, rows=300, labels=12):
     random = np.random.default_rng(seed)
     truth = random.random((rows, labels)) < 0.5 / np.arange(1, labels + 1)
     raw = random.normal(0, 1, truth.shape) + np.where(truth, 2.0, -1.0)
-    return (1 / (1 + np.exp(-raw))).astype(np.float32), truth, [f"text {row}" for row in range(rows)]
+    return (1 / (1 + np.exp(-raw))).astype(np.float32), truth, np.arange(rows)
 
 
-def test_auto_thresholds_are_one_of_the_shrinkages_of_the_whole_data():
-    scores, truth, texts = learnable(3)
-    found = auto_thresholds(scores, truth, texts, 0)
-    cuts, whole = micro_macro_cuts(curves_of(scores, truth)), global_cut(scores, truth)
-    offered = [shrunk(cuts, whole, truth.sum(axis=0), shrinkage).tolist() for shrinkage in SHRINKAGES]
+def averaged(parts, shrinkage):
+    """Mean cuts of some parts in log odds, weighted by positives, drawn to the mean of their global cuts."""
+    curves = [curves_of(*part) for part in parts]
+    positives = np.array([truth.sum(axis=0) for _, truth in parts])
+    own = np.array([micro_macro_cuts(one) for one in curves])
+    whole = np.array([global_cut(one) for one in curves])
+    means = [mean(*label) for label in zip(own.T, positives.T, strict=True)]
+    return shrunk(means, mean(whole, np.ones(len(whole))), positives.sum(axis=0), shrinkage)
+
+
+def mean(cuts, weights):
+    if len(set(cuts.tolist())) == 1:
+        return cuts[0]
+    return sigmoid((logit(cuts) * weights).sum() / max(weights.sum(), 1))
+
+
+def held_out_figure(parts, shrinkage):
+    """Micro F1 + macro F1 of each part at the thresholds that the other parts give."""
+    true = np.concatenate([truth for _, truth in parts])
+    chosen = []
+    for one, (scores, _) in enumerate(parts):
+        with np.errstate(invalid="ignore"):
+            chosen.append(scores >= averaged(parts[:one] + parts[one + 1 :], shrinkage))
+    chosen = np.concatenate(chosen)
+    hits, both = (true & chosen).sum(axis=0), true.sum(axis=0) + chosen.sum(axis=0)
+    macro = [2 * h / b for h, b, some in zip(hits, both, true.any(axis=0), strict=True) if some]
+    return 2 * hits.sum() / both.sum() + np.mean(macro)
+
+
+@given(seeds)
+@settings(deadline=None, derandomize=True, max_examples=40)
+def test_auto_thresholds_are_the_average_of_folds_at_the_shrinkage_that_serves_held_out_rows_best(seed):
+    random = np.random.default_rng(seed)
+    scores, truth, _ = learnable(seed, 90, int(random.integers(1, 2 * BLOCK + 2)))
+    scores[random.random(scores.shape) < 0.2] = np.nan
+    heaps = random.integers(0, 60, 90)
+    found = auto_thresholds(scores, truth, heaps, seed)
+    fold_of = stratified_folds(truth, heaps, FOLDS, seed)
+    parts = [(scores[fold_of == fold], truth[fold_of == fold]) for fold in range(FOLDS)]
+    figures = [held_out_figure(parts, shrinkage) for shrinkage in SHRINKAGES]
+    best = [s for s, figure in zip(SHRINKAGES, figures, strict=True) if figure > max(figures) - 1e-9]
     assert found.dtype == np.float32
-    assert found.tolist() in offered
+    assert found.tolist() in [averaged(parts, shrinkage).tolist() for shrinkage in best]
 
 
 def test_auto_thresholds_beat_a_threshold_of_one_half_where_scores_are_not_calibrated():
-    scores, truth, texts = learnable(3)
+    scores, truth, heaps = learnable(3)
     low, (unseen, unseen_truth, _) = scores**6, learnable(4)
-    thresholds = auto_thresholds(low, truth, texts, 0)
+    thresholds = auto_thresholds(low, truth, heaps, 0)
     tuned, untuned = unseen**6 >= thresholds, unseen**6 >= 0.5
     micro = [
         float(exact_f1(int((c & unseen_truth).sum()), int(c.sum()), int(unseen_truth.sum())))
@@ -275,32 +338,41 @@ def test_noise_is_shrunk_more_than_clean_data():
     random = np.random.default_rng(0)
     truth = random.random((400, 30)) < 0.02
     scores = random.random(truth.shape, dtype=np.float32)
-    texts = [f"text {row}" for row in range(400)]
-    noisy = auto_thresholds(scores, truth, texts, 0)
+    noisy = auto_thresholds(scores, truth, np.arange(400), 0)
     own = np.array(micro_macro_cuts(curves_of(scores, truth)))
     assert noisy.std() < own.std() / 2
 
 
 def test_auto_thresholds_are_the_same_twice_and_do_not_change_what_they_get():
-    scores, truth, texts = learnable(5)
+    scores, truth, heaps = learnable(5)
     before = scores.copy(), truth.copy()
-    first = auto_thresholds(scores, truth, texts, 7)
-    np.testing.assert_array_equal(first, auto_thresholds(scores, truth, texts, 7))
+    first = auto_thresholds(scores, truth, heaps, 7)
+    np.testing.assert_array_equal(first, auto_thresholds(scores, truth, heaps, 7))
     np.testing.assert_array_equal(scores, before[0])
     np.testing.assert_array_equal(truth, before[1])
 
 
-@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("value", [0.0, 1e-7, 0.25, 1 - 1e-7, 1.0])
 @pytest.mark.parametrize("true", [True, False])
 def test_constant_scores_are_all_chosen_or_none(value, true):
     scores = np.full((9, 2), value, dtype=np.float32)
     truth = np.array([[true, row < 5] for row in range(9)])
-    thresholds = auto_thresholds(scores, truth, [f"text {row}" for row in range(9)], 0)
+    thresholds = auto_thresholds(scores, truth, np.arange(9), 0)
     assert np.isfinite(thresholds).all()
     assert ((thresholds >= 0) & (thresholds <= 1)).all()
     for label in range(2):
         assert chosen_at(scores[:, label], thresholds[label]).sum() in (0, 9)
     assert chosen_at(scores[:, 1], thresholds[1]).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("pair", "positives"), [((1e-11, 1e-9), 30), ((1 - 4e-7, 1 - 1e-7), 30), ((1 - 4e-7, 1 - 1e-7), 1)]
+)
+def test_scores_beyond_the_reach_of_log_odds_are_parted_all_the_same(pair, positives):
+    truth = (np.arange(90) < positives)[:, None]
+    scores = np.where(truth, *reversed(pair)).astype(np.float32)
+    thresholds = auto_thresholds(scores, truth, np.arange(90), 0)
+    np.testing.assert_array_equal(chosen_at(scores[:, 0], thresholds[0]), truth[:, 0])
 
 
 def test_of_labels_without_positives_nothing_is_chosen_where_that_can_be():
@@ -312,14 +384,14 @@ def test_of_labels_without_positives_nothing_is_chosen_where_that_can_be():
 
 def test_without_any_positive_every_threshold_is_one_half():
     scores = np.random.default_rng(0).random((5, 3), dtype=np.float32)
-    thresholds = auto_thresholds(scores, np.zeros((5, 3), dtype=bool), list("abcde"), 0)
+    thresholds = auto_thresholds(scores, np.zeros((5, 3), dtype=bool), np.arange(5), 0)
     assert thresholds.tolist() == [0.5, 0.5, 0.5]
 
 
 def test_all_positive_rows_are_all_chosen():
     scores = np.random.default_rng(0).random((30, 2), dtype=np.float32)
     truth = np.ones((30, 2), dtype=bool)
-    thresholds = auto_thresholds(scores, truth, [f"text {row}" for row in range(30)], 0)
+    thresholds = auto_thresholds(scores, truth, np.arange(30), 0)
     cuts = micro_macro_cuts(curves_of(scores, truth))
     assert (scores >= np.array(cuts, dtype=np.float32)).all()
     assert (scores >= thresholds).mean() > 0.9
@@ -327,7 +399,7 @@ def test_all_positive_rows_are_all_chosen():
 
 def test_scores_that_are_all_nan_give_usable_thresholds():
     scores = np.full((6, 2), np.nan, dtype=np.float32)
-    thresholds = auto_thresholds(scores, np.ones((6, 2), dtype=bool), list("abcdef"), 0)
+    thresholds = auto_thresholds(scores, np.ones((6, 2), dtype=bool), np.arange(6), 0)
     assert ((thresholds >= 0) & (thresholds <= 1)).all()
 
 
@@ -335,14 +407,14 @@ def test_scores_that_are_all_nan_give_usable_thresholds():
 def test_one_or_two_rows_are_enough_for_thresholds(rows):
     scores = np.full((rows, 2), 0.75, dtype=np.float32)
     truth = np.tile([True, False], (rows, 1))
-    thresholds = auto_thresholds(scores, truth, list("ab")[:rows], 0)
+    thresholds = auto_thresholds(scores, truth, np.arange(rows), 0)
     assert thresholds.shape == (2,)
     assert chosen_at(scores[:, 0], thresholds[0]).all()
 
 
 def test_no_labels_need_no_thresholds():
     nothing = np.empty((4, 0))
-    assert auto_thresholds(nothing.astype(np.float32), nothing.astype(bool), list("abcd"), 0).shape == (0,)
+    assert auto_thresholds(nothing.astype(np.float32), nothing.astype(bool), np.arange(4), 0).shape == (0,)
 
 
 @given(seeds, st.integers(1, 1000))

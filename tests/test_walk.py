@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascade.backends.base import Texts
 from cascade.graph import ROOT
 from cascade.taxonomy import Taxonomy
 from cascade.testing import KeywordModel
-from cascade.walk import always, edges, levels, modelled, walk
+from cascade.walk import MOST_CELLS, always, batches, cells, edges, levels, modelled, walk
 
 # Three levels and uneven: `deep` stands below `middle`, `loose` right below the root, `shared` in two groups.
 UNEVEN = {
@@ -420,3 +421,48 @@ def test_a_group_that_nobody_answered_for_is_an_error_not_a_certainty():
 
     with pytest.raises(KeyError, match="wide"):
         walk(taxonomy, 1, forgetful, lambda _, path: path >= 0)
+
+
+@given(st.integers(0, 100), st.integers(1, 30))
+def test_batches_are_all_texts_in_order_each_of_the_most_that_is_allowed(n_texts, most_texts):
+    found = list(batches(n_texts, Taxonomy.from_dict(UNEVEN).graph, most_texts))
+    assert [text for batch in found for text in range(n_texts)[batch]] == list(range(n_texts))
+    assert all(batch.stop - batch.start == most_texts for batch in found)
+
+
+def test_batches_of_a_wide_taxonomy_are_smaller_but_never_empty():
+    graph = Taxonomy.from_dict(UNEVEN).graph
+    wide = replace(graph, nodes=range(MOST_CELLS // 50))
+    assert [batch.stop - batch.start for batch in batches(120, wide, 10_000)] == [50, 50, 50]
+    wider = replace(graph, nodes=range(2 * MOST_CELLS))
+    assert list(batches(2, wider, 10_000)) == [slice(0, 1), slice(1, 2)]
+
+
+@given(st.lists(st.integers(0, 9), unique=True), st.lists(st.integers(0, 4), unique=True))
+@settings(derandomize=True)
+@example([1, 3, 2, 4], [0, 2])
+@example([2, 3, 4], [0, 2])
+def test_cells_are_those_of_all_rows_and_columns(columns, rows):
+    whole = np.arange(50).reshape(5, 10)
+    found = whole[cells(np.array(sorted(rows), dtype=np.int64), columns)]
+    assert found.tolist() == [[row * 10 + column for column in columns] for row in sorted(rows)]
+
+
+def test_children_in_any_order_get_their_own_probabilities():
+    """Columns of a group's children need not follow each other, nor come in the order of its children."""
+    groups = {"a": {"labels": ["x", "y", "z"]}, "b": {"labels": ["z", "w", "x"]}, "c": {"labels": ["w", "v"]}}
+    taxonomy = Taxonomy.from_dict({"name": "mixed", "labels": ["y"], "groups": groups})
+    texts = ["a x", "b z", "b w", "c v", "y", "a b x z"]
+    paths = keyword_walk(taxonomy, texts, route=0.2).paths
+    found = [
+        {name: float(value) for name, value in zip(taxonomy.graph.nodes, row, strict=True) if value > 0.2}
+        for row in paths
+    ]
+    assert found == [
+        {"a": 0.5, "x": 0.25},
+        {"b": 0.5, "z": 0.25},
+        {"b": 0.5, "w": 0.25},
+        {"c": 0.5, "v": 0.25},
+        {"y": 0.5},
+        {"a": 0.5, "b": 0.5, "x": 0.25, "z": 0.25},
+    ]

@@ -40,7 +40,7 @@ def _penalties(value: Any) -> str:
 
 
 KINDS: Mapping[str, Kind] = {
-    "linear": Kind("cascade.backends.linear:make", {"C": _penalties}),
+    "linear": Kind("cascade.backends.linear:make", {"C": _penalties}, version=2),
     "constant": Kind("cascade.backends.constant:make", {}),
 }
 CHOOSABLE = ("linear",)

@@ -47,6 +47,13 @@ class Texts(Sequence[str]):
         whole = self._cache[key]
         return whole if self._rows is None else whole[self._rows]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a view only its own rows travel to another process, with what was computed from them."""
+        if self._rows is None:
+            return self.__dict__
+        cache = {key: whole[self._rows] for key, whole in self._cache.items()}
+        return {"_whole": list(self), "_rows": None, "_cache": cache}
+
     def __len__(self) -> int:
         return len(self._whole) if self._rows is None else len(self._rows)
 
@@ -90,6 +97,13 @@ class NodeProblem:
     targets: BoolArray
     own: BoolArray
     seed: int = 0
+
+
+def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
+    """At most `most` of `rows`, in their order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def most_frequent_children(problem: NodeProblem, most: int) -> NodeProblem:
@@ -146,8 +160,8 @@ class Backend(Protocol):
         """The model that `NodeModel.save` wrote; ModelError where the folder is not such a one."""
         ...
 
-    def prepare(self, texts: Texts) -> None:
-        """Compute what several nodes share, before their problems are spread over processes."""
+    def prepare(self, texts: Texts, jobs: int) -> None:
+        """Compute on `jobs` threads what several nodes share, before their problems are spread."""
         ...
 
 

@@ -35,7 +35,7 @@ class ConstantBackend:
         model = ConstantModel(values.astype(np.float32))
         return FittedNode(model, np.arange(len(problem.texts), dtype=np.int64), model.scores(problem.texts))
 
-    def prepare(self, texts: Texts) -> None:
+    def prepare(self, texts: Texts, jobs: int) -> None:
         """Nothing is shared."""
 
     def load(self, folder: Path) -> ConstantModel:

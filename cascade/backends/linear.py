@@ -1,13 +1,19 @@
-"""The embedded backend: TF-IDF of words and character n-grams, one linear SVM for each child."""
+"""The embedded backend: TF-IDF of words and character n-grams, one linear SVM for each child.
+
+``fit``: the bags of all texts are hashed once, for all groups. A group weighs the features of its rows by
+their idf there; a block of columns settles the penalty on one fold; then every child is trained on all rows
+and on those of all folds but one, some children to a block, and the rows that were left out are scored.
+``predict``: one pass over the features of a text, looked up among those of the group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from cascade.arrays import read_array, read_json, write_array, write_json
 from cascade.backends.base import (
@@ -18,12 +24,14 @@ from cascade.backends.base import (
     NodeProblem,
     Texts,
     most_frequent_children,
+    sampled,
 )
-from cascade.backends.features import VERSION, WIDTH, hashed_counts
-from cascade.backends.solver import fit_columns
+from cascade.backends.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, VERSION, WIDTH, Bags, bags_of
+from cascade.backends.solver import LANES, Block, Solution, Weighted, weigh
 from cascade.calibrate import fit_calibration, log_loss, sigmoid
+from cascade.compiled import kernel
 from cascade.errors import ModelError
-from cascade.folds import stratified_folds
+from cascade.folds import heaps_of, stratified_folds
 
 FOLDS = 3
 PENALTIES = (1.0, 3.0, 0.3, 0.1)
@@ -31,25 +39,38 @@ PENALTIES = (1.0, 3.0, 0.3, 0.1)
 LEAST_ROWS = 2
 # log(1 + n_texts) + 1 stays below for any number of texts that memory holds.
 MOST_RARE = 50.0
-# So many children tell which penalty suits a group.
-MOST_CHILDREN = 12
+# So many children and rows tell which penalty suits a group.
+TRIED_CHILDREN = 4
+TRIED_ROWS = 6_000
+# From here on blocks are half as wide, as such a group is often alone on its level: a router.
+MANY_ROWS = 30_000
+# Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
+TOLERANCE = 0.1
+HELD_OUT_TOLERANCE = 0.1
+TRIAL_TOLERANCE = 0.1
+# Rows of `weights` are whole vectors of the processor.
+VECTOR = 8
+
+# So many features are multiplied at once, which keeps as many loads in flight.
+_UNROLLED = 4
 
 
-def counts_of(texts: Texts) -> csr_matrix:
-    """The hashed counts of these texts, computed once for all nodes that share the batch."""
-    counts: csr_matrix = texts.features(("hashed_counts", VERSION), hashed_counts)
-    return counts
+def bags(texts: Texts) -> Bags:
+    """The hashed features of these texts, computed once for all nodes that share the batch."""
+    found: Bags = texts.features(("bags", VERSION), bags_of)
+    return found
 
 
 class Weighting:
-    """Which features count at a node, and how much: idf, then unit length.
+    """Which features count at a node, and how much.
 
     Attributes
     ----------
     columns
-        int32, shape (n_features,), ascending: the hashed columns in use.
+        int32, shape (n_features,): the hashed columns in use, those of most rows first.
     idf
-        float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1.
+        float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1; times `INSIDE_WEIGHT`
+        for characters inside words.
     rare
         The same for a feature that is not in use: it lengthens the text, so that strange texts score low.
     """
@@ -57,40 +78,89 @@ class Weighting:
     def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float) -> None:
         self.columns, self.idf, self.rare = columns, idf, rare
 
-    @classmethod
-    def learn(cls, counts: csr_matrix) -> Weighting:
-        n_texts = counts.shape[0]
-        frequency = np.bincount(counts.indices, minlength=WIDTH)
-        columns = np.flatnonzero(frequency >= LEAST_ROWS).astype(np.int32)
-        idf = np.log((1 + n_texts) / (1 + frequency[columns])) + 1
-        return cls(columns, idf.astype(np.float32), float(np.log(1 + n_texts) + 1))
+    @cached_property
+    def slots(self) -> NDArray[np.int32]:
+        """A hash table with open addressing, int32, shape (n_slots, 2): column and feature, or -1 and 0."""
+        slots = np.zeros((1 << (2 * len(self.columns)).bit_length(), 2), dtype=np.int32)
+        slots[:, 0] = -1
+        _insert(self.columns, slots)
+        return slots
 
-    def apply(self, counts: csr_matrix) -> csr_matrix:
-        """Rows of unit length, shape (n_texts, n_features), float32; one without any feature stays empty."""
-        n_texts, n_features = counts.shape[0], len(self.columns)
-        if not n_features:
-            return csr_matrix((n_texts, 0), dtype=np.float32)
-        place = np.minimum(np.searchsorted(self.columns, counts.indices), n_features - 1)
-        known = self.columns[place] == counts.indices
-        values = counts.data * np.where(known, self.idf[place], np.float32(self.rare))
-        row = np.repeat(np.arange(n_texts), np.diff(counts.indptr))
-        length = np.sqrt(np.bincount(row, weights=values.astype(np.float64) ** 2, minlength=n_texts))
-        kept = np.concatenate([[0], np.cumsum(known)])[counts.indptr]
-        unit = (values[known] / length[row[known]]).astype(np.float32)
-        return csr_matrix(
-            (unit, place[known].astype(np.int32), kept.astype(np.int32)), shape=(n_texts, n_features)
-        )
+    def is_sound(self) -> bool:
+        """Whether the columns are distinct and within the width."""
+        within = not len(self.columns) or 0 <= self.columns.min() <= self.columns.max() < WIDTH
+        return bool(within and np.count_nonzero(self.slots[:, 0] >= 0) == len(self.columns))
+
+
+class Idf:
+    """What the features of a batch weigh at a node, in the order of `Bags.buckets`.
+
+    Attributes
+    ----------
+    idf
+        float32, shape (n_buckets,): see `Weighting`; `rare` for those that are not in use.
+    used
+        bool, shape (n_buckets,): features of `LEAST_ROWS` of the node's texts or more.
+    rare
+        See `Weighting`.
+    """
+
+    def __init__(self, texts: Bags) -> None:
+        n_texts = len(texts)
+        frequency = np.zeros(len(texts.buckets), dtype=np.int32)
+        _count_texts(texts.starts, texts.places, texts.rows, frequency)
+        self.used = frequency >= LEAST_ROWS
+        self.rare = float(np.log(1 + n_texts) + 1)
+        kind = np.where(texts.buckets < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
+        idf = np.where(self.used, np.log((1 + n_texts) / (1 + frequency)) + 1, self.rare) * kind
+        self.idf = idf.astype(np.float32)
+        places = np.flatnonzero(self.used)
+        # What is often read lies together; the order must not depend on the texts of other nodes.
+        self.places = places[np.lexsort((texts.buckets[places], -frequency[places]))]
+
+    def weigh(self, texts: Bags) -> Weighted:
+        """Texts of the batch at these weights."""
+        return weigh(texts, self.idf, self.used, self.rare)
+
+    def weighting(self, buckets: NDArray[np.int32]) -> Weighting:
+        """The part that is in use, for texts of any batch."""
+        return Weighting(buckets[self.places], self.idf[self.places], self.rare)
 
 
 class LinearModel:
-    """The fitted model of one group; its scores are sigmoid(2 * margin)."""
+    """The fitted model of one group; its scores are sigmoid(2 * margin).
+
+    Attributes
+    ----------
+    weighting
+        What the rows of `weights` stand for.
+    weights
+        float32, shape (n_features, n_children rounded up to whole vectors), zero in what is added.
+    biases
+        float32, shape (n_children,).
+    """
 
     def __init__(self, weighting: Weighting, weights: FloatArray, biases: FloatArray) -> None:
         self.weighting, self.weights, self.biases = weighting, weights, biases
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
-        return _scores(self.weighting.apply(counts_of(texts)), self.weights, self.biases)
+        found = bags(texts)
+        margins = np.empty((len(found), self.weights.shape[1]), dtype=np.float32)
+        _score(
+            found.starts,
+            found.places,
+            found.counts,
+            found.left_out,
+            found.buckets,
+            found.rows,
+            self.weighting.slots,
+            self.weighting.idf,
+            self.weighting.rare,
+            self.weights,
+            margins,
+        )
+        return _squashed(margins[:, : len(self.biases)] + self.biases)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "linear.json", {"features": VERSION, "rare": self.weighting.rare})
@@ -100,8 +170,8 @@ class LinearModel:
         write_array(folder / "biases.npy", self.biases)
 
 
-def _scores(X: csr_matrix, weights: FloatArray, biases: FloatArray) -> FloatArray:
-    return sigmoid(2 * (np.asarray(X @ weights) + biases)).astype(np.float32)
+def _squashed(margins: FloatArray) -> FloatArray:
+    return sigmoid(2 * margins).astype(np.float32)
 
 
 class LinearBackend:
@@ -111,56 +181,76 @@ class LinearBackend:
         self.penalties = tuple(penalties)
 
     def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:  # noqa: ARG002 - the contract's signature
-        """The model and its out-of-fold scores of every row; `notes` has the penalty ``C``."""
-        counts = counts_of(problem.texts)
-        weighting = Weighting.learn(counts)
-        X = csr_matrix(weighting.apply(counts), dtype=np.float64)
-        held_out, C = self._held_out(X, problem)
-        weights, biases = fit_columns(X, problem.targets, C, problem.seed)
-        model = LinearModel(weighting, weights, biases)
-        return FittedNode(model, np.arange(len(problem.texts), dtype=np.int64), held_out, {"C": C})
+        """The model and its out-of-fold scores of every row; `notes` has the penalty ``C``.
 
-    def _held_out(self, X: csr_matrix, problem: NodeProblem) -> tuple[FloatArray, float]:
-        """Scores of every row by models of the other folds, and the penalty that the first fold settles."""
-        fold_of = stratified_folds(problem.targets, problem.texts, FOLDS, problem.seed)
-        sides = [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(FOLDS)]
-        C = self._settle(X, problem, *sides[0])
-        held_out = np.zeros(problem.targets.shape, dtype=np.float32)
-        for train, test in sides:
-            held_out[test] = _fit_and_score(X, problem, train, test, C)
-        return held_out, C
-
-    def _settle(self, X: csr_matrix, problem: NodeProblem, train: IntArray, test: IntArray) -> float:
-        """The penalty with the least log loss on held-out rows, after calibration.
-
-        The grid is walked from its first value upwards, and downwards only when the next larger one is no
-        better; the most frequent children stand for all of them. So this stays a small part of a fit.
+        Blocks of children are spread as ``joblib.parallel_config`` says around the call.
         """
-        problem = most_frequent_children(problem, MOST_CHILDREN)
+        from joblib import Parallel, delayed  # predictions do without
 
-        def loss(C: float) -> float:
-            scores = _fit_and_score(X, problem, train, test, C)
-            return _loss(scores, problem.targets[test])
+        texts = bags(problem.texts)
+        idf = Idf(texts)
+        rows = idf.weigh(texts)
+        fold_of = stratified_folds(problem.targets, heaps_of(problem.texts), FOLDS, problem.seed)
+        C = self._settle(rows, problem, fold_of)
+        n_children = len(problem.children)
+        most = LANES if len(texts) < MANY_ROWS else LANES // 2
+        blocks = np.array_split(np.arange(n_children), -(-n_children // most))
+        fits = Parallel()(
+            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, idf.places, problem.seed)
+            for block in blocks
+        )
+        weights, biases, held_out = (np.concatenate(parts, axis=-1) for parts in zip(*fits, strict=True))
+        if not len(idf.places):
+            biases, held_out = _bare(problem.targets, fold_of)
+        model = LinearModel(idf.weighting(texts.buckets), _whole_vectors(weights), biases)
+        return FittedNode(model, np.arange(len(texts), dtype=np.int64), _squashed(held_out), {"C": C})
 
-        start = self.penalties[0]
-        larger = sorted(C for C in self.penalties if start < C)
-        smaller = sorted((C for C in self.penalties if start > C), reverse=True)
-        if not larger and not smaller:
-            return start
-        first = loss(start)
-        chosen = _downhill(loss, start, first, larger)
-        return chosen if chosen != start else _downhill(loss, start, first, smaller)
+    def fit_once(self, problem: NodeProblem) -> LinearModel:
+        """The model of all rows with the first penalty: nothing is settled, no row is held out."""
+        texts = bags(problem.texts)
+        idf = Idf(texts)
+        found = list(
+            _solutions(idf.weigh(texts), problem.targets, self._first(problem), TOLERANCE, problem.seed)
+        )
+        weights = np.concatenate([one.weights[idf.places] for one in found], axis=1)
+        biases = np.concatenate([one.biases for one in found])
+        n_children = len(problem.children)
+        wide = _whole_vectors(weights[:, :n_children])
+        return LinearModel(idf.weighting(texts.buckets), wide, biases[:n_children])
 
-    def prepare(self, texts: Texts) -> None:
-        """Hash the texts, once for all nodes."""
-        counts_of(texts)
+    def _first(self, problem: NodeProblem) -> FloatArray:
+        return np.full(len(problem.children), self.penalties[0], dtype=np.float32)
+
+    def _settle(self, rows: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
+        """The penalty with the least log loss on the first fold, after calibration; of equal ones the first.
+
+        The most frequent children stand for all of them, and a sample for many rows.
+        """
+        if len(self.penalties) == 1:
+            return self.penalties[0]
+        targets = most_frequent_children(problem, TRIED_CHILDREN).targets
+        sample = sampled(np.arange(len(targets)), TRIED_ROWS, problem.seed)
+        train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
+        C = np.repeat(np.asarray(self.penalties, dtype=np.float32), targets.shape[1])
+        repeated = np.tile(targets[train], len(self.penalties))
+        scores = _fit_and_score(rows.take(train), repeated, rows.take(test), C, problem.seed)
+        losses = [_loss(of_one, targets[test]) for of_one in np.split(scores, len(self.penalties), axis=1)]
+        return self.penalties[int(np.argmin(losses))]
+
+    def prepare(self, texts: Texts, jobs: int) -> None:
+        """Hash the texts and find those that nearly equal another, once for all nodes."""
+        from joblib import Parallel, delayed  # predictions do without
+
+        key = ("bags", VERSION)
+        hashed = delayed(texts.features)(key, lambda whole: bags_of(whole, LEAST_ROWS, jobs))
+        Parallel(min(jobs, 2), backend="threading")([hashed, delayed(heaps_of)(texts)])
 
     def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
         """Scores of the `test` rows by one fit of the `train` rows with the first penalty of the grid."""
-        counts = counts_of(problem.texts)
-        weighting = Weighting.learn(counts[train])
-        X = csr_matrix(weighting.apply(counts), dtype=np.float64)
-        return _fit_and_score(X, problem, train, test, self.penalties[0])
+        texts = bags(problem.texts)
+        idf = Idf(texts[train])
+        rows, asked = idf.weigh(texts[train]), idf.weigh(texts[test])
+        return _fit_and_score(rows, problem.targets[train], asked, self._first(problem), problem.seed)
 
     def load(self, folder: Path) -> LinearModel:
         """The model that was saved there, memory-mapped.
@@ -182,38 +272,77 @@ class LinearBackend:
         columns = read_array(folder / "columns.npy", np.int32, (None,))
         biases = read_array(folder / "biases.npy", np.float32, (None,))
         idf = read_array(folder / "idf.npy", np.float32, columns.shape)
-        weights = read_array(folder / "weights.npy", np.float32, (len(columns), len(biases)))
-        _check_columns(folder, columns)
+        weights = read_array(
+            folder / "weights.npy", np.float32, (len(columns), _to_whole_vectors(len(biases)))
+        )
+        weighting = Weighting(columns, idf, rare)
+        if not weighting.is_sound():
+            raise ModelError(
+                f"{folder / 'columns.npy'}: expected distinct columns below {WIDTH}. Run `cascade fit` again."
+            )
         for name, array in (("idf", idf), ("weights", weights), ("biases", biases)):
             if not np.isfinite(array).all():
                 raise ModelError(f"{folder / name}.npy: expected finite numbers. Run `cascade fit` again.")
-        return LinearModel(Weighting(columns, idf, rare), weights, biases)
+        if weights[:, len(biases) :].any():
+            raise ModelError(
+                f"{folder / 'weights.npy'}: expected zeros beyond its {len(biases)} children. "
+                "Run `cascade fit` again."
+            )
+        return LinearModel(weighting, weights, biases)
 
 
-def _downhill(loss: Callable[[float], float], start: float, first: float, further: Sequence[float]) -> float:
-    """The last of the penalties, in this order, before the loss stops falling."""
-    chosen, least = start, first
-    for C in further:
-        reached = loss(C)
-        if reached >= least:
-            break
-        chosen, least = C, reached
-    return chosen
+def _fit_children(
+    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, places: IntArray, seed: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weights of the features at `places`, biases, and held-out margins of all rows, for some children."""
+    n_children = targets.shape[1]
+    block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
+    whole = block.solve(TOLERANCE)
+    margins = np.empty(targets.shape, dtype=np.float32)
+    for fold in range(FOLDS):
+        asked = np.flatnonzero(fold_of == fold)
+        others = block.solve_without(fold_of == fold, whole, HELD_OUT_TOLERANCE)
+        margins[asked] = rows.take(asked).margins(others.weights, others.biases)[:, :n_children]
+    return whole.weights[places, :n_children], whole.biases[:n_children], margins
 
 
-def _check_columns(folder: Path, columns: NDArray[np.int32]) -> None:
-    ascending = bool((columns[1:] > columns[:-1]).all())  # differences of int32 could wrap round
-    if len(columns) and not (ascending and columns[0] >= 0 and columns[-1] < WIDTH):
-        raise ModelError(
-            f"{folder / 'columns.npy'}: expected ascending columns below {WIDTH}. Run `cascade fit` again."
-        )
+def _solutions(
+    rows: Weighted, targets: BoolArray, C: FloatArray, tolerance: float, seed: int
+) -> Iterator[Solution]:
+    """One block of columns after another."""
+    for start in range(0, targets.shape[1], LANES):
+        block = slice(start, start + LANES)
+        yield Block(rows, targets[:, block], C[block], seed).solve(tolerance)
 
 
 def _fit_and_score(
-    X: csr_matrix, problem: NodeProblem, train: IntArray, test: IntArray, C: float
+    rows: Weighted, targets: BoolArray, asked: Weighted, C: FloatArray, seed: int
 ) -> FloatArray:
-    weights, biases = fit_columns(X[train], problem.targets[train], C, problem.seed)
-    return _scores(X[test], weights, biases)
+    """Scores of the `asked` rows, one column for each of `targets`."""
+    found = _solutions(rows, targets, C, TRIAL_TOLERANCE, seed)
+    margins = [asked.margins(one.weights, one.biases) for one in found]
+    return _squashed(np.concatenate(margins, axis=1)[:, : len(C)])
+
+
+def _bare(targets: BoolArray, fold_of: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Biases and held-out margins without any feature: what is left is how frequent each child is."""
+
+    def margin(learns: BoolArray) -> FloatArray:
+        share = (targets[learns].sum(axis=0) + 1) / (learns.sum() + 2)
+        return np.asarray(np.log(share / (1 - share)) / 2, dtype=np.float32)
+
+    held_out = np.stack([margin(fold_of != fold) for fold in range(FOLDS)])
+    return margin(fold_of >= 0), held_out[fold_of]
+
+
+def _to_whole_vectors(n_children: int) -> int:
+    return -(-n_children // VECTOR) * VECTOR
+
+
+def _whole_vectors(weights: FloatArray) -> FloatArray:
+    wide = np.zeros((len(weights), _to_whole_vectors(weights.shape[1])), dtype=np.float32)
+    wide[:, : weights.shape[1]] = weights
+    return wide
 
 
 def _loss(scores: FloatArray, targets: BoolArray) -> float:
@@ -221,5 +350,81 @@ def _loss(scores: FloatArray, targets: BoolArray) -> float:
 
 
 def make(C: float | Sequence[float] = PENALTIES) -> LinearBackend:
-    """The backend with these penalties: one number, or a grid whose first value is tried first."""
+    """The backend with these penalties: one number, or a grid."""
     return LinearBackend([C] if isinstance(C, int | float) else list(C))
+
+
+@kernel
+def _count_texts(
+    starts: IntArray, places: NDArray[np.int32], rows: IntArray, frequency: NDArray[np.int32]
+) -> None:
+    for text in rows:
+        for occurrence in range(starts[text], starts[text + 1]):
+            frequency[places[occurrence]] += 1
+
+
+@kernel
+def _slot(column: int, slots: NDArray[np.int32]) -> int:
+    """Where a column stands in the hash table, or would."""
+    mask = len(slots) - 1
+    # Columns are hashes already, but only up to the size of the table do their low bits differ.
+    slot = (column ^ (column >> 10)) & mask
+    while slots[slot, 0] != column and slots[slot, 0] >= 0:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def _insert(columns: NDArray[np.int32], slots: NDArray[np.int32]) -> None:
+    for feature in range(len(columns)):
+        slot = _slot(columns[feature], slots)
+        slots[slot, 0], slots[slot, 1] = columns[feature], feature
+
+
+@kernel(fastmath=True)
+def _score(
+    starts: IntArray,
+    places: NDArray[np.int32],
+    counts: NDArray[np.uint8],
+    left_out: FloatArray,
+    buckets: NDArray[np.int32],
+    rows: IntArray,
+    slots: NDArray[np.int32],
+    idf: FloatArray,
+    rare: float,
+    weights: FloatArray,
+    margins: FloatArray,
+) -> None:
+    """Fill `margins` with the products of texts of unit length and weights."""
+    room = _UNROLLED
+    for text in rows:
+        room = max(room, starts[text + 1] - starts[text] + _UNROLLED)
+    values, features = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.uint64)
+    width = weights.shape[1]
+    for row in range(len(rows)):
+        text, found = rows[row], 0
+        length = left_out[text] * rare * rare
+        for occurrence in range(starts[text], starts[text + 1]):
+            column = buckets[np.uint64(places[occurrence])]
+            slot = _slot(column, slots)
+            value = DAMPED[counts[occurrence]]
+            if slots[slot, 0] >= 0:
+                feature = np.uint64(slots[slot, 1])
+                value *= idf[feature]
+                values[found], features[found] = value, feature
+                found += 1
+            else:
+                value *= rare * (INSIDE_WEIGHT if column >= BUCKETS_OF_EACH else np.float32(1))
+            length += value * value
+        for spare in range(found, found + _UNROLLED - 1):
+            values[spare], features[spare] = 0, 0
+        of_row = margins[row]
+        of_row[:] = 0
+        for at in range(0, found, _UNROLLED):
+            a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
+            of_a, of_b = weights[features[at]], weights[features[at + 1]]
+            of_c, of_d = weights[features[at + 2]], weights[features[at + 3]]
+            for child in range(width):
+                of_row[child] += (a * of_a[child] + b * of_b[child]) + (c * of_c[child] + d * of_d[child])
+        if length > 0:
+            of_row /= np.sqrt(length)
