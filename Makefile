@@ -58,8 +58,17 @@ format: $(STAMP) ## put the code into its form
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-bench: $(STAMP) ## quality and time against one flat model, in the same run
-	$(VENV)/bin/python tests/benchmarks/against_flat.py $(if $(DATA),--data $(DATA))
+PEERS := .peers/.installed
+
+bench: $(STAMP) $(PEERS) ## [BENCH=fit,predict] [ROWS=n] [MAX_ROWS=n] [MAX_LABELS=n]: beside its peers
+	$(VENV)/bin/python tests/benchmarks/run.py $(BENCH:%=--only %) $(ROWS:%=--rows %) \
+	$(MAX_ROWS:%=--max-rows %) $(MAX_LABELS:%=--max-labels %)
+
+$(PEERS):
+	test -x .peers/bin/python || $(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check \
+	'numpy<2' scikit-learn omikuji libpecos hiclass pyyaml
+	@touch $@
 
 fit: $(STAMP) ## TAXONOMY=file [DATA=rows]: check, then train
 	$(CASCADE) check $(TAXONOMY) $(DATA:%=--data %)
@@ -80,8 +89,8 @@ fit-all: $(WITH_DATA:$(TAXONOMIES)/%.yaml=$(MODELS)/%/manifest.json) ## [TAXONOM
 $(MODELS)/%/manifest.json: $(TAXONOMIES)/%.yaml $(wildcard training_data/*) | $(STAMP)
 	$(CASCADE) fit $< --out $(@D)
 
-ROWS := $(wildcard $(addprefix $(INPUTS)/*.,jsonl ndjson csv tsv parquet jsonl.gz csv.gz tsv.gz))
-predict-all: $(ROWS:$(INPUTS)/%=$(OUTPUTS)/%.labels.jsonl) ## INPUTS=folder [MODEL=folder]: label what is stale
+INBOX := $(wildcard $(addprefix $(INPUTS)/*.,jsonl ndjson csv tsv parquet jsonl.gz csv.gz tsv.gz))
+predict-all: $(INBOX:$(INPUTS)/%=$(OUTPUTS)/%.labels.jsonl) ## INPUTS=folder [MODEL=folder]: label what is stale
 
 $(OUTPUTS)/%.labels.jsonl: $(INPUTS)/% $(MODEL)/manifest.json | $(STAMP)
 	$(CASCADE) predict $< --model $(MODEL) --out $@ || test $$? -eq 3
