@@ -118,7 +118,9 @@ def _platt(logits: FloatArray, target: BoolArray, prior: tuple[float, float] | N
     positives = int(target.sum())
     negatives = len(target) - positives
     low, high = 1 / (negatives + 2), (positives + 1) / (positives + 2)
-    places, counts, true_sum, false_sum = _crowded(logits, target)
+    sums, counts, true_sum, false_sum = _crowded(logits, target, float(logits.min()), float(logits.max()))
+    some = counts > 0
+    places, counts = sums[some] / counts[some], counts[some]
     goals = (high * true_sum + low * false_sum, high * positives + low * negatives)
     centre = prior if prior is not None else (1.0, float(np.log((positives + 1) / (negatives + 1))))
     pull = SHRINKAGE if prior is not None else 1e-6
@@ -130,13 +132,12 @@ def _platt(logits: FloatArray, target: BoolArray, prior: tuple[float, float] | N
 
 @kernel
 def _crowded(
-    logits: FloatArray, target: BoolArray
+    logits: FloatArray, target: BoolArray, least: float, most: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Mean logit and number of the rows of each crowd, and the sums of the logits of true and false rows.
+    """Sum of the logits and number of the rows of each crowd; sums of the logits of true and of false rows.
 
-    A crowd are the rows whose logits lie within one of `CROWDS` equal parts of their range.
+    A crowd are the rows whose logits lie in one of `CROWDS` equal parts of the way from `least` to `most`.
     """
-    least, most = logits.min(), logits.max()
     to_crowd = (CROWDS - 1) / max(most - least, 1e-12)
     sums, counts = np.zeros(CROWDS), np.zeros(CROWDS)
     true_sum = false_sum = 0.0
@@ -150,8 +151,7 @@ def _crowded(
             true_sum += logit
         else:
             false_sum += logit
-    some = counts > 0
-    return sums[some] / counts[some], counts[some], true_sum, false_sum
+    return sums, counts, true_sum, false_sum
 
 
 @kernel
@@ -203,7 +203,7 @@ def _minimum(
     return at_slope, at_offset
 
 
-@kernel(fastmath=True)
+@kernel
 def _terms(
     places: NDArray[np.float64], counts: NDArray[np.float64], slope: float, offset: float
 ) -> tuple[float, float, float, float, float, float]:

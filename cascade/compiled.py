@@ -7,7 +7,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -18,11 +18,7 @@ from numba.core.event import Listener, register
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@overload
-def kernel(function: Function) -> Function: ...
-@overload
-def kernel(*, fastmath: bool = False) -> Callable[[Function], Function]: ...
-def kernel(function: Function | None = None, *, fastmath: bool = False) -> Any:
+def kernel(function: Function) -> Function:
     """The function as machine code, which runs without the interpreter's lock.
 
     It is compiled at its first call with new types of arguments, and kept on disk for later runs: beside
@@ -33,26 +29,16 @@ def kernel(function: Function | None = None, *, fastmath: bool = False) -> Any:
     global constant that one of them names.
 
     Nothing checks bounds: an index out of range reads or writes elsewhere, unless the environment has
-    ``NUMBA_BOUNDSCHECK=1``. A division by zero gives inf or nan, as in NumPy.
-
-    Parameters
-    ----------
-    function
-        What to compile; without it, the answer is a decorator.
-    fastmath
-        Whether sums of floats may be taken in another order, so that they use the whole width of the
-        processor: their last bits then differ between processors.
+    ``NUMBA_BOUNDSCHECK=1``. A division by zero gives inf or nan, as in NumPy. Floats are added in the
+    written order: under numba's ``fastmath`` the last bits depend on how much the compiler saw at once,
+    so that code just compiled and the same code from disk would fit two different models.
     """
-
-    def decorate(function: Function) -> Function:
-        compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)(function)
-        _announcer.kernels.add(function)
-        with suppress(RuntimeError):  # no folder can be written
-            # What `cache=True` does, with a cache of ours.
-            compiled._cache = _PatientCache(function)  # type: ignore[no-untyped-call]
-        return cast("Function", compiled)
-
-    return decorate if function is None else decorate(function)
+    compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    _announcer.kernels.add(function)
+    with suppress(RuntimeError):  # no folder can be written
+        # What `cache=True` does, with a cache of ours.
+        compiled._cache = _PatientCache(function)  # type: ignore[no-untyped-call]
+    return cast("Function", compiled)
 
 
 def announce(say: Callable[[str], None]) -> None:

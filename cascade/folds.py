@@ -128,18 +128,19 @@ def _joined(sketches: NDArray[np.uint64]) -> IntArray:
 def _sketch(letters: NDArray[np.uint8], factors: NDArray[np.uint64], sketches: NDArray[np.uint64]) -> None:
     """Lower `sketches` to the least hashes of the runs of each text; texts end in a line break."""
     text = n_words = 0
-    words = np.zeros(RUN, dtype=np.uint64)
     word = np.uint64(0)
+    words = np.zeros(RUN, dtype=np.uint64)
     for letter in letters:
         if letter not in (SPACE, LINE_BREAK):
             word = (word ^ letter) * LETTER_FACTOR
             continue
-        words[:-1] = words[1:]
-        words[-1] = word
-        n_words += 1
+        run = np.uint64(0)
+        for place in range(RUN):
+            words[place] = words[place + 1] if place < RUN - 1 else word
+            run += words[place] * POWERS[place]
         word = np.uint64(0)
+        n_words += 1
         if n_words >= RUN:
-            run = np.sum(words * POWERS)
             for column in range(SKETCH):
                 mixed = run * factors[column]
                 sketches[text, column] = min(sketches[text, column], mixed ^ (mixed >> np.uint64(29)))

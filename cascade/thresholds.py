@@ -76,8 +76,8 @@ class Curve:
 
     def cut(self, chosen: int) -> float:
         """The cut that chooses so many rows, exactly a float32 number."""
-        scores = np.concatenate([[1], _scores(self.keys[max(chosen - 1, 0) : chosen + 1]), [0]])
-        above, below = scores.astype(np.float32)[min(chosen, 1) :][:2]
+        above = _scores(self.keys[chosen - 1 : chosen])[0] if chosen else np.float32(1)
+        below = _scores(self.keys[chosen : chosen + 1])[0] if chosen < len(self.keys) else np.float32(0)
         middle = (above + below) / 2
         return float(middle if middle > below else above)
 

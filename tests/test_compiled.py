@@ -265,11 +265,6 @@ def _sum_and_difference(large, small):
     return (large + small) - large
 
 
-@kernel(fastmath=True)
-def _fast_sum_and_difference(large, small):
-    return (large + small) - large
-
-
 @kernel
 def _quotient(values):
     return values[0] / values[1]
@@ -286,9 +281,8 @@ def test_a_kernel_keeps_name_and_documentation():
     assert _sum_and_difference.__doc__ == "Some sentence."
 
 
-def test_floats_are_added_in_the_written_order_unless_told_otherwise():
+def test_floats_are_added_in_the_written_order():
     assert _sum_and_difference(1e20, 1.0) == 0
-    assert _fast_sum_and_difference(1e20, 1.0) == 1
 
 
 def test_division_by_zero_is_infinite():

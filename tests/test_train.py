@@ -96,6 +96,14 @@ def test_hash_seeds_and_thread_counts_do_not_change_a_byte(shop, shop_model, tmp
     assert tree(tmp_path / "one") == tree(tmp_path / "two") == tree(shop_model)
 
 
+def test_functions_compiled_just_now_fit_the_same_bytes_as_those_from_disk(shop, shop_model, tmp_path):
+    script = Script(tmp_path, shop.taxonomy, shop.texts, shop.labels)
+    for run in ("compiled", "loaded"):
+        script.run(tmp_path / run, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert list((tmp_path / "cache").rglob("*.nbi"))
+    assert tree(tmp_path / "compiled") == tree(tmp_path / "loaded") == tree(shop_model)
+
+
 def wide_rows(n_texts):
     """A data set with a hundred labels in ten groups."""
     groups = {f"group {g}": {"labels": [f"label {g} {i}" for i in range(10)]} for g in range(10)}

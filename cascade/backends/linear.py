@@ -381,7 +381,7 @@ def _insert(columns: NDArray[np.int32], slots: NDArray[np.int32]) -> None:
         slots[slot, 0], slots[slot, 1] = columns[feature], feature
 
 
-@kernel(fastmath=True)
+@kernel
 def _score(
     starts: IntArray,
     places: NDArray[np.int32],

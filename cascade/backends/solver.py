@@ -222,7 +222,7 @@ def _signs(bits: NDArray[np.uint16]) -> BoolArray:
     return np.asarray((bits[:, None] >> np.arange(LANES, dtype=np.uint16)) & 1, dtype=bool)
 
 
-@kernel(fastmath=True)
+@kernel
 def _lengths(
     starts: IntArray,
     places: NDArray[np.int32],
@@ -250,7 +250,7 @@ def _lengths(
         energy[row] = kept / whole if whole > 0 else 0
 
 
-@kernel(fastmath=True)
+@kernel
 def _unpack(
     starts: IntArray,
     places: NDArray[np.int32],
@@ -274,7 +274,7 @@ def _unpack(
     return found
 
 
-@kernel(fastmath=True)
+@kernel
 def _multiply(
     values: FloatArray, features: NDArray[np.uint64], found: int, weights: FloatArray, margins: FloatArray
 ) -> None:
@@ -295,7 +295,7 @@ def _longest(starts: IntArray, rows: IntArray) -> int:
     return longest + _UNROLLED
 
 
-@kernel(fastmath=True)
+@kernel
 def _margins(
     starts: IntArray,
     places: NDArray[np.int32],
@@ -327,7 +327,7 @@ def _shuffle(order: IntArray, active: int, state: np.uint64) -> np.uint64:
     return state
 
 
-@kernel(fastmath=True)
+@kernel
 def _add_row(
     values: FloatArray,
     features: NDArray[np.uint64],
@@ -346,7 +346,7 @@ def _add_row(
             of[lane] += value * steps[lane]
 
 
-@kernel(fastmath=True)
+@kernel
 def _add_rows(
     starts: IntArray,
     places: NDArray[np.int32],
@@ -366,7 +366,7 @@ def _add_rows(
             _add_row(values, features, found, steps[row], weights, biases)
 
 
-@kernel(fastmath=True)
+@kernel
 def _move(
     margins: FloatArray,
     duals: FloatArray,
@@ -394,7 +394,7 @@ def _move(
     return widest > 0, worst
 
 
-@kernel(fastmath=True)
+@kernel
 def _descend(
     starts: IntArray,
     places: NDArray[np.int32],

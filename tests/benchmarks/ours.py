@@ -19,7 +19,8 @@ import scored
 from joblib import Parallel, delayed
 
 from cascade.backends.base import FloatArray, IntArray, NodeModel, NodeProblem, Texts
-from cascade.backends.linear import LinearBackend
+from cascade.backends.features import VERSION, bags_of
+from cascade.backends.linear import LEAST_ROWS, LinearBackend
 from cascade.datasets import Dataset
 from cascade.records import Columns, read_all
 from cascade.taxonomy import Taxonomy
@@ -61,7 +62,8 @@ def fit_once(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence
     stands there cannot be above.
     """
     dataset, backend = Dataset.make(taxonomy, texts, labels), LinearBackend()
-    backend.prepare(dataset.texts, jobs)
+    # Not `prepare`, which also finds the texts that folds need to keep together.
+    dataset.texts.features(("bags", VERSION), lambda whole: bags_of(whole, LEAST_ROWS, jobs))
     groups = [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
     fits = Parallel(jobs, backend="threading")(
         delayed(backend.fit_once)(_problem(dataset, group)) for group in groups
