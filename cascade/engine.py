@@ -132,7 +132,10 @@ class _Processes:
             while waiting:
                 yield _first(waiting)
         finally:
-            pool.shutdown(kill_workers=True)
+            # As loky's own `kill_workers` does, which fails over a task that it had not handed out yet.
+            for process in list(pool._processes.values()):
+                process.terminate()
+            pool.shutdown()
 
 
 def _first(waiting: deque[Future[A]]) -> A:
@@ -217,6 +220,11 @@ def _losses_explained() -> Iterator[None]:
             "one task lost worker after worker of the cluster, most likely for want of memory. Give "
             "workers more memory or fewer threads and run the same again: what is done already is kept"
         ) from error
+    except _partings() as error:
+        raise CascadeError(
+            "the cluster answers no more: its scheduler was stopped, or the network is down. Run the same "
+            "again when it is back: what is done already is kept"
+        ) from error
     except ModuleNotFoundError as error:
         raise CascadeError(
             f"a worker of the cluster lacks a package: {error}. Install cascade-classifier {__version__} and "
@@ -236,6 +244,16 @@ def _losses() -> tuple[type[BaseException], ...]:
 
         losses += [RayActorError, WorkerCrashedError]
     return tuple(losses)
+
+
+def _partings() -> tuple[type[BaseException], ...]:
+    """What the packages in use raise when the cluster itself is gone."""
+    if "distributed" not in sys.modules:
+        return ()
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    return FutureCancelledError, CommClosedError
 
 
 @contextlib.contextmanager
@@ -267,7 +285,7 @@ def _dask(address: str) -> Iterator[None]:
     try:
         where = address.replace("dask://", "tcp://", 1)
         client = Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, MemoryError) as error:  # the last where another program's words are sizes
         raise _unreachable(address, error) from error
     with client:
         try:
@@ -295,7 +313,8 @@ def _ray(address: str, jobs: int | None) -> Iterator[None]:
             )
         except ConnectionError as error:
             raise _unreachable(address, error) from error
-    slots = jobs or int(ray.cluster_resources().get("CPU", 1))
+    # More than there are cores would wait for some to be free, for ever.
+    slots = min(int(ray.cluster_resources().get("CPU", 1)), jobs or sys.maxsize)
     again = {"max_restarts": _LOSSES_ALLOWED, "max_task_retries": _LOSSES_ALLOWED}
     try:
         with joblib.parallel_config("ray", n_jobs=max(2, slots), ray_remote_args=again):

@@ -832,7 +832,8 @@ class _Parts:
         self._errors.cut()
         if self.refused:
             for one in files:
-                self._errors.append(one.refusals.read_bytes())
+                if one.refusals.stat().st_size:
+                    self._errors.append(one.refusals.read_bytes())
             self._errors.commit()
         else:
             self._errors.drop()
@@ -865,7 +866,8 @@ class _Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._stack:
-            if error is not None and not self.answered + self.refused:
+            # Workers may have written what this process was not told any more.
+            if error is not None and not self._answers_there():
                 shutil.rmtree(self._root, ignore_errors=True)
                 self._errors.discard()
 

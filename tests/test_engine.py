@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import joblib
@@ -289,6 +290,24 @@ def test_worker_of_dask_that_is_killed_costs_its_slice_once_more(model, source, 
     pytest.importorskip("distributed", reason="Dask is not installed")
     with dask_cluster(nanny) as address:
         check_killed_worker_costs_its_slice(model, source, tmp_path / "out" / "p.jsonl", engine=address)
+
+
+def test_scheduler_of_dask_that_is_killed_is_told_and_what_is_done_is_kept(model, source, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    request = Request(str(source), tmp_path / "out" / "p.jsonl", slice_rows=8)
+    with dask_cluster("--no-nanny") as address:
+        with distributed.Client(address.replace("dask", "tcp"), set_as_default=False) as client:
+            scheduler = client.run_on_scheduler(os.getpid)
+
+        def kill(progress):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(scheduler, signal.SIGKILL)
+
+        with pytest.raises(CascadeError, match=r"the cluster answers no more.*what is done already is kept"):
+            predict_file(model, replace(request, engine=address), io.BytesIO(), report=kill)
+    outcome = predict_file(model, request, io.BytesIO())
+    assert outcome.resumed_from > 0
+    check_same_as_here(model, source, tmp_path / "out" / "p.jsonl")
 
 
 def grocery():
