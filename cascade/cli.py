@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 a problem that the message explains, 2 wrong usage, 3 done
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -58,6 +59,7 @@ _NEARBY_MOST = 1000
 _PIPE_WIDTH = 100
 _SUSPICIOUS_SHOWN = 3
 _TOP_LEVEL = "top level"
+_OBJECTS_BETWEEN_LOOKS = 1_000_000
 
 
 def main() -> NoReturn:
@@ -65,6 +67,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its code
             stream.reconfigure(errors="backslashreplace")
+    # Rows are many objects and in no cycles: to look through them for any took a tenth of a fit.
+    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
     status = run(sys.argv[1:])
     sys.exit(_flushed(status))
 

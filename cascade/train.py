@@ -248,10 +248,11 @@ class _Fit:
     def score(self, asked: Mapping[str, IntArray]) -> Mapping[str, FloatArray]:
         """Fit the groups of a level, then score the rows that reach them: no row by a model that saw it."""
         self.fit_groups([group for group in asked if group not in self.fitted], asked)
-        return {group: self.honest(group, rows) for group, rows in asked.items()}
+        spread = Parallel(self.jobs, backend="threading")
+        return dict(spread(delayed(self.honest)(group, rows) for group, rows in asked.items()))
 
-    def honest(self, group: str, rows: IntArray) -> FloatArray:
-        """Calibrated scores of these rows: held-out ones of training rows, the final model's of others."""
+    def honest(self, group: str, rows: IntArray) -> tuple[str, FloatArray]:
+        """The group, and calibrated scores: held-out ones of training rows, the final model's of others."""
         fitted = self.fitted[group]
         place = fitted.position[rows]
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
@@ -259,7 +260,7 @@ class _Fit:
         if (place < 0).any():
             scores[place < 0] = fitted.model.scores(self.dataset.texts.take(rows[place < 0]))
         path = self.paths[group][rows] if group in self.paths else np.ones(len(rows), dtype=np.float32)
-        return conditional(fitted.calibration.apply(scores), fitted.record.negatives, path)
+        return group, conditional(fitted.calibration.apply(scores), fitted.record.negatives, path)
 
     def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
         """Settle the negatives of these groups, then fit or reuse each."""
@@ -370,9 +371,10 @@ class _Fit:
 
     def settled(self, paths: FloatArray) -> Manifest:
         """Thresholds, figures and suspicious labels, all from the out-of-fold paths."""
-        believed = np.where(self.dataset.known, paths, np.float32(np.nan))
+        known = self.dataset.known
+        believed = paths if known.all() else np.where(known, paths, np.float32(np.nan))
         left = contenders(self.taxonomy, believed)
-        truth = self.dataset.truth & self.dataset.known
+        truth = self.dataset.truth & known
         thresholds = self.thresholds(left, truth)
         labels = [self.taxonomy.graph.column[label] for label in self.taxonomy.graph.labels]
         chosen = decide(self.taxonomy, thresholds, left)[:, labels]
@@ -508,16 +510,17 @@ def _metrics(labels: Sequence[str], truth: BoolArray, chosen: BoolArray) -> dict
 
 def _suspicious(labels: Sequence[str], truth: BoolArray, paths: FloatArray) -> tuple[dict[str, Any], ...]:
     """The labels that out-of-fold probabilities contradict most; rows count from 1."""
-    chance = np.nan_to_num(paths)
-    doubt = np.where(truth, 1 - chance, chance)
-    rows, columns = np.nonzero(np.where(truth, chance <= HARDLY, chance >= SURELY))
-    worst = np.lexsort((columns, rows, -doubt[rows, columns]))[:MOST_SUSPICIOUS]
+    # What was not visited, NaN, is neither above the one nor at the other.
+    rows, columns = np.nonzero(np.where(truth, ~(paths > HARDLY), paths >= SURELY))
+    given, chance = truth[rows, columns], np.nan_to_num(paths[rows, columns])
+    doubt = np.where(given, 1 - chance, chance)
+    worst = np.lexsort((columns, rows, -doubt))[:MOST_SUSPICIOUS]
     return tuple(
         {
             "row": int(rows[at]) + 1,
             "label": labels[columns[at]],
-            "given": bool(truth[rows[at], columns[at]]),
-            "probability": round(float(chance[rows[at], columns[at]]), 6),
+            "given": bool(given[at]),
+            "probability": round(float(chance[at]), 6),
         }
         for at in worst
     )

@@ -114,9 +114,16 @@ class Idf:
         kind = np.where(texts.buckets < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
         idf = np.where(self.used, np.log((1 + n_texts) / (1 + frequency)) + 1, self.rare) * kind
         self.idf = idf.astype(np.float32)
+        self._buckets, self._frequency = texts.buckets, frequency
+
+    @cached_property
+    def places(self) -> IntArray:
+        """int64, shape (n_used,): the features in use, those of most texts first.
+
+        What is often read lies together; the order does not depend on the texts of other nodes.
+        """
         places = np.flatnonzero(self.used)
-        # What is often read lies together; the order must not depend on the texts of other nodes.
-        self.places = places[np.lexsort((texts.buckets[places], -frequency[places]))]
+        return np.asarray(places[np.lexsort((self._buckets[places], -self._frequency[places]))])
 
     def weigh(self, texts: Bags) -> Weighted:
         """Texts of the batch at these weights."""

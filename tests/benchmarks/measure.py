@@ -125,7 +125,9 @@ class _Watch(threading.Thread):
                 self.stopped = True
                 os.killpg(self.session, signal.SIGKILL)
                 return
-            self.peak_bytes = max(self.peak_bytes, sum(map(_memory_of, _members(self.session))))
+            members = _members(self.session)
+            if len(members) > 1:  # of a single one the system itself knows the peak
+                self.peak_bytes = max(self.peak_bytes, sum(map(_memory_of, members)))
             rest = max(SAMPLE_SECONDS, REST * (time.monotonic() - start))
 
 
