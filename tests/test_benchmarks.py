@@ -20,6 +20,7 @@ from cascade.datasets import label_truth
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
+PAGE = ROOT / "docs" / "benchmarks.md"
 DATA = ROOT.parent / "shared" / "data"
 PEERS = ROOT / ".peers"
 sys.path.append(str(BENCHMARKS))  # programs of their own, which import each other as neighbours
@@ -71,7 +72,7 @@ TINY = ("--rows", "300", "--max-rows", "400", "--max-labels", "100", "--sets", "
 def run(folder, *options):
     """A run on tiny data, and the page that it wrote."""
     into = folder / "page.md"
-    begin, text = "<!-- fit: begin -->\n", (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    begin, text = "<!-- fit: begin -->\n", PAGE.read_text("utf-8")
     into.write_text(text.replace(begin, f"{begin}{EARLIER}\n"), "utf-8")
     command = [sys.executable, BENCHMARKS / "run.py", *TINY, "--page", into, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -206,7 +207,7 @@ def test_start_is_one_figure(whole):
 
 @needs_data
 def test_what_was_not_run_keeps_its_place_on_the_page(whole):
-    assert tables(whole[1], "sets") == []
+    assert tables(whole[1], "sets") == tables(PAGE.read_text("utf-8"), "sets")
     assert "## Other data" in whole[1]
 
 
@@ -409,7 +410,7 @@ def test_a_new_run_replaces_its_tables_and_nothing_else(tmp_path):
 
 
 def test_the_page_has_a_place_for_each_part():
-    text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    text = PAGE.read_text("utf-8")
     places = re.findall(r"^<!-- (\w+): begin -->$.*?^<!-- \1: end -->$", text, re.DOTALL | re.MULTILINE)
     assert places == list(parts.PARTS)
 
@@ -426,11 +427,13 @@ def test_a_page_without_the_markers_is_refused(tmp_path):
 
 
 def peak_mib(*words):
-    """That of a Python, measured in a small process: a child is charged with what its parent holds."""
-    program = "import sys; from measure import measured; print(measured(sys.argv[1:], 60).peak_mib)"
-    command = [sys.executable, "-c", program, sys.executable, *words]
-    done = subprocess.run(command, cwd=BENCHMARKS, stdout=subprocess.PIPE, check=True)
-    return float(done.stdout)
+    return measure.measured([sys.executable, *words], 60).peak_mib
+
+
+def test_memory_of_the_parent_is_not_the_commands():
+    held = bytearray(300 << 20)
+    assert peak_mib("-c", "pass") < 100
+    assert len(held) == 300 << 20
 
 
 def test_memory_is_that_of_all_processes_together():

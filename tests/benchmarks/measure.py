@@ -1,8 +1,4 @@
-"""What a command takes: seconds, peak memory, and what it says.
-
-Only the standard library is imported here and by all that runs in this process: a child is charged with the
-memory of its parent until it becomes another program, so the parent has to be small.
-"""
+"""What a command takes: seconds, peak memory, and what it says."""
 
 from __future__ import annotations
 
@@ -26,6 +22,17 @@ SAMPLE_SECONDS = 0.1
 REST = 20
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 MIB = 2**20
+# A child is charged with the memory of its parent until it becomes another program, and this process grows
+# with the rows that it scores. So a small one stands between, which starts the command and waits for it.
+LAUNCHER = """
+import os, sys, time
+start = time.perf_counter()
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+seconds = time.perf_counter() - start
+os.write(int(sys.argv[1]), b"%f %d %d" % (seconds, usage.ru_maxrss, os.waitstatus_to_exitcode(status)))
+"""
+BESIDE_WORKERS = 2
 MOST_QUOTED = 400
 
 
@@ -83,21 +90,30 @@ def measured(command: Sequence[str | Path], limit_seconds: float) -> Run:
     words = [str(word) for word in command]
     print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
     # Files, not pipes: one of the peers draws megabytes of a progress bar.
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
-        start = time.perf_counter()
+    with (
+        tempfile.TemporaryFile() as answer,
+        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as told,
+    ):
         # A session of its own is how the workers of a command are found.
-        process = subprocess.Popen(words, stdout=answer, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(told.fileno()), *words],
+            stdout=answer,
+            stderr=said,
+            start_new_session=True,
+            pass_fds=[told.fileno()],
+        )
         with _Watch(process.pid, limit_seconds) as watch:
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
+            process.wait()
         if watch.stopped:
             raise NotMeasuredError(f"not done after {limit_seconds:g} s")
-        if process.returncode:
-            raise FailedError(f"exit code {process.returncode}: {_end_of(said)}")
+        told.seek(0)
+        seconds, maxrss, code = told.read().split() or (b"0", b"0", b"%d" % process.returncode)
+        if int(code):
+            raise FailedError(f"exit code {int(code)}: {_end_of(said)}")
         answer.seek(0)
-        peak = max(usage.ru_maxrss * MAXRSS_UNIT, watch.peak_bytes) / MIB
-        return Run(seconds, peak, answer.read().decode())
+        peak = max(int(maxrss) * MAXRSS_UNIT, watch.peak_bytes) / MIB
+        return Run(float(seconds), peak, answer.read().decode())
 
 
 class _Watch(threading.Thread):
@@ -126,7 +142,7 @@ class _Watch(threading.Thread):
                 os.killpg(self.session, signal.SIGKILL)
                 return
             members = _members(self.session)
-            if len(members) > 1:  # of a single one the system itself knows the peak
+            if len(members) > BESIDE_WORKERS:  # of a command alone the system itself knows the peak
                 self.peak_bytes = max(self.peak_bytes, sum(map(_memory_of, members)))
             rest = max(SAMPLE_SECONDS, REST * (time.monotonic() - start))
 
