@@ -48,9 +48,9 @@ class Bench:
     faults: list[str] = field(default_factory=list)
     _models: dict[Set, Model] = field(default_factory=dict)
 
-    def cascade(self, *words: str | Path) -> Run:
+    def cascade(self, *words: str | Path, jobs: int | None = None) -> Run:
         """A command of Cascade, as its user runs it."""
-        command = [sys.executable, "-m", "cascade", *words, "--jobs", str(self.settings.jobs)]
+        command = [sys.executable, "-m", "cascade", *words, "--jobs", str(jobs or self.settings.jobs)]
         return measured(command, self.settings.limit_seconds)
 
     def single(self, *words: str | Path) -> Run:
