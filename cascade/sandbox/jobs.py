@@ -1,0 +1,388 @@
+"""``/v1/fine_tuning/jobs``: orders, and the thread that carries them out."""
+
+from __future__ import annotations
+
+import base64
+import math
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.files import find_file, keep_file
+from cascade.sandbox.learning import Example, Quality, Tuned, Unusable, judged, learn, read_examples
+from cascade.sandbox.shelf import Record, Shelf, new_id, shown
+from cascade.sandbox.wire import Refusal, answer, body_of, metadata_of, missing, number_of, page, text_of
+
+ENDED = ("succeeded", "failed", "cancelled")
+# Models that cannot be tuned, as one of the real service.
+CLOSED = ("gpt-6-luna",)
+EPOCHS = 3
+_CURVE = 20
+_MODEL = re.compile(r"[\w.:/@-]{1,200}")
+
+
+class _Cancelled(Exception):  # noqa: N818 - no error
+    """The job was cancelled, or the service stops."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a job was made of."""
+
+    examples: Sequence[Example]
+    validation: Sequence[Example]
+    epochs: int
+
+    @property
+    def tokens(self) -> int:
+        """What is paid for."""
+        return self.epochs * sum(one.tokens for one in self.examples)
+
+
+class Trainer:
+    """Carries jobs out, one after another, in a thread of its own.
+
+    Parameters
+    ----------
+    pace
+        Seconds that a job stays in each state, at least.
+    """
+
+    def __init__(self, shelf: Shelf, chaos: Chaos | None = None, pace: float = 0) -> None:
+        self.shelf, self.chaos, self.pace = shelf, chaos, pace
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin, with the jobs that an earlier process left undone."""
+        for job in self.shelf.all("job"):
+            if job["status"] not in ENDED:
+                self._waiting.put(job["id"])
+        threading.Thread(target=self._work, daemon=True, name="trainer").start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def add(self, job: str) -> None:
+        self._waiting.put(job)
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                job = self._waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self.carry_out(job)
+
+    def carry_out(self, job: str) -> None:
+        """Run one job to its end, whichever that is."""
+        try:
+            self._run(job)
+        except _Cancelled:
+            return
+        except Unusable as error:
+            self._fail(job, error.code, str(error), "training_file")
+        except Exception as error:  # a job must not take the others with it
+            why = f"The job failed due to an internal error ({type(error).__name__})."
+            self._fail(job, "server_error", why, None)
+
+    def _run(self, job: str) -> None:
+        record = self._enter(job, "validating_files", "Validating training file")
+        training = self._read(record)
+        self._enter(job, "queued", "Files validated, moving job to queued state")
+        record = self._enter(job, "running", "Fine-tuning job started")
+        if record.get("_fate") == "failed":
+            raise RuntimeError("worker lost")
+        tuned, quality = learn(training.examples, record["seed"])
+        valid = judged(tuned, training.validation) if training.validation else None
+        if record.get("_fate") == "moderated":
+            self._block(job)
+            return
+        self._wait(job)
+        self._succeed(record, training, tuned, quality, valid)
+
+    def _read(self, record: Record) -> Training:
+        examples = read_examples(self._content(record["training_file"]), "Training file")
+        validation: list[Example] = []
+        if record["validation_file"]:
+            content = self._content(record["validation_file"])
+            validation = read_examples(content, "Validation file", 1)
+        epochs = record["hyperparameters"]["n_epochs"]
+        return Training(examples, validation, EPOCHS if epochs == "auto" else epochs)
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return self.shelf.read(name)
+        except FileNotFoundError:
+            raise Unusable("file_not_found", f"The file {name} was deleted.") from None
+
+    def _wait(self, job: str) -> None:
+        """Stay as long as the pace wants; `_Cancelled` where the job has ended meanwhile."""
+        self._stopped.wait(self.pace)
+        record = self.shelf.get("job", job)
+        if self._stopped.is_set() or record is None or record["status"] in ENDED:
+            raise _Cancelled
+
+    def _enter(self, job: str, status: str, message: str) -> Record:
+        record = self._change(job, lambda record: record.update(status=status))
+        self.tell(job, message)
+        self._wait(job)
+        return record
+
+    def _change(self, job: str, change: Callable[[Record], None]) -> Record:
+        """Change a job; `_Cancelled` where it has ended."""
+
+        def guarded(record: Record) -> None:
+            if record["status"] in ENDED:
+                raise _Cancelled
+            change(record)
+
+        return self.shelf.change("job", job, guarded)
+
+    def tell(self, job: str, message: str, level: str = "info", kind: str = "message", **data: Any) -> None:
+        """Add an event to a job."""
+        event = {
+            "id": new_id("ftevent-"),
+            "object": "fine_tuning.job.event",
+            "created_at": int(time.time()),
+            "level": level,
+            "message": message,
+            "type": kind,
+            "data": data,
+        }
+        self.shelf.put("event", event, job)
+
+    def _fail(self, job: str, code: str, message: str, param: str | None) -> None:
+        error = {"code": code, "message": message, "param": param}
+        ended = {"status": "failed", "error": error, "finished_at": int(time.time())}
+        try:
+            self._change(job, lambda record: record.update(ended))
+        except _Cancelled:
+            return
+        self.tell(job, message, "error")
+
+    def _block(self, job: str) -> None:
+        """The safety checks of the finished model failed."""
+        message = "Moderation checks for snapshot failed: the model did not pass the evaluation."
+        self.tell(job, message, "error", "moderation_checks", blocked=True)
+        self._fail(job, "unsafe_model", "This model was blocked by moderation checks.", None)
+
+    def _succeed(
+        self, record: Record, training: Training, tuned: Tuned, quality: Quality, valid: Quality | None
+    ) -> None:
+        job, name = record["id"], _model_name(record)
+        tuned.save(self.shelf.model(job))
+        curve = _curve(training, tuned, quality, valid)
+        result = keep_file(self.shelf, "step_metrics.csv", "fine-tune-results", self._csv(curve))
+        model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "sandbox"}
+        self.shelf.put("model", {**model, "_job": job, "_format": tuned.prompts.format})
+        self._tell_curve(job, name, curve, training.epochs)
+        ended = {
+            "status": "succeeded",
+            "fine_tuned_model": name,
+            "finished_at": int(time.time()),
+            "result_files": [result["id"]],
+            "trained_tokens": training.tokens,
+            "hyperparameters": record["hyperparameters"] | {"n_epochs": training.epochs},
+        }
+        self._change(job, lambda record: record.update(ended))
+        self.tell(job, f"New fine-tuned model created: {name}")
+        self.tell(job, "The job has successfully completed")
+
+    def _tell_curve(self, job: str, name: str, curve: Sequence[Record], epochs: int) -> None:
+        for row in curve:
+            message = f"Step {row['step']}/{len(curve)}: training loss={row['train_loss']:.4f}"
+            self.tell(job, message, kind="metrics", **row)
+        for epoch in range(max(1, epochs - 2), epochs + 1):
+            row = curve[len(curve) * epoch // epochs - 1]
+            self.shelf.put("checkpoint", _checkpoint(job, name, row, epoch == epochs), job)
+
+    def _csv(self, curve: Sequence[Record]) -> bytes:
+        """The result file."""
+        names = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+        lines = [",".join(str(row.get(name, "")) for name in names) for row in curve]
+        content = "\n".join([",".join(names), *lines, ""]).encode()
+        encoded = self.chaos is not None and self.chaos.strikes("base64")
+        return base64.b64encode(content) if encoded else content
+
+
+def _model_name(record: Record) -> str:
+    """The same for a job that is run again."""
+    base = record["model"].split(":")[1] if record["model"].startswith("ft:") else record["model"]
+    return f"ft:{base}:sandbox:{record['_suffix'] or ''}:{record['id'][-8:]}"
+
+
+def _curve(training: Training, tuned: Tuned, quality: Quality, valid: Quality | None) -> list[Record]:
+    """A row a step: the embedded model has no steps, so that the way to what it reached is made up."""
+    start = math.log(2) if tuned.shape.kind != "choice" else math.log(max(2, len(tuned.shape.columns)))
+    steps = max(training.epochs, min(_CURVE, len(training.examples) * training.epochs))
+    return [_row(step, steps, start, quality, valid) for step in range(1, steps + 1)]
+
+
+def _row(step: int, steps: int, start: float, quality: Quality, valid: Quality | None) -> Record:
+    left = math.exp(-4 * step / steps) if step < steps else 0.0
+
+    def between(end: float, begin: float) -> float:
+        return round(end + (begin - end) * left, 5)
+
+    row = {"step": step, "train_loss": between(quality.loss, start)}
+    row["train_accuracy"] = between(quality.accuracy, 0.0)
+    if valid is not None:
+        row["valid_loss"] = between(valid.loss, start)
+        row["valid_mean_token_accuracy"] = between(valid.accuracy, 0.0)
+    return row
+
+
+def _checkpoint(job: str, name: str, row: Record, last: bool) -> Record:
+    metrics = {metric: value for metric, value in row.items() if metric != "train_accuracy"}
+    return {
+        "id": f"ftckpt-{job[6:]}-{row['step']}",
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": int(time.time()),
+        "fine_tuned_model_checkpoint": name if last else f"{name}:ckpt-step-{row['step']}",
+        "fine_tuning_job_id": job,
+        "metrics": metrics | {"train_mean_token_accuracy": row["train_accuracy"]},
+        "step_number": row["step"],
+    }
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The endpoints."""
+
+    shelf: Shelf
+    chaos: Chaos | None
+    trainer: Trainer
+    training: bool = True
+
+    async def create(self, request: Request) -> Response:
+        if not self.training:
+            message = "Your organization cannot create new fine-tuning jobs."
+            raise Refusal(403, message, "training_not_available")
+        record = self._ordered(await body_of(request))
+        self.shelf.put("job", record)
+        self.trainer.tell(record["id"], f"Created fine-tuning job: {record['id']}")
+        self.trainer.add(record["id"])
+        return answer(shown(record))
+
+    def _ordered(self, body: Record) -> Record:
+        training, validation = text_of(body, "training_file"), body.get("validation_file")
+        hyperparameters = _hyperparameters(body)
+        return {
+            "id": new_id("ftjob-"),
+            "object": "fine_tuning.job",
+            "created_at": int(time.time()),
+            "model": self._base(text_of(body, "model")),
+            "training_file": self._file(training, "training_file"),
+            "validation_file": self._file(validation, "validation_file") if validation else None,
+            "hyperparameters": hyperparameters,
+            "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+            "seed": number_of(body, "seed", 0, 2147483647) or 0,
+            "metadata": metadata_of(body),
+            "status": "validating_files",
+            **dict.fromkeys(
+                ("error", "fine_tuned_model", "finished_at", "estimated_finish", "trained_tokens")
+            ),
+            "organization_id": "org-sandbox",
+            "result_files": [],
+            "integrations": [],
+            "user_provided_suffix": _suffix(body),
+            "_suffix": _suffix(body),
+            "_fate": self._fate(),
+        }
+
+    def _base(self, name: str) -> str:
+        tuned = name.startswith("ft:") and self.shelf.get("model", name) is None
+        if name in CLOSED or tuned or not _MODEL.fullmatch(name):
+            message = f"Model {name} is not available for fine-tuning or does not exist."
+            raise Refusal(400, message, "model_not_available", "model")
+        return name
+
+    def _file(self, name: Any, param: str) -> str:
+        record = find_file(self.shelf, str(name), param)
+        if record["purpose"] != "fine-tune":
+            message = f"Invalid file purpose: expected 'fine-tune', found '{record['purpose']}'."
+            raise Refusal(400, message, "invalid_file_purpose", param)
+        return str(record["id"])
+
+    def _fate(self) -> str:
+        if self.chaos is None:
+            return ""
+        return next((one for one in ("failed", "moderated") if self.chaos.strikes(one)), "")
+
+    async def list(self, request: Request) -> Response:
+        wanted = _asked_metadata(request.query_params)
+        jobs = [job for job in reversed(self.shelf.all("job")) if _fits(job["metadata"], wanted)]
+        return answer(page(jobs, request.query_params))
+
+    def _find(self, request: Request) -> Record:
+        record = self.shelf.get("job", request.path_params["name"])
+        if record is None:
+            raise missing(
+                "fine-tuning job", request.path_params["name"], "fine_tune_id", "fine_tune_not_found"
+            )
+        return record
+
+    async def get(self, request: Request) -> Response:
+        return answer(shown(self._find(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        def cancelled(record: Record) -> None:
+            if record["status"] in ENDED:
+                raise Refusal(400, f"Job has already ended: {record['status']}.", "job_ended")
+            record.update(status="cancelled", finished_at=int(time.time()))
+
+        record = self.shelf.change("job", self._find(request)["id"], cancelled)
+        self.trainer.tell(record["id"], "Fine-tuning job cancelled")
+        return answer(shown(record))
+
+    async def events(self, request: Request) -> Response:
+        events = self.shelf.all("event", self._find(request)["id"])
+        return answer(page(events[::-1], request.query_params))
+
+    async def checkpoints(self, request: Request) -> Response:
+        found = self.shelf.all("checkpoint", self._find(request)["id"])
+        return answer(page(found[::-1], request.query_params, 10))
+
+
+def _asked_metadata(query: Mapping[str, str]) -> dict[str, str] | None:
+    """What ``metadata[name]=value`` asks for; None for ``metadata=null``: jobs without any."""
+    if query.get("metadata") == "null":
+        return None
+    return {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[")}
+
+
+def _fits(metadata: Mapping[str, str] | None, wanted: Mapping[str, str] | None) -> bool:
+    if wanted is None:
+        return not metadata
+    return wanted.items() <= (metadata or {}).items()
+
+
+def _suffix(body: Mapping[str, Any]) -> str | None:
+    suffix = body.get("suffix")
+    if suffix is not None and (not isinstance(suffix, str) or not 1 <= len(suffix) <= 64):
+        raise Refusal(400, "Invalid 'suffix': expected 1 to 64 characters.", "invalid_value", "suffix")
+    return suffix
+
+
+def _hyperparameters(body: Mapping[str, Any]) -> Record:
+    """Those of the method, or the old ones at the top."""
+    method = body.get("method") or {}
+    if method and method.get("type") != "supervised":
+        raise Refusal(400, "Only the method 'supervised' is known here.", "invalid_value", "method.type")
+    given = (method.get("supervised") or {}).get("hyperparameters") or body.get("hyperparameters") or {}
+    found: Record = {}
+    for name, most in (("n_epochs", 50), ("batch_size", 256)):
+        found[name] = "auto" if given.get(name, "auto") == "auto" else number_of(given, name, 1, most)
+    rate = given.get("learning_rate_multiplier", "auto")
+    if rate != "auto" and not (isinstance(rate, int | float) and rate > 0):
+        raise Refusal(400, "Invalid 'learning_rate_multiplier'.", "invalid_value", "learning_rate_multiplier")
+    return found | {"learning_rate_multiplier": rate}

@@ -1,0 +1,211 @@
+"""The service itself: all endpoints under one roof, and a server that listens on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from cascade.sandbox.batches import Batches, Clerk
+from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.files import Files
+from cascade.sandbox.gate import Gate, Log
+from cascade.sandbox.jobs import Jobs, Trainer
+from cascade.sandbox.meter import Meter
+from cascade.sandbox.scoring import Models, Scoring
+from cascade.sandbox.shelf import Shelf, shown
+from cascade.sandbox.wire import Refusal, answer
+
+_BACKLOG = 2048
+
+
+class Service:
+    """Everything but the socket.
+
+    Parameters
+    ----------
+    folder
+        Where all state is; what an earlier process left is taken up.
+    chaos
+        Trouble on purpose.
+    latency
+        Seconds that every answer to a text takes.
+    rpm, tpm
+        Requests and tokens a minute; None for no limit.
+    pace
+        Seconds that jobs and batches stay in each state, at least.
+    training
+        Whether fine-tunes may be started; if not, they are refused as by a service that has closed them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        chaos: Chaos | None = None,
+        latency: float = 0,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        pace: float = 0,
+        training: bool = True,
+    ) -> None:
+        self.shelf = Shelf(folder)
+        self.log = Log(folder)
+        models = Models(self.shelf)
+        self.trainer = Trainer(self.shelf, chaos, pace)
+        self.clerk = Clerk(self.shelf, models, chaos, pace)
+        self.scoring = Scoring(models, chaos, Meter(rpm, tpm), latency)
+        jobs = Jobs(self.shelf, chaos, self.trainer, training)
+        routes = [
+            *_scoring_routes(self.scoring),
+            *_model_routes(models),
+            *_file_routes(Files(self.shelf, chaos)),
+            *_job_routes(jobs),
+            *_batch_routes(Batches(self.shelf, self.clerk)),
+            Route("/sandbox/requests", self.requests),
+        ]
+        handlers: dict[Any, Any] = {Refusal: _refused, HTTPException: _unknown}
+        self.app: ASGIApp = Gate(Starlette(routes=routes, exception_handlers=handlers), self.log, chaos)
+
+    def start(self) -> None:
+        """Take up what is to be done."""
+        self.trainer.start()
+        self.clerk.start()
+
+    def stop(self) -> None:
+        """Leave what is under way to the next process."""
+        self.trainer.stop()
+        self.clerk.stop()
+
+    async def requests(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
+        """What arrived and what was made, for tests."""
+        usage = {model: dict(counts) for model, counts in self.scoring.usage.items()}
+        jobs = [shown(job) for job in self.shelf.all("job")]
+        files = [shown(file) for file in self.shelf.all("file")]
+        return answer({"requests": dict(self.log.counts), "jobs": jobs, "files": files, "usage": usage})
+
+
+def _scoring_routes(scoring: Scoring) -> list[Route]:
+    return [
+        Route("/v1/chat/completions", scoring.chat, methods=["POST"]),
+        Route("/v1/completions", scoring.completion, methods=["POST"]),
+    ]
+
+
+def _model_routes(models: Models) -> list[Route]:
+    return [
+        Route("/v1/models", models.list),
+        Route("/v1/models/{name:path}", models.get),
+        Route("/v1/models/{name:path}", models.delete, methods=["DELETE"]),
+    ]
+
+
+def _file_routes(files: Files) -> list[Route]:
+    return [
+        Route("/v1/files", files.list),
+        Route("/v1/files", files.create, methods=["POST"]),
+        Route("/v1/files/{name}", files.get),
+        Route("/v1/files/{name}", files.delete, methods=["DELETE"]),
+        Route("/v1/files/{name}/content", files.content),
+    ]
+
+
+def _job_routes(jobs: Jobs) -> list[Route]:
+    path = "/v1/fine_tuning/jobs"
+    return [
+        Route(path, jobs.list),
+        Route(path, jobs.create, methods=["POST"]),
+        Route(f"{path}/{{name}}", jobs.get),
+        Route(f"{path}/{{name}}/cancel", jobs.cancel, methods=["POST"]),
+        Route(f"{path}/{{name}}/events", jobs.events),
+        Route(f"{path}/{{name}}/checkpoints", jobs.checkpoints),
+    ]
+
+
+def _batch_routes(batches: Batches) -> list[Route]:
+    return [
+        Route("/v1/batches", batches.list),
+        Route("/v1/batches", batches.create, methods=["POST"]),
+        Route("/v1/batches/{name}", batches.get),
+        Route("/v1/batches/{name}/cancel", batches.cancel, methods=["POST"]),
+    ]
+
+
+async def _refused(request: Request, refusal: Refusal) -> Response:  # noqa: ARG001 - a handler's signature
+    return refusal.response()
+
+
+async def _unknown(request: Request, error: HTTPException) -> Response:
+    message = f"Invalid URL ({request.method} {request.url.path})"
+    return Refusal(error.status_code, message, "unknown_url").response()
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
+
+
+def _silent(address: str) -> None:
+    """Where nobody wants to know the address."""
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    chaos: Chaos | None = None,
+    latency: float = 0,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    pace: float = 0,
+    training: bool = True,
+    ready: Callable[[str], None] = _silent,
+) -> None:
+    """Serve until Ctrl-C, or until the process ends; nothing is lost either way.
+
+    Parameters
+    ----------
+    folder
+        Where all state is; made where it is missing.
+    host, port
+        Where to listen; port 0 is any that is free.
+    chaos, latency, rpm, tpm, pace, training
+        See `Service`.
+    ready
+        Called with the base URL, such as ``http://127.0.0.1:43210/v1``, once requests are answered.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    service = Service(folder, chaos=chaos, latency=latency, rpm=rpm, tpm=tpm, pace=pace, training=training)
+    with socket.create_server((host, port), backlog=_BACKLOG) as listening:
+        address = f"http://{host}:{listening.getsockname()[1]}/v1"
+        config = uvicorn.Config(
+            service.app,
+            log_level="critical",  # a connection that is cut on purpose is no error
+            access_log=False,
+            lifespan="off",
+            backlog=_BACKLOG,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=1,
+        )
+        service.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(config, lambda: ready(address)).run([listening])
+        service.stop()
