@@ -1,0 +1,1 @@
+"""Models that live at a service: fine-tunes through the ``openai`` package."""

@@ -1,0 +1,245 @@
+"""Answers that were paid for, kept in an SQLite file, so that no question is paid for twice.
+
+A cache that fails costs time and money, never an answer: where its file is locked, damaged or cannot be
+written, it says so once, and is as if it were empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL) WITHOUT ROWID"
+_VERSION = 1
+# A kill loses as much.
+_SECONDS = 0.5
+_ROWS = 400
+# SQLite takes some 32,000 values in a statement, older ones 999.
+_KEYS_AT_ONCE = 500
+_PATIENCE_SECONDS = 5.0
+_RETRY_SECONDS = 0.05
+_PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One answer: ``choices[0]`` of a response, and its ``usage``."""
+
+    choice: Mapping[str, Any]
+    usage: Mapping[str, Any]
+
+
+class Cache:
+    """A file of answers by the hash of their question; for any number of threads and processes.
+
+    What is put is written by a thread of its own, some hundred answers at once, after half a second at most.
+
+    Parameters
+    ----------
+    path
+        The file, made when it is first used, readable by its owner alone.
+    note
+        Called at most once, with a sentence on why the cache does not work.
+    patience
+        Seconds to wait for other processes that are writing.
+    """
+
+    def __init__(
+        self, path: Path, note: Callable[[str], None] | None = None, patience: float = _PATIENCE_SECONDS
+    ) -> None:
+        self._path, self._note, self._patience = path, note, patience
+        self._file: sqlite3.Connection | None = None
+        self._use, self._change = threading.Lock(), threading.Condition()
+        self._waiting: dict[bytes, Kept] = {}
+        self._writing: dict[bytes, Kept] = {}
+        self._writer: threading.Thread | None = None
+        self._closed = self._noted = self._broken = False
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
+        """What is kept for those of the keys that have an answer."""
+        with self._change:
+            found = {key: kept for key in keys if (kept := self._unwritten(key)) is not None}
+        if len(found) < len(keys):
+            with self._use, self._forgiven():
+                found |= self._read([key for key in keys if key not in found])
+        return found
+
+    def put(self, key: bytes, kept: Kept) -> None:
+        """Keep an answer; it is there for `get` at once, in the file soon."""
+        with self._change:
+            if self._closed or self._broken:
+                return
+            self._waiting[key] = kept
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="cascade-cache", daemon=True)
+                self._writer.start()
+            if len(self._waiting) == 1 or len(self._waiting) >= _ROWS:
+                self._change.notify_all()
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file; a second time does nothing."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        if self._writer is not None:
+            self._writer.join()
+        with self._use:
+            self._broken = True
+            self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unwritten(self, key: bytes) -> Kept | None:
+        return self._waiting.get(key) or self._writing.get(key)
+
+    # The file; `_use` is held
+
+    def _opened(self) -> sqlite3.Connection | None:
+        if self._file is None and not self._broken:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, _PRIVATE))
+            # Only ever used under a lock; transactions are begun by hand.
+            file = sqlite3.connect(
+                self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _prepare(file, self._patience)
+            except BaseException:
+                file.close()
+                raise
+            self._file = file
+        return self._file
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
+        found: dict[bytes, Kept] = {}
+        file = self._opened()
+        if file is None:
+            return found
+        for some in _parts(keys, _KEYS_AT_ONCE):
+            marks = ",".join("?" * len(some))
+            # Marks are all that is put into the statement.
+            rows = file.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some)  # noqa: S608
+            found |= {key: kept for key, answer in rows if (kept := _unpacked(answer)) is not None}
+        return found
+
+    def _insert(self, answers: Mapping[bytes, Kept]) -> None:
+        rows = [(key, _packed(kept)) for key, kept in answers.items()]
+        file = self._opened()
+        if file is None:
+            return
+        file.execute("BEGIN IMMEDIATE")
+        try:
+            file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            file.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                file.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """Troubles of the file are told, not raised; those that pass leave it in use."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            self._tell(error)
+            if not _passes(error):
+                self._broken = True
+                self._let_go()
+
+    def _tell(self, error: Exception) -> None:
+        if self._note is not None and not self._noted:
+            self._note(
+                f"{self._path}: the cache of answers cannot be used now: {error}. Questions are asked, and "
+                "paid for, again; where no other process is using it, delete the file"
+            )
+        self._noted = True
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.close()
+            self._file = None
+
+    # The writer
+
+    def _write(self) -> None:
+        while self._gathered():
+            with self._use, self._forgiven():
+                self._insert(self._writing)
+                self._writing = {}
+            with self._change:
+                failed, self._writing = self._writing, {}
+                # What another process kept from being written is tried again with the next ones.
+                self._waiting = {} if self._broken else failed | self._waiting
+                if failed and self._closed:
+                    return
+
+    def _gathered(self) -> bool:
+        """Wait until there are answers to write; False when there are none and none will come."""
+        with self._change:
+            self._change.wait_for(lambda: bool(self._waiting) or self._closed)
+            self._change.wait_for(lambda: len(self._waiting) >= _ROWS or self._closed, timeout=_SECONDS)
+            self._writing, self._waiting = self._waiting, {}
+            return bool(self._writing)
+
+
+def _prepare(file: sqlite3.Connection, patience: float) -> None:
+    _switch(file, time.monotonic() + patience)
+    file.execute("PRAGMA synchronous = NORMAL")
+    version = file.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, _VERSION):
+        raise sqlite3.DatabaseError(f"made by another version ({version}; expected {_VERSION})")
+    if version == 0:
+        file.execute(_TABLE)
+        file.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _switch(file: sqlite3.Connection, until: float) -> None:
+    """Have readers not wait for writers; two processes that do it at once get in each other's way."""
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _passes(error) or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
+def _passes(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _packed(kept: Kept) -> bytes:
+    return zlib.compress(json.dumps([kept.choice, kept.usage], separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(answer: bytes) -> Kept | None:
+    """What was packed, or None where it was damaged."""
+    try:
+        choice, usage = json.loads(zlib.decompress(answer))
+    except (zlib.error, ValueError, TypeError):
+        return None
+    return Kept(choice, usage) if isinstance(choice, dict) and isinstance(usage, dict) else None
+
+
+def _parts(keys: Sequence[bytes], size: int) -> Iterable[Sequence[bytes]]:
+    return (keys[start : start + size] for start in range(0, len(keys), size))

@@ -1,0 +1,436 @@
+"""Services that speak OpenAI's wire format: settings, differences between them, clients, and errors.
+
+What differs from service to service is a row of `PROVIDERS`; nothing else in the project asks which it is.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from cascade.errors import BackendError, suggestion
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+    from openai import AsyncOpenAI
+
+AnswerKind = Literal["auto", "code", "indicator", "names"]
+Format = Literal["chat", "completion"]
+ANSWERS: tuple[str, ...] = ("auto", "code", "indicator", "names")
+FORMATS: tuple[str, ...] = ("chat", "completion")
+
+BASE_MODEL = "gpt-4.1-mini-2025-04-14"
+KEY_VARIABLE = "OPENAI_API_KEY"
+MAX_EXAMPLES = 5000
+CONCURRENCY = 64
+LONGEST_SUFFIX = 64
+MOST_TOP_LOGPROBS = 20
+MOST_TOP_LOGPROBS_OF_COMPLETIONS = 5
+_TIMEOUT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How one service differs from the others.
+
+    Attributes
+    ----------
+    base_url
+        None where it is the user's own.
+    bom
+        Training files start with a byte order mark.
+    dots_in_suffix
+        Whether the suffix of a model may contain dots.
+    flat_hyperparameters
+        ``hyperparameters`` stand at the top of a job, not below ``method``.
+    silent_files
+        The status of a file may stay null: to wait for ``processed`` would never end.
+    job_body
+        What else a job's body has.
+    most_jobs
+        Jobs that may run side by side.
+    deploy
+        What the user has to do before a tuned model answers; empty where it answers at once.
+    """
+
+    base_url: str | None = None
+    bom: bool = False
+    dots_in_suffix: bool = True
+    flat_hyperparameters: bool = False
+    silent_files: bool = False
+    job_body: Mapping[str, Any] = field(default_factory=dict)
+    most_jobs: int = 3
+    deploy: str = ""
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "openai": Provider("https://api.openai.com/v1"),
+    "azure": Provider(
+        bom=True,
+        dots_in_suffix=False,
+        job_body={"trainingType": "Standard"},
+        deploy="Make a deployment of the tuned model, and name the deployment as `model` of the group.",
+    ),
+    "nebius": Provider(
+        "https://api.tokenfactory.nebius.com/v1",
+        flat_hyperparameters=True,
+        silent_files=True,
+        deploy="Deploy the tuned model with POST /v0/models, and name it as `model` of the group.",
+    ),
+    "crusoe": Provider(
+        "https://api.intelligence.crusoecloud.com/v1",
+        deploy="Deploy the tuned model in Crusoe's console, and name it as `model` of the group.",
+    ),
+    "vllm": Provider(
+        "http://localhost:8000/v1",
+        silent_files=True,
+        deploy="Train on what `cascade export` writes, and name the adapter as `model` of the group.",
+    ),
+    "compatible": Provider(silent_files=True),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service allows a minute, None where only it knows."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a hosted group, checked and with their defaults.
+
+    Attributes
+    ----------
+    provider
+        A key of `PROVIDERS`.
+    base_url
+        Where the service is; None is the provider's own.
+    api_key_env
+        The environment variable with the key; the key itself stands in no file and no message.
+    base_model
+        What is fine-tuned.
+    answer
+        How a set of children is written as a completion; see `cascade.hosted.answers`.
+    format
+        Chat messages, or the prompt and completion of older models.
+    hyperparameters
+        As the service takes them: ``n_epochs``, ``batch_size``, ``learning_rate_multiplier``, ...
+    suffix
+        Part of the tuned model's name; None is made of taxonomy and group.
+    model
+        A model that was tuned already: nothing is trained.
+    max_examples
+        Most training examples of a group.
+    concurrency
+        Most requests in flight at the service.
+    limits
+        Requests and tokens a minute.
+    """
+
+    provider: str = "openai"
+    base_url: str | None = None
+    api_key_env: str = KEY_VARIABLE
+    base_model: str = BASE_MODEL
+    answer: AnswerKind = "auto"
+    format: Format = "chat"
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str | None = None
+    model: str | None = None
+    max_examples: int = MAX_EXAMPLES
+    concurrency: int = CONCURRENCY
+    limits: Limits = Limits()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """The settings of options that `OPTIONS` and `conflicts` have no complaint about."""
+        known = dict(options)
+        return cls(**known | {"limits": Limits(**known.get("limits", {}))})
+
+    @property
+    def traits(self) -> Provider:
+        """The row of `PROVIDERS`."""
+        return PROVIDERS[self.provider]
+
+    @property
+    def address(self) -> str:
+        """Where the service is, without a slash at the end."""
+        return (self.base_url or self.traits.base_url or "").rstrip("/")
+
+    @property
+    def service(self) -> tuple[str, str]:
+        """Settings with the same one share a client and a limiter."""
+        return self.address, self.api_key_env
+
+    @property
+    def top_logprobs(self) -> int:
+        """Most alternatives that an answer's token may be asked for."""
+        return MOST_TOP_LOGPROBS if self.format == "chat" else MOST_TOP_LOGPROBS_OF_COMPLETIONS
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value in names:
+            return ""
+        return f"expected one of {', '.join(names)}, found {value!r}.{suggestion(str(value), names)}"
+
+    return check
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) and value.strip() else f"expected a text, found {value!r}"
+
+
+def _url(value: Any) -> str:
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and not (parts.username or parts.password):
+            return ""
+    return f"expected an address such as https://host/v1, without a name and password, found {value!r}"
+
+
+def _variable(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        return ""
+    return "expected the name of an environment variable (the key itself must not stand in a file)"
+
+
+def _whole(least: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return ""
+        return f"expected a whole number of {least} or more, found {value!r}"
+
+    return check
+
+
+def _suffix(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(rf"[A-Za-z0-9._-]{{1,{LONGEST_SUFFIX}}}", value):
+        return ""
+    return f"expected 1 to {LONGEST_SUFFIX} letters, digits, dots, hyphens or underscores, found {value!r}"
+
+
+def _hyperparameters(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"expected names with values, found {value!r}"
+    wrong = [
+        name
+        for name, one in value.items()
+        if not isinstance(one, str | int | float) or (isinstance(one, float) and not math.isfinite(one))
+    ]
+    return (
+        f"expected numbers, texts or true and false, found {value[wrong[0]]!r} at {wrong[0]!r}"
+        if wrong
+        else ""
+    )
+
+
+def _limits(value: Any) -> str:
+    if not isinstance(value, dict) or not value.keys() <= {"rpm", "tpm"}:
+        return f"expected rpm, tpm or both, found {value!r}"
+    complaints = (f"{name}: {wrong}" for name, one in value.items() if (wrong := _whole(1)(one)))
+    return next(complaints, "")
+
+
+OPTIONS: Mapping[str, Callable[[Any], str]] = {
+    "provider": _one_of(tuple(PROVIDERS)),
+    "base_url": _url,
+    "api_key_env": _variable,
+    "base_model": _text,
+    "answer": _one_of(ANSWERS),
+    "format": _one_of(FORMATS),
+    "hyperparameters": _hyperparameters,
+    "suffix": _suffix,
+    "model": _text,
+    "max_examples": _whole(10),
+    "concurrency": _whole(1),
+    "limits": _limits,
+}
+"""For each option a function that answers what is wrong with a value, or an empty string."""
+
+
+def conflicts(options: Mapping[str, Any]) -> str:
+    """What is wrong with options that are sound one by one, or an empty string."""
+    settings = Settings.of(options)
+    if not settings.address:
+        return f"provider {settings.provider!r} has no address of its own: base_url is missing"
+    if settings.suffix and "." in settings.suffix and not settings.traits.dots_in_suffix:
+        return f"provider {settings.provider!r} takes no dots in a suffix, found {settings.suffix!r}"
+    return ""
+
+
+# Clients
+
+
+def key_of(settings: Settings) -> str:
+    """The key; BackendError where the variable is not set."""
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise BackendError(
+            f"{settings.address}: no key: the environment variable {settings.api_key_env} is not set. Set "
+            "it, or name another one as `api_key_env`; a service without keys takes any word"
+        )
+    return key
+
+
+def connect(settings: Settings, http_client: AsyncClient | None = None) -> AsyncOpenAI:
+    """A client of the service that sends nothing twice: who asks decides what may be repeated.
+
+    Raises
+    ------
+    BackendError
+        The package or the key is missing.
+    """
+    try:
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+    except ModuleNotFoundError as error:
+        raise BackendError("hosted models need the package 'openai'. Run: pip install openai") from error
+    if http_client is None:
+        import httpx2
+
+        most = settings.concurrency + settings.traits.most_jobs
+        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most)
+        http_client = DefaultAsyncHttpxClient(limits=limits, timeout=_TIMEOUT_SECONDS)
+    return AsyncOpenAI(
+        api_key=key_of(settings),
+        base_url=settings.address,
+        max_retries=0,
+        timeout=_TIMEOUT_SECONDS,
+        http_client=http_client,
+    )
+
+
+# Errors
+
+Trouble = Literal[
+    "limit",  # too much at once: wait as long as it says
+    "daily",  # enough for today: wait long
+    "overloaded",  # the service has too much to do: wait longer
+    "loading",  # an idle model wakes up: wait
+    "quota",  # no money or no right: waiting never helps
+    "forbidden",  # this key may not do this
+    "missing",  # there is no such thing, or not yet
+    "invalid",  # the request itself is at fault
+    "lost",  # nobody knows whether it arrived
+    "broken",  # the service failed
+]
+PASSING: frozenset[str] = frozenset({"limit", "overloaded", "loading", "lost", "broken"})
+"""Troubles that are worth another try of a request that may be sent twice."""
+
+
+class ServiceError(BackendError):
+    """What a service answered instead of what was asked for.
+
+    Attributes
+    ----------
+    trouble
+        What kind it is.
+    status
+        The HTTP status; None where there was no answer.
+    code
+        The service's own word, or an empty string.
+    retry_after
+        Seconds that it asks to wait; None where it does not say.
+    """
+
+    def __init__(
+        self, message: str, trouble: Trouble, status: int | None, code: str, retry_after: float | None
+    ) -> None:
+        super().__init__(message)
+        self.trouble, self.status, self.code, self.retry_after = trouble, status, code, retry_after
+
+
+def understood(error: Exception, address: str) -> ServiceError:
+    """An error of the ``openai`` package as one of ours; what is no error of it is raised as it is.
+
+    The message has no key and no text of a row: services quote both, so that it is their code and the head of
+    their sentence only where nothing of that can stand in it.
+    """
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return ServiceError(f"{address}: no answer in time", "lost", None, "", None)
+    if isinstance(error, openai.APIConnectionError):
+        return ServiceError(
+            f"{address}: cannot be reached, or hung up: {_head(error.__cause__)}", "lost", None, "", None
+        )
+    if isinstance(error, openai.APIResponseValidationError):
+        return ServiceError(f"{address}: an answer that is no JSON of this kind", "broken", 200, "", None)
+    if not isinstance(error, openai.APIStatusError):
+        raise error
+    code, said = _told(error)
+    trouble = _trouble(error.status_code, code, said)
+    message = f"{address}: {error.status_code} {code or trouble}"
+    if trouble not in ("quota", "forbidden") and error.status_code in (400, 404, 409, 422):
+        message += f": {without_secrets(said)}"
+    return ServiceError(message + _way_out(trouble, code), trouble, error.status_code, code, _wait(error))
+
+
+def _told(error: Any) -> tuple[str, str]:
+    """Code and sentence of an error, which services put into different places."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    told = inner if isinstance(inner, dict) else body
+    code = told.get("code") or told.get("type") or ""
+    return str(code), str(told.get("message") or "")
+
+
+def _trouble(status: int, code: str, said: str) -> Trouble:
+    if code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"):
+        return "quota"
+    if status == 429:
+        if code.startswith("daily_") or "per day" in said:
+            return "daily"
+        return "loading" if "still being loaded" in said else "limit"
+    by_status: dict[int, Trouble] = {401: "forbidden", 402: "quota", 403: "forbidden", 404: "missing"}
+    by_status |= {408: "lost", 503: "overloaded"}
+    if status in by_status:
+        return by_status[status]
+    return "broken" if status >= 500 else "invalid"
+
+
+def _way_out(trouble: Trouble, code: str) -> str:
+    if code == "training_not_available":
+        return (
+            ". This organisation may not start fine-tunes there (OpenAI closes them). Use another service by "
+            "`base_url`, the embedded model (`backend: linear`), or train the files of `cascade export` "
+            "elsewhere"
+        )
+    return {
+        "quota": ". Waiting does not help: look at the account's balance and limits",
+        "forbidden": ". Check the key and what it may do",
+        "daily": ". The limit of the day is reached",
+    }.get(trouble, "")
+
+
+def _wait(error: Any) -> float | None:
+    headers = error.response.headers
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds < 86_400:
+            return seconds
+    return None
+
+
+_SECRET = re.compile(r"\b(sk|key|Bearer)[-_ ][\w*.-]{4,}", re.IGNORECASE)
+_LONGEST_QUOTE = 160
+
+
+def without_secrets(said: str) -> str:
+    """The head of a service's sentence without what looks like a key, and without what it quotes."""
+    bare = re.sub(r"(['\"`]).{40,}?\1", "'...'", _SECRET.sub("...", " ".join(said.split())))
+    return bare[:_LONGEST_QUOTE]
+
+
+def _head(cause: BaseException | None) -> str:
+    return type(cause).__name__ if cause is not None else "no reason given"
