@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat, starmap
 from pathlib import Path
@@ -42,10 +42,15 @@ class Model(Protocol):
     def folder(self) -> Path: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def is_hosted(self) -> bool: ...
     @classmethod
     def load(cls, folder: Path) -> Self: ...
     def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked: ...
     def decide(self, walked: Walked) -> BoolArray: ...
+
+
+Refuse = Callable[[int, str], None]
 
 
 # Prediction rows
@@ -85,17 +90,40 @@ def prediction_rows(
     return [answer.row() for answer in _answers(model, ids, texts, style)]
 
 
-def prediction_lines(model: Model, ids: Sequence[str | int], texts: Sequence[str], form: Form) -> bytes:
-    """The same rows as they stand in a file of that form."""
-    return form.lines(_answers(model, ids, texts, form.style))
+def prediction_lines(
+    model: Model,
+    ids: Sequence[str | int],
+    texts: Sequence[str],
+    form: Form,
+    refuse: Refuse | None = None,
+) -> bytes:
+    """The same rows as they stand in a file of that form.
+
+    Texts that a service did not answer for are left out, and `refuse` is called with the position of each and
+    the reason; without it they raise RowsError.
+    """
+    return form.lines(_answers(model, ids, texts, form.style, refuse))
 
 
-def _answers(model: Model, ids: Sequence[str | int], texts: Sequence[str], style: Style) -> Iterator[Answer]:
+def _answers(
+    model: Model,
+    ids: Sequence[str | int],
+    texts: Sequence[str],
+    style: Style,
+    refuse: Refuse | None = None,
+) -> Iterator[Answer]:
     if len(ids) != len(texts):
         raise ValueError(f"{len(ids)} ids and {len(texts)} texts: expected as many of both")
     for batch in batches(len(texts), model.taxonomy.graph, len(texts)):
         walked = model.walk(texts[batch], trace=style.trace)
-        yield from _answers_of_walk(model, ids[batch], walked, style)
+        if refuse is None or not walked.failed:
+            yield from _answers_of_walk(model, ids[batch], walked.whole(), style)
+            continue
+        for row, why in walked.failed.items():
+            refuse(batch.start + row, why)
+        left = [row for row in range(len(walked.paths)) if row not in walked.failed]
+        answered = walked.of(np.array(left, dtype=np.int64))
+        yield from _answers_of_walk(model, [ids[batch][row] for row in left], answered, style)
 
 
 def _answers_of_walk(

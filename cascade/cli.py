@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 
     from cascade.check import Report
     from cascade.evaluate import Evaluation
+    from cascade.hosted.jobs import Order
+    from cascade.hosted.jobs import Step as JobStep
+    from cascade.hosted.ledger import JobRecord
+    from cascade.hosted.prices import NodePlan
     from cascade.model import Cascade
     from cascade.predict import Outcome, Request
     from cascade.predict import Progress as Step
     from cascade.records import BadRow, Columns, Row
     from cascade.taxonomy import BackendSpec, DataSpec, Taxonomy
-    from cascade.train import Event, Planned
+    from cascade.train import Event, Plan
     from cascade.tree import TreeNode
 
 DONE, PROBLEM, REFUSED, INTERRUPTED = 0, 1, 3, 130
@@ -60,6 +64,7 @@ _PIPE_WIDTH = 100
 _SUSPICIOUS_SHOWN = 3
 _TOP_LEVEL = "top level"
 _OBJECTS_BETWEEN_LOOKS = 1_000_000
+_ANSWERS = "answers.sqlite"
 
 
 def main() -> NoReturn:
@@ -294,6 +299,14 @@ def _check_lines(report: Report) -> Iterator[str]:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be trained and what it would cost, and stop.")
 @click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Start no fine-tunes that cost more than this together; less needs no question.",
+)
+@click.option("--yes", is_flag=True, help="Start fine-tunes without a question.")
+@click.option("--detach", is_flag=True, help="Return when the fine-tunes are submitted; see cascade jobs.")
+@click.option(
     "--skip-bad-rows", is_flag=True, help="Learn without the rows that cannot be used; exit code 3."
 )
 @_json
@@ -307,6 +320,9 @@ def fit(
     engine: str | None,
     seed: int,
     dry_run: bool,
+    budget: float | None,
+    yes: bool,
+    detach: bool,
     skip_bad_rows: bool,
     as_json: bool,
 ) -> int:
@@ -321,24 +337,27 @@ def fit(
     rows, refused = _labelled_rows(_training_files(tree, data), _columns(tree.data), tree)
     _stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
-        _show_plan(tree, rows, as_json=as_json)
-    else:
-        summary = _fitted(tree, rows, folder, seed=seed, jobs=jobs or _cores(), engine=engine)
+        _show_plan(tree, rows, seed, as_json=as_json)
+        return REFUSED if refused else DONE
+    consent = _Consent(budget=budget, yes=yes)
+    run = {"seed": seed, "jobs": jobs or _cores(), "engine": engine}
+    summary = _fitted(tree, rows, folder, consent, wait=not detach, **run)
+    if summary is not None:
         _show_fit(summary | {"refused": len(refused)}, as_json=as_json)
     return REFUSED if refused else DONE
 
 
 def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
+    from cascade.hosted.shop import LEDGER
     from cascade.store import MANIFEST, NODES
 
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
     if not folder.exists() or (folder / MANIFEST).exists():
         return
-    strange = sorted(
-        one.name for one in folder.iterdir() if one.name != NODES and not one.name.startswith(".")
-    )
+    ours = (NODES, LEDGER, _ANSWERS, ".")  # and what SQLite puts beside its files
+    strange = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
     if strange:
         raise ModelError(
             f"{folder}: not a model folder, it holds {strange[0]!r}. Name a new or empty folder with --out."
@@ -376,18 +395,29 @@ def _stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
 
 
 def _fitted(
-    taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, *, seed: int, jobs: int, engine: str | None
-) -> dict[str, Any]:
-    """What came of a fit, JSON-able."""
+    taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
+) -> dict[str, Any] | None:
+    """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
     from cascade.compiled import announce
+    from cascade.hosted.shop import PendingError, Shop
     from cascade.train import fit as train
 
     started = time.perf_counter()
     log = _FitLog()
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
+    _keep_answers(folder)
     with _bar("fitting") as log.bar:
         announce(log.bar.say)
-        manifest = train(taxonomy, texts, labels, folder, seed=seed, jobs=jobs, engine=engine, report=log)
+        consent.bar = log.bar
+        shop = Shop(consent, log.step, wait)
+        try:
+            manifest = train(taxonomy, texts, labels, folder, report=log, shop=shop, **run)
+        except PendingError as pending:
+            if wait:
+                raise
+            log.bar.say(str(pending))
+            return None
+    _tell_usage(taxonomy)
     _remember_last(folder)
     _tell_suspicious(manifest.suspicious, rows)
     return {
@@ -400,7 +430,7 @@ def _fitted(
         "micro_f1": manifest.metrics.get("micro_f1"),
         "macro_f1": manifest.metrics.get("macro_f1"),
         "suspicious": len(manifest.suspicious),
-        "seed": seed,
+        "seed": manifest.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -425,6 +455,17 @@ class _FitLog:
         self.fitted = 0
         self.reused = 0
 
+    def step(self, step: JobStep) -> None:
+        """Something happened to a fine-tune."""
+        age = f" after {step.age_seconds:.0f} s" if step.age_seconds >= 1 else ""
+        left = (
+            ""
+            if step.estimated_end is None
+            else f", about {max(step.estimated_end - time.time(), 0):.0f} s left"
+        )
+        detail = f" ({step.detail})" if step.detail else ""
+        self.bar.say(f"{step.kind} {step.group or _TOP_LEVEL}{age}{left}{detail}")
+
     def __call__(self, event: Event) -> None:
         self.fitted += event.kind == "fitted"
         self.reused += event.kind == "reused"
@@ -432,6 +473,61 @@ class _FitLog:
         if event.kind in ("fitted", "reused"):
             detail = f" ({event.detail})" if event.detail else ""
             self.bar.say(f"{event.kind} {event.group or _TOP_LEVEL}{detail}")
+
+
+class _Consent:
+    """Whether fine-tunes may be paid for: by a budget, by ``--yes``, or by a question at a terminal."""
+
+    def __init__(self, *, budget: float | None, yes: bool) -> None:
+        self.budget, self.yes, self.bar = budget, yes, _Bar()
+
+    def __call__(self, orders: Sequence[Order]) -> None:
+        known = [order.cost_usd for order in orders if order.cost_usd is not None]
+        cost = sum(known)
+        unknown = "" if len(known) == len(orders) else " and what the service asks where prices are not known"
+        services = ", ".join(dict.fromkeys(order.settings.address for order in orders))
+        about = f"{len(orders)} fine-tunes at {services} for about {_usd(cost)}{unknown}"
+        if self.budget is not None and cost > self.budget:
+            raise CascadeError(
+                f"{about}: more than --budget {self.budget:g}. Nothing was sent. Lower max_examples or "
+                "n_epochs, or see cascade fit --dry-run"
+            )
+        if self.yes or (self.budget is not None and not unknown):
+            self.bar.say(about)
+        elif not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise CascadeError(
+                f"{about}: nothing was sent. Say --yes, or --budget USD where prices are known"
+            )
+        elif not click.confirm(f"{about}. Start them?", err=True):
+            raise CascadeError("nothing was sent")
+
+
+def _keep_answers(folder: Path, *, forget: bool = False, show: bool = False) -> None:
+    """Have answers of services kept in a model folder, so that a repeat costs nothing."""
+    from cascade.hosted.asking import Asker, shared_asker
+    from cascade.hosted.cache import Cache
+
+    cache = None if forget else Cache(folder / _ANSWERS, _note)
+    shared_asker(lambda: Asker(cache=cache, log=_note if show else None))
+
+
+def _tell_usage(taxonomy: Taxonomy) -> None:
+    """What services were asked, model by model; the price where it is known."""
+    from cascade.hosted.asking import shared_asker
+    from cascade.hosted.prices import Prices
+    from cascade.hosted.services import Settings
+
+    prices = Prices.load()
+    specs = [group.backend for group in taxonomy.groups.values() if group.backend.kind == "openai"]
+    is_known = all(Settings.of(spec.options).address == prices.service for spec in specs)
+    for model, used in sorted(shared_asker().usage().items()):
+        tokens = (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+        cost = prices.answer_usd(model, *tokens) if is_known else None
+        _note(
+            f"{model}: {_number(used.requests)} requests, {_number(used.from_cache)} kept answers, "
+            f"{_number(used.prompt_tokens)} tokens in, {_number(used.completion_tokens)} out, "
+            f"{_number(used.unreadable)} unreadable, {'price not known' if cost is None else _usd(cost)}"
+        )
 
 
 def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
@@ -461,36 +557,96 @@ def _model_words(folder: Path) -> str:
     return "" if _is_last(folder) else f" --model {shlex.quote(str(folder))}"
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], *, as_json: bool) -> None:
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
     from cascade.train import plan
 
-    planned = plan(taxonomy, [row.text for row in rows], [row.labels for row in rows])
+    planned = plan(taxonomy, [row.text for row in rows], [row.labels for row in rows], seed)
     if as_json:
-        cost = sum(one.cost_usd for one in planned)
-        _print_json({"rows": len(rows), "groups": [asdict(one) for one in planned], "cost_usd": cost})
-    else:
-        _print(_plan_table(planned))
-        _note("dry run: nothing was trained or written")
+        _print_json(
+            {
+                "rows": len(rows),
+                "groups": [_plain(asdict(one)) for one in planned.groups],
+                "cost_usd": planned.cost_usd(),
+                "thousand_usd": planned.thousand_usd(),
+                "flat": None if planned.flat is None else _plain(asdict(planned.flat)),
+                "prices_of": planned.prices_of.isoformat(),
+            }
+        )
+        return
+    _print(_plan_table(planned))
+    if planned.flat is not None:
+        _print(_hosted_table(planned, planned.flat))
+        for line in _about_plan(planned):
+            _note(line)
+    _note("dry run: nothing was trained or written")
 
 
-def _plan_table(planned: Sequence[Planned]) -> RenderableType:
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, JSON-able: days are texts."""
+    text: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+    return text
+
+
+def _plan_table(planned: Plan) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_footer=True)
-    table.add_column("group", f"{len(planned)} in all", overflow="fold")
+    table.add_column("group", f"{len(planned.groups)} in all", overflow="fold")
     table.add_column("backend")
     for name in ("rows", "children", "rarest"):
         table.add_column(name, justify="right")
     table.add_column("negatives")
-    table.add_column("cost", _usd(sum(one.cost_usd for one in planned)), justify="right")
-    for one in planned:
+    table.add_column("cost", _usd(planned.cost_usd()), justify="right")
+    for one in planned.groups:
         rarest = _number(min(one.positives, default=0))
         figures = (_number(one.rows), _number(len(one.children)), rarest, one.negatives, _usd(one.cost_usd))
         table.add_row(one.group or _TOP_LEVEL, one.backend, *figures)
     return table
 
 
-def _usd(amount: float) -> str:
+def _hosted_table(planned: Plan, flat: NodePlan) -> RenderableType:
+    """What each fine-tune takes, all of them together, and one flat model beside them."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title="fine-tunes", title_justify="left")
+    table.add_column("group", overflow="fold")
+    table.add_column("answer")
+    for name in ("examples", "tokens", "epochs", "in", "out", "fit", "1,000 answers"):
+        table.add_column(name, justify="right")
+    hosted = [one.hosted for one in planned.groups if one.hosted is not None]
+    for one in hosted:
+        table.add_row(*_hosted_cells(one))
+    sums = (_number(sum(one.examples for one in hosted)), _number(sum(one.training_tokens for one in hosted)))
+    money = (_usd(planned.cost_usd()), _usd(planned.thousand_usd()))
+    table.add_row("all of them", "", *sums, "", "", "", *money, style="bold")
+    table.add_row(*_hosted_cells(flat))
+    return table
+
+
+def _hosted_cells(one: NodePlan) -> tuple[str, ...]:
+    epochs = f"{one.epochs:g}{'?' if one.epochs_assumed else ''}"
+    tokens = (f"{one.tokens_in:.0f}", f"{one.tokens_out:.1f}")
+    money = (_usd(one.training_usd), _usd(one.thousand_usd))
+    counts = (_number(one.examples), _number(one.training_tokens))
+    return (one.group or _TOP_LEVEL, one.kind, *counts, epochs, *tokens, *money)
+
+
+def _about_plan(planned: Plan) -> Iterator[str]:
+    hosted = [one.hosted for one in planned.groups if one.hosted is not None]
+    yield (
+        f"prices of {planned.prices_of}; epochs with ? are assumed, as the service chooses them; all of "
+        "them: each text asked about at the groups that it truly belongs to"
+    )
+    for one in hosted:
+        if one.why:
+            yield f"{one.group or _TOP_LEVEL}: {one.why}"
+    for model, day in dict.fromkeys((one.base_model, one.ends) for one in hosted if one.ends is not None):
+        yield f"{model}: fine-tunes of it stop answering on {day}"
+
+
+def _usd(amount: float | None) -> str:
+    if amount is None:
+        return "not known"
     return f"${amount:,.2f}" if amount else "nothing"
 
 
@@ -517,6 +673,10 @@ def _usd(amount: float) -> str:
 @click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
 @click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")
 @click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help=_ERRORS_HELP)
+@click.option("--no-cache", is_flag=True, help="Ask services anew, and keep none of their answers.")
+@click.option(
+    "--debug-http", is_flag=True, help="Show what is sent to services and what comes, texts included."
+)
 @_debug
 def predict(
     source: str,
@@ -524,6 +684,8 @@ def predict(
     text_column: str | None,
     id_column: str | None,
     jobs: int | None,
+    no_cache: bool,
+    debug_http: bool,
     **settings: Any,
 ) -> int:
     """Give each row of a file its labels, one JSON object a row, in the order of the rows.
@@ -536,9 +698,14 @@ def predict(
     from cascade.predict import Request
 
     loaded = Cascade.load(_chosen_model(model))
+    if loaded.is_hosted:
+        _keep_answers(loaded.folder, forget=no_cache, show=debug_http)
     columns = _columns(loaded.taxonomy.data, text=text_column, id=id_column)
     request = Request(source=source, columns=columns, jobs=jobs, **settings)
-    return _told_outcome(_predicted(loaded, request), request)
+    outcome = _predicted(loaded, request)
+    if loaded.is_hosted:
+        _tell_usage(loaded.taxonomy)
+    return _told_outcome(outcome, request)
 
 
 def _predicted(model: Cascade, request: Request) -> Outcome:
@@ -584,6 +751,8 @@ def evaluate(inputs: tuple[str, ...], model: Path | None, as_json: bool) -> int:
     from cascade.model import Cascade
 
     loaded = Cascade.load(_chosen_model(model))
+    if loaded.is_hosted:
+        _keep_answers(loaded.folder)
     rows, refused = _labelled_rows(inputs, _columns(loaded.taxonomy.data), loaded.taxonomy)
     if not rows:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
@@ -603,7 +772,7 @@ def _evaluated(model: Cascade, rows: Sequence[Row]) -> Evaluation:
     with _bar("evaluating"):
         texts = [row.text for row in rows]
         truth = label_truth(model.graph, [row.labels for row in rows])
-        walked, ideal = model.walk(texts), model.oracle(texts, truth)
+        walked, ideal = model.walk(texts).whole(), model.oracle(texts, truth).whole()
         groups = model.taxonomy.groups.values()
         return compare(
             model.graph,
@@ -816,3 +985,139 @@ def _print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     # A name of a file that is no UTF-8 has lone surrogates; their escapes are JSON's own.
     click.echo(f"{text}\n".encode(errors="backslashreplace"), nl=False)
+
+
+# Hosted models
+
+
+@cascade.command(short_help="List, follow and cancel fine-tunes.")
+@_model
+@click.option("--cancel", multiple=True, metavar="GROUP", help="Cancel the fine-tune of a group; repeatable.")
+@_json
+@_debug
+def jobs(model: Path | None, cancel: tuple[str, ...], as_json: bool) -> int:
+    """List the fine-tunes of a model folder, and cancel some.
+
+    What stands here is what the last run saw. `cascade fit` with the same taxonomy follows the jobs to their
+    end, and submits none of them again.
+    """
+    from cascade.hosted.ledger import Ledger, history
+    from cascade.hosted.shop import LEDGER, cancelled
+
+    folder = _chosen_model(model)
+    if not (folder / LEDGER).exists():
+        raise ModelError(f"{folder}: no fine-tune was ever ordered for this model")
+    with Ledger(folder / LEDGER) as ledger:
+        if cancel:
+            cancelled(ledger, cancel)
+        records = history(ledger)
+    if as_json:
+        _print_json({"jobs": [_job_row(one) for one in records]})
+    else:
+        _print(_jobs_table(records))
+    return DONE
+
+
+def _job_row(record: JobRecord) -> dict[str, Any]:
+    told = (
+        "group",
+        "state",
+        "job",
+        "model",
+        "base_model",
+        "service",
+        "cost_usd",
+        "trained_tokens",
+        "why",
+        "advice",
+    )
+    return {name: getattr(record, name) for name in told} | {"curve": list(record.result_csv)}
+
+
+def _jobs_table(records: Sequence[JobRecord]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("group", "state", "job", "model", "why"):
+        table.add_column(name, overflow="fold")
+    for one in records:
+        table.add_row(one.group or _TOP_LEVEL, one.state, one.job or "", one.model or "", one.why)
+    return table
+
+
+@cascade.command(short_help="Write the training files of each group.")
+@click.argument("taxonomy")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write [default: export/NAME]."
+)
+@click.option("--data", multiple=True, metavar="FILE", help="Rows to use instead of data.train; repeatable.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Go on without the rows that cannot be used; exit code 3."
+)
+@_json
+@_debug
+def export(
+    taxonomy: str, *, out: Path | None, data: tuple[str, ...], seed: int, skip_bad_rows: bool, as_json: bool
+) -> int:
+    """Write the training and validation file of each group, to fine-tune a model anywhere.
+
+    TAXONOMY is the YAML file. The lines are chat messages (or prompts and completions, where a group's
+    backend says so); manifest.json tells how each model is to be asked. Name what was trained as `model` of
+    the group, and `cascade fit` takes it from there.
+    """
+    from cascade.export import export as write
+
+    tree = _load_taxonomy(taxonomy)
+    rows, refused = _labelled_rows(_training_files(tree, data), _columns(tree.data), tree)
+    _stop_at_refused(refused, skip=skip_bad_rows)
+    folder = out or Path("export") / tree.name
+    told = write(tree, [row.text for row in rows], [row.labels for row in rows], folder, seed=seed)
+    if as_json:
+        _print_json(told)
+    else:
+        for group in told["groups"]:
+            click.echo(f"{group['folder']}: {_number(group['training'])} examples, {group['answer']}")
+    return REFUSED if refused else DONE
+
+
+@cascade.command(short_help="A service on this machine to rehearse fine-tunes with.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("sandbox"), show_default=True, metavar="DIR"
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, metavar="N")
+@click.option("--chaos", metavar="SPEC", help="Faults to inject, such as seed=1,rate=0.1.")
+@click.option(
+    "--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Of each answer."
+)
+@click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="Requests allowed a minute.")
+@click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="Tokens allowed a minute.")
+@_debug
+def sandbox(
+    folder: Path, port: int, chaos: str | None, latency: float, rpm: int | None, tpm: int | None
+) -> int:
+    """Serve files, fine-tuning jobs, batches and completions in OpenAI's wire format on this machine.
+
+    It really learns: a job trains an embedded model on the examples that were uploaded, and completions
+    answer with its probabilities. Any key will do, and nothing leaves the machine. Ctrl-C ends it; what it
+    has stays in its folder.
+    """
+    try:
+        from cascade.sandbox.chaos import Chaos
+        from cascade.sandbox.server import serve
+    except ModuleNotFoundError as error:
+        raise CascadeError(
+            f"the package {error.name!r} is not installed. Run: pip install 'cascade-classifier[sandbox]'"
+        ) from error
+    try:
+        faults = Chaos.parse(chaos) if chaos else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--chaos'") from error
+    serve(folder, port=port, chaos=faults, latency=latency, rpm=rpm, tpm=tpm, ready=_tell_sandbox)
+    return DONE
+
+
+def _tell_sandbox(address: str) -> None:
+    click.echo(address)
+    _note(f"taxonomies reach it by backend: {{kind: openai, provider: compatible, base_url: {address}}}")
+    sys.stdout.flush()

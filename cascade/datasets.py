@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.backends.base import BoolArray, IntArray, NodeProblem, Texts
+from cascade.backends.base import BoolArray, IntArray, Meaning, NodeProblem, Texts
 from cascade.graph import ROOT, Graph
 from cascade.taxonomy import Taxonomy
 from cascade.walk import always, modelled
@@ -116,4 +116,18 @@ class Dataset:
             targets=self.targets(group)[rows],
             own=self.reaching(group)[rows],
             seed=seed,
+            meaning=meaning_of(self.taxonomy, group),
         )
+
+
+def meaning_of(taxonomy: Taxonomy, group: str) -> Meaning:
+    """What a group and its children are about."""
+    settings = taxonomy.groups[group]
+    named = {name: taxonomy.labels.get(name) or taxonomy.groups[name] for name in modelled(taxonomy, group)}
+    about = settings.description or taxonomy.description if group == ROOT else settings.description
+    return Meaning(
+        choose=settings.choose,
+        task=": ".join(part for part in (group, about) if part),
+        descriptions={name: one.description for name, one in named.items() if one.description},
+        aliases={name: one.aliases for name, one in named.items() if one.aliases},
+    )

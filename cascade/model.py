@@ -8,13 +8,15 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from cascade.backends import complaints, make_backend
-from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, Texts
+from cascade.backends import KINDS, complaints, make_backend
+from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, RowsError, Texts
 from cascade.calibrate import Calibration, conditional
 from cascade.decide import Ranked, decide
 from cascade.errors import DataError, ModelError, TaxonomyError
@@ -57,6 +59,11 @@ class Cascade:
             for group, record in manifest.groups.items()
         }
         self._scratch: _Scratch | None = None
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether some group's model lives at a service: to ask it is to wait, and costs money."""
+        return any(KINDS[record.backend["kind"]].hosted for record in self.manifest.groups.values())
 
     @cached_property
     def digest(self) -> str:
@@ -165,15 +172,16 @@ class Cascade:
         """Path probabilities of all nodes, and conditional scores of all edges if `trace`: see `Walked`."""
         batch = Texts(_strings(texts))
         paths: dict[str, FloatArray] = {}
+        failed: dict[int, str] = {}
 
         def enter(group: str, path: FloatArray) -> BoolArray:
             paths[group] = path
             return path >= self._route(group)
 
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            return self._scores(batch, asked, paths)
+            return self._scores(batch, asked, paths, failed)
 
-        return walk(self.taxonomy, len(batch), score, enter, trace=trace)
+        return replace(walk(self.taxonomy, len(batch), score, enter, trace=trace), failed=failed)
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
@@ -187,16 +195,17 @@ class Cascade:
             are entered wherever a parent is.
         """
         batch = Texts(_strings(texts))
+        failed: dict[int, str] = {}
 
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            answers = self._scores(batch, asked, {})
+            answers = self._scores(batch, asked, {}, failed)
             for group, rows in asked.items():
                 for column, child in enumerate(modelled(self.taxonomy, group)):
                     if child in self.taxonomy.groups:
                         answers[group][:, column] = truth[rows, self.graph.column[child]]
             return answers
 
-        return walk(self.taxonomy, len(batch), score, lambda _, path: path > 0)
+        return replace(walk(self.taxonomy, len(batch), score, lambda _, path: path > 0), failed=failed)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
@@ -207,7 +216,7 @@ class Cascade:
         texts = _strings(texts)
         answers: list[list[str]] = []
         for rows in batches(len(texts), self.graph, CHUNK):
-            walked = self.walk(texts[rows])
+            walked = self.walk(texts[rows]).whole()
             chosen = Ranked.of(walked.paths, self.decide(walked))
             answers.extend(chosen.by_text([self.graph.nodes[column] for column in chosen.columns.tolist()]))
         return answers
@@ -218,7 +227,7 @@ class Cascade:
         of_labels = slice(len(self.graph.nodes) - len(self.labels), None)
         found = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for rows in batches(len(texts), self.graph, CHUNK):
-            found[rows] = self.walk(texts[rows]).paths[:, of_labels]
+            found[rows] = self.walk(texts[rows]).whole().paths[:, of_labels]
         return found
 
     def _route(self, group: str) -> np.float32:
@@ -226,15 +235,32 @@ class Cascade:
         return np.float32(record.route_threshold if record else 0.0)
 
     def _scores(
-        self, batch: Texts, asked: Mapping[str, IntArray], paths: Mapping[str, FloatArray]
+        self,
+        batch: Texts,
+        asked: Mapping[str, IntArray],
+        paths: Mapping[str, FloatArray],
+        failed: dict[int, str],
     ) -> dict[str, FloatArray]:
-        """Conditional scores of each asked group; a group without `paths` is taken as certain."""
+        """Conditional scores of each asked group; a group without `paths` is taken as certain.
+
+        `failed` gets the reasons of texts that could not be scored; their scores are NaN.
+        """
         answers = {}
-        for group, rows in asked.items():
-            calibrated = self._calibrations[group].apply(self._nodes[group].scores(batch.take(rows)))
+        for group, (scores, reasons) in self._answered(batch, asked).items():
+            rows = asked[group]
+            failed.update((int(rows[place]), why) for place, why in reasons.items())
+            calibrated = self._calibrations[group].apply(scores)
             path = paths[group][rows] if group in paths else np.ones(len(rows), dtype=np.float32)
             answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
         return answers
+
+    def _answered(self, batch: Texts, asked: Mapping[str, IntArray]) -> dict[str, _Scored]:
+        """Scores and failures of each group, the questions to all hosted ones in flight together."""
+        views = {group: (self._nodes[group], batch.take(rows)) for group, rows in asked.items()}
+        if not self.is_hosted:
+            return {group: (node.scores(texts), {}) for group, (node, texts) in views.items()}
+        with ThreadPoolExecutor(max(len(views), 1)) as pool:
+            return dict(zip(views, pool.map(lambda one: _tried(*one), views.values()), strict=True))
 
     def __getstate__(self) -> dict[str, bytes]:
         return {name: (self.folder / name).read_bytes() for name in files_of(self.folder, self.manifest)}
@@ -247,6 +273,17 @@ class Cascade:
             path.write_bytes(content)
         self.__dict__.update(type(self).load(scratch.folder).__dict__)
         self._scratch = scratch
+
+
+_Scored = tuple[FloatArray, Mapping[int, str]]
+
+
+def _tried(node: NodeModel, texts: Texts) -> _Scored:
+    """The scores of a node, NaN for texts that failed, and why these did."""
+    try:
+        return node.scores(texts), {}
+    except RowsError as error:
+        return error.scores, error.reasons
 
 
 class _Scratch:
@@ -338,6 +375,8 @@ def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord)
     """One node model, which answers as many scores as its group has children."""
     options = {name: value for name, value in record.backend.items() if name != "kind"}
     model = make_backend(record.backend["kind"], options).load(place)
+    if KINDS[record.backend["kind"]].hosted:
+        return model  # a question would cost money
     answered = model.scores(Texts([""])).shape
     expected = (1, len(modelled(taxonomy, group)))
     if answered != expected:

@@ -18,7 +18,9 @@ import shutil
 import socket
 import stat
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -51,6 +53,9 @@ _SLICE_BYTES = 2 * _MIB
 _CHUNK_ROWS = 2000
 # A chunk of long texts ends before it has all its rows, as features take many times the room of the text.
 _CHUNK_CHARACTERS = _MIB
+# Of a service's answers nobody waits for more than these, and so many of them.
+_HOSTED_CHUNK_ROWS = 250
+_CHUNKS_IN_FLIGHT = 4
 # Workers take seconds to start, in which so many slices are answered.
 _FEW_SLICES = 2
 _JOIN_BYTES = 4 * _MIB
@@ -278,7 +283,7 @@ def _answers(
     model: Model, task: _Task, todo: Iterator[tuple[int, Slice]], request: Request
 ) -> Generator[_Answer, None, None]:
     """What comes of each slice; in order where it goes to standard output."""
-    if _may_have_workers(request):
+    if _may_have_workers(request) and not model.is_hosted:
         start = list(itertools.islice(todo, _FEW_SLICES + 1))
         todo = itertools.chain(start, todo)
         if len(start) > _FEW_SLICES:
@@ -325,7 +330,8 @@ def _loaded(kind: type[Model], folder: Path, digest: str) -> Model:
 
 
 def _answered(model: Model, task: _Task, number: int, part: Slice) -> _Answer:
-    chunks = _chunks(read_slice(task.path, task.columns, part, task.source))
+    rows = read_slice(task.path, task.columns, part, task.source)
+    chunks = _chunks(rows, _HOSTED_CHUNK_ROWS if model.is_hosted else _CHUNK_ROWS)
     if task.folder is not None:
         files = _Files.of(task.folder, number, task.suffix)
         # A cluster asks once more for what a worker had answered before it was lost.
@@ -344,41 +350,76 @@ def _write_chunks(
 ) -> tuple[int, int]:
     """How many rows were answered and refused."""
     answered = refused = 0
-    for chunk in chunks:
-        lines.write(_lines(model, chunk, form))
-        refusals.write("".join(line + "\n" for line in chunk.refusals).encode())
-        answered += len(chunk.ids)
-        refused += len(chunk.refusals)
+    for chunk, found in _in_flight(model, chunks, form):
+        lines.write(found)
+        refusals.write("".join(refusal_line(bad) + "\n" for bad in chunk.refused()).encode())
+        answered += len(chunk.rows) - len(chunk.failed)
+        refused += len(chunk.refused())
     return answered, refused
 
 
+def _in_flight(model: Model, chunks: Iterator[_Chunk], form: Form) -> Iterator[tuple[_Chunk, bytes]]:
+    """Chunks with the lines of their answers, in order.
+
+    Of models at a service several are asked about at once: while the leaves of one chunk are waited for, the
+    router of the next is asked.
+    """
+    if not model.is_hosted:
+        yield from ((chunk, _lines(model, chunk, form)) for chunk in chunks)
+        return
+    waiting: deque[tuple[_Chunk, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(_CHUNKS_IN_FLIGHT) as pool:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(_lines, model, chunk, form)))
+            if len(waiting) == _CHUNKS_IN_FLIGHT:
+                first, found = waiting.popleft()
+                yield first, found.result()
+        for first, found in waiting:
+            yield first, found.result()
+
+
 def _lines(model: Model, chunk: _Chunk, form: Form) -> bytes:
-    return prediction_lines(model, chunk.ids, chunk.texts, form) if chunk.ids else b""
+    if not chunk.rows:
+        return b""
+    ids, texts = [row.id for row in chunk.rows], [row.text for row in chunk.rows]
+    return prediction_lines(model, ids, texts, form, chunk.failed.__setitem__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Consecutive rows of the input, taken apart into good ones and refused ones."""
+    """Consecutive rows of the input, taken apart into good ones and bad ones.
 
-    ids: list[str | int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
+    `failed` says why, by position, of good rows that a service did not answer for.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.ids) + len(self.refusals)
+        return len(self.rows) + len(self.bad)
+
+    def refused(self) -> list[BadRow]:
+        """All rows without an answer, in the order of the input."""
+        failed = [_refusal(self.rows[place], why) for place, why in self.failed.items()]
+        return sorted([*self.bad, *failed], key=lambda row: row.number)
 
 
-def _chunks(rows: Iterator[Row | BadRow]) -> Iterator[_Chunk]:
+def _refusal(row: Row, why: str) -> BadRow:
+    raw = json.dumps(dict(row.source), ensure_ascii=False, default=str)
+    return BadRow(row.number, row.id, why, raw, row.file)
+
+
+def _chunks(rows: Iterator[Row | BadRow], most: int) -> Iterator[_Chunk]:
     chunk, characters = _Chunk(), 0
     for row in rows:
         if isinstance(row, Row):
-            chunk.ids.append(row.id)
-            chunk.texts.append(row.text)
+            chunk.rows.append(row)
             characters += len(row.text)
         else:
-            chunk.refusals.append(refusal_line(row))
+            chunk.bad.append(row)
             characters += len(row.raw)
-        if len(chunk.ids) >= _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
+        if len(chunk.rows) >= most or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = _Chunk(), 0
     if len(chunk):

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -21,7 +23,9 @@ from cascade.arrays import read_array, write_array
 from cascade.backends import KINDS, make_backend
 from cascade.backends.base import (
     BoolArray,
+    FittedNode,
     FloatArray,
+    HostedBackend,
     IntArray,
     NodeModel,
     NodeProblem,
@@ -34,8 +38,10 @@ from cascade.datasets import Dataset
 from cascade.decide import contenders, decide
 from cascade.engine import LOCAL, Workers, connected, has_own_backend
 from cascade.errors import DataError, ModelError
-from cascade.folds import heaps_of
+from cascade.folds import heaps_of, stratified_folds
 from cascade.graph import ROOT
+from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
+from cascade.hosted.shop import Shop
 from cascade.negatives import MOST_ROWS, price_of, settle
 from cascade.store import (
     NODES,
@@ -56,6 +62,8 @@ HELD_OUT_SCORES = "held_out_scores.npy"
 MOST_SUSPICIOUS = 100
 # A label of a training row is suspicious beyond these out-of-fold path probabilities.
 HARDLY, SURELY = 0.02, 0.9
+# What is dear to fit is judged on one fold of so many.
+TENTHS = 10
 # With so many groups for each thread, none of them idles for long at the end.
 FEW = 3
 
@@ -83,7 +91,15 @@ def silent(event: Event) -> None:
 
 @dataclass(frozen=True)
 class Planned:
-    """What `fit` would train at one group; `cost_usd` is 0 for embedded models."""
+    """What `fit` would train at one group.
+
+    Attributes
+    ----------
+    cost_usd
+        0 for embedded models and for those that were tuned elsewhere; None where prices are not known.
+    hosted
+        What the fine-tune would take; None for embedded models.
+    """
 
     group: str
     backend: str
@@ -91,14 +107,81 @@ class Planned:
     children: tuple[str, ...]
     positives: tuple[int, ...]
     negatives: str
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
+    hosted: NodePlan | None = None
 
 
-def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> tuple[Planned, ...]:
-    """What `fit` would train, group by group, without training it."""
+@dataclass(frozen=True)
+class Plan:
+    """What `fit` would train, without training it.
+
+    Attributes
+    ----------
+    groups
+        Those that have a node model.
+    questions
+        For each of `groups`, of how many texts in one it would be asked, if routing were perfect.
+    flat
+        One fine-tune that answers with all labels at once, of the first hosted group's base model, to compare
+        with; None where no group is hosted.
+    prices_of
+        The day of the prices.
+    """
+
+    groups: tuple[Planned, ...]
+    questions: tuple[float, ...]
+    flat: NodePlan | None
+    prices_of: date
+
+    def cost_usd(self) -> float | None:
+        """Of all fine-tunes; None where the price of one is not known."""
+        return _sum(one.cost_usd for one in self.groups)
+
+    def thousand_usd(self) -> float | None:
+        """Of 1,000 texts through all hosted groups that they truly belong to; None where not known."""
+        hosted = [(one.hosted, share) for one, share in zip(self.groups, self.questions, strict=True)]
+        return _sum(
+            None if plan.thousand_usd is None else plan.thousand_usd * share
+            for plan, share in hosted
+            if plan is not None
+        )
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    found = list(amounts)
+    known = [amount for amount in found if amount is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]], seed: int = 0) -> Plan:
+    """What `fit` would train, group by group; nothing is sent."""
     _check_lengths(texts, labels)
-    dataset = Dataset.make(taxonomy, texts, labels)
-    return tuple(_planned(dataset, group) for group in _trained(taxonomy))
+    dataset, prices = Dataset.make(taxonomy, texts, labels), Prices.load()
+    hosted = hosted_groups(dataset)
+    unseen = held_out_rows(dataset, seed) if hosted else np.zeros(len(texts), dtype=bool)
+    groups = trained_groups(taxonomy)
+    plans = {name: _hosted_plan(dataset, name, one, prices, unseen) for name, one in hosted.items()}
+    first = next(iter(hosted.values()), None)
+    return Plan(
+        groups=tuple(_planned(dataset, group, plans.get(group)) for group in groups),
+        questions=tuple(float(dataset.reaching(group).mean()) if texts else 0.0 for group in groups),
+        flat=None if first is None else _flat(dataset, first, prices, seed),
+        prices_of=prices.as_of,
+    )
+
+
+def _hosted_plan(
+    dataset: Dataset, group: str, backend: HostedBackend, prices: Prices, unseen: BoolArray
+) -> NodePlan:
+    rows = dataset.rows(group, "all")
+    problem = dataset.problem(group, rows, 0)
+    return node_plan(group, problem, backend.codec(problem), backend.settings, prices, held_out=unseen[rows])
+
+
+def _flat(dataset: Dataset, backend: HostedBackend, prices: Prices, seed: int) -> NodePlan:
+    graph = dataset.taxonomy.graph
+    truth = dataset.truth[:, [graph.column[label] for label in graph.labels]]
+    return flat_plan(list(dataset.texts), truth, graph.labels, backend.settings, prices, seed)
 
 
 def _check_lengths(texts: Sequence[str], labels: Sequence[Sequence[str]]) -> None:
@@ -106,26 +189,49 @@ def _check_lengths(texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Non
         raise DataError(f"{len(texts)} texts and {len(labels)} lists of labels: expected as many of both.")
 
 
-def _planned(dataset: Dataset, group: str) -> Planned:
+def _planned(dataset: Dataset, group: str, hosted: NodePlan | None) -> Planned:
     rows = dataset.rows(group, "siblings")
     targets = dataset.targets(group)[rows]
     settings = dataset.taxonomy.groups[group]
     return Planned(
         group=group,
-        backend=settings.backend.kind if _varies(targets) else "constant",
+        backend=settings.backend.kind if varies(targets) else "constant",
         rows=len(rows),
         children=modelled(dataset.taxonomy, group),
         positives=tuple(int(count) for count in targets.sum(axis=0)),
         negatives="siblings" if group == ROOT else settings.negatives,
+        cost_usd=0.0 if hosted is None else hosted.training_usd,
+        hosted=hosted,
     )
 
 
-def _trained(taxonomy: Taxonomy) -> list[str]:
+def trained_groups(taxonomy: Taxonomy) -> list[str]:
     """The groups that have a node model."""
     return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
 
 
-def _varies(targets: BoolArray) -> bool:
+def hosted_groups(dataset: Dataset) -> dict[str, HostedBackend]:
+    """The backend of each group whose model a service makes and keeps."""
+    found: dict[str, HostedBackend] = {}
+    for group in trained_groups(dataset.taxonomy):
+        spec = dataset.taxonomy.groups[group].backend
+        backend = make_backend(spec.kind, spec.options)
+        own = dataset.rows(group, "siblings")
+        if isinstance(backend, HostedBackend) and varies(dataset.targets(group)[own]):
+            found[group] = backend
+    return found
+
+
+def held_out_rows(dataset: Dataset, seed: int) -> BoolArray:
+    """A tenth of the rows, bool, shape (n_texts,): the same for all hosted groups, and seen by none of them.
+
+    Every name is spread evenly, and texts that are nearly equal stand on one side.
+    """
+    fold_of = stratified_folds(dataset.truth, heaps_of(dataset.texts), TENTHS, seed)
+    return np.asarray(fold_of == 0)
+
+
+def varies(targets: BoolArray) -> bool:
     return bool((targets.any(axis=0) & ~targets.all(axis=0)).any())
 
 
@@ -139,6 +245,7 @@ def fit(
     jobs: int = 1,
     engine: str | None = None,
     report: Report = silent,
+    shop: Shop | None = None,
 ) -> Manifest:
     """Train every group and write the model folder `out`; what did not change since the last fit is reused.
 
@@ -162,6 +269,8 @@ def fit(
         then has to be on storage that all of them share.
     report
         Told of every step.
+    shop
+        Where hosted models are ordered; by default at their services, whatever they cost.
 
     Raises
     ------
@@ -176,7 +285,8 @@ def fit(
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:
-        return _Fit(Dataset.make(taxonomy, texts, labels), out, seed, jobs, workers, report).run()
+        dataset = Dataset.make(taxonomy, texts, labels)
+        return _Fit(dataset, out, seed, jobs, workers, report, shop or Shop()).run()
 
 
 @contextmanager
@@ -211,17 +321,33 @@ class _Task:
     rows: IntArray
     negatives: str
     key: str
+    model: str = ""  # the tuned one, of a hosted group
+    judged: IntArray | None = None  # the rows that it did not see
 
 
 class _Fit:
     """One run: the out-of-fold walk fits each level of groups just before it scores it."""
 
     def __init__(
-        self, dataset: Dataset, out: Path, seed: int, jobs: int, workers: Workers | None, report: Report
+        self,
+        dataset: Dataset,
+        out: Path,
+        seed: int,
+        jobs: int,
+        workers: Workers | None,
+        report: Report,
+        shop: Shop,
     ) -> None:
         self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out.resolve()
-        self.seed, self.jobs, self.workers, self.report = seed, jobs, workers, report
-        self.total = len(_trained(self.taxonomy))
+        self.seed, self.jobs, self.workers, self.report, self.shop = seed, jobs, workers, report, shop
+        self.total = len(trained_groups(self.taxonomy))
+        self.hosted = hosted_groups(dataset)
+        self.held_out = held_out_rows(dataset, seed) if self.hosted else None
+        # Rows that no model knows when it scores them: folds make that of all, where no model is dear.
+        self.judged = (
+            np.arange(len(dataset.texts)) if self.held_out is None else np.flatnonzero(self.held_out)
+        )
+        self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
         self.paths: dict[str, FloatArray] = {}
@@ -231,8 +357,9 @@ class _Fit:
             (g.backend.kind, _written(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
-        walked = walk(self.taxonomy, len(self.dataset.texts), self.score, self.enter)
-        self.fit_groups([group for group in _trained(self.taxonomy) if group not in self.fitted])
+        self.tuned = self.shop.models(self.out, self.orders())
+        walked = walk(self.taxonomy, len(self.judged), self.score, self.enter)
+        self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
         manifest = self.settled(walked.paths)
         write_manifest(self.out, manifest)
         return manifest
@@ -241,14 +368,18 @@ class _Fit:
         """Set the route threshold of a group from the scores of its true rows, and let in what reaches it."""
         # A group without a model of its own has no place in the manifest for a threshold.
         free = self.taxonomy.groups[group].route == "always" or not modelled(self.taxonomy, group)
-        self.routes[group] = 0.0 if free else route_threshold(path, self.dataset.reaching(group))
-        self.paths[group] = path
+        reaching = self.dataset.reaching(group)[self.judged]
+        self.routes[group] = 0.0 if free else route_threshold(path, reaching)
+        self.paths[group] = np.full(len(self.dataset.texts), np.nan, dtype=np.float32)
+        self.paths[group][self.judged] = path
         return path >= np.float32(self.routes[group])
 
     def score(self, asked: Mapping[str, IntArray]) -> Mapping[str, FloatArray]:
         """Fit the groups of a level, then score the rows that reach them: no row by a model that saw it."""
+        asked = {group: self.judged[rows] for group, rows in asked.items()}
         self.fit_groups([group for group in asked if group not in self.fitted], asked)
-        spread = Parallel(self.jobs, backend="threading")
+        # Threads that wait for a service cost nothing.
+        spread = Parallel(len(asked) if self.hosted else self.jobs, backend="threading")
         return dict(spread(delayed(self.honest)(group, rows) for group, rows in asked.items()))
 
     def honest(self, group: str, rows: IntArray) -> tuple[str, FloatArray]:
@@ -273,7 +404,10 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
-        for group in self.parallel(_fit_node, [(self.out, task) for task in order]):
+        here = [(self.out, task) for task in order if not task.model]
+        there = [(self.out, task) for task in order if task.model]
+        asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
+        for group in chain(self.parallel(_fit_node, here), asking(delayed(_fit_node)(*one) for one in there)):
             task = next(task for task in tasks if task.group == group)
             self.arrive(task, whole_node(self.out, task.key) or {}, "fitted")
         for task in tasks:
@@ -285,7 +419,11 @@ class _Fit:
         policies = {
             group: "siblings" if group == ROOT else self.taxonomy.groups[group].negatives for group in groups
         }
-        open_ones = [group for group, policy in policies.items() if policy == "auto" and group in asked]
+        open_ones = [
+            group
+            for group, policy in policies.items()
+            if policy == "auto" and group in asked and group not in self.hosted
+        ]
         trials = [self.trial(group, asked[group]) for group in open_ones if self.varies(group)]
         for group, policy in self.parallel(_settle, trials):
             policies[group] = policy
@@ -294,7 +432,7 @@ class _Fit:
 
     def varies(self, group: str) -> bool:
         """Whether rows that reach the group differ in their children, so that there is something to learn."""
-        return _varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
+        return varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
 
     def trial(self, group: str, entered: IntArray) -> tuple[Any, ...]:
         """What `_settle` needs to know: rows that reach the group truly and by mistake, and their paths."""
@@ -308,12 +446,22 @@ class _Fit:
         return group, spec.kind, dict(spec.options), problem, self.paths[group][rows], price
 
     def task(self, group: str, negatives: str) -> _Task:
-        rows = self.dataset.rows(group, negatives)
-        problem = self.dataset.problem(group, rows, self.seed)
         spec = self.taxonomy.groups[group].backend
-        constant = not _varies(problem.targets[problem.own])
+        rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
+        problem = self.dataset.problem(group, rows, self.seed)
+        constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
-        return _Task(group, kind, options, problem, rows, negatives, _key(kind, options, problem))
+        key = _key(kind, options, problem, self.tuned.get(group, ""))
+        judged = np.flatnonzero(self.held_out[rows] & problem.own) if self.held_out is not None else None
+        return _Task(group, kind, options, problem, rows, negatives, key, self.tuned.get(group, ""), judged)
+
+    def orders(self) -> Iterator[tuple[str, HostedBackend, NodeProblem, BoolArray]]:
+        """What services have to make: the group, its backend, its problem, and the rows not to be seen."""
+        for group, backend in self.hosted.items():
+            rows = self.dataset.rows(group, "all")
+            problem = self.dataset.problem(group, rows, self.seed)
+            unseen = np.zeros(len(rows), dtype=bool) if self.held_out is None else self.held_out[rows]
+            yield group, backend, problem, unseen
 
     def parallel(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
         """The answers of `work`, as they come, from the cluster or from as many threads as there are jobs.
@@ -371,10 +519,10 @@ class _Fit:
 
     def settled(self, paths: FloatArray) -> Manifest:
         """Thresholds, figures and suspicious labels, all from the out-of-fold paths."""
-        known = self.dataset.known
+        known = self.dataset.known[self.judged]
         believed = paths if known.all() else np.where(known, paths, np.float32(np.nan))
         left = contenders(self.taxonomy, believed)
-        truth = self.dataset.truth & known
+        truth = self.dataset.truth[self.judged] & known
         thresholds = self.thresholds(left, truth)
         labels = [self.taxonomy.graph.column[label] for label in self.taxonomy.graph.labels]
         chosen = decide(self.taxonomy, thresholds, left)[:, labels]
@@ -387,14 +535,31 @@ class _Fit:
         return Manifest(
             taxonomy=self.taxonomy.to_dict(),
             nodes=self.taxonomy.graph.nodes,
-            groups={group: self.fitted[group].record for group in _trained(self.taxonomy)},
+            groups={
+                group: replace(self.fitted[group].record, route_threshold=self.route(group, thresholds))
+                for group in trained_groups(self.taxonomy)
+            },
             thresholds=thresholds,
             metrics=metrics,
             # A sibling that `choose: one` preferred says nothing against a label that was given.
-            suspicious=_suspicious(self.taxonomy.graph.labels, truth[:, labels], believed[:, labels]),
+            suspicious=_suspicious(
+                self.taxonomy.graph.labels, self.judged, truth[:, labels], believed[:, labels]
+            ),
             seed=self.seed,
             versions=_versions(),
         )
+
+    def route(self, group: str, thresholds: Mapping[str, float]) -> float:
+        """From which path probability on a group is asked.
+
+        A child is never above its parent: below the least threshold of what a group leads to, asking it
+        changes no answer. Where a question costs money it is saved.
+        """
+        route = self.routes.get(group, 0.0)
+        if group not in self.hosted or not route or self.taxonomy.combine == "noisy_or":
+            return route
+        below = [name for name in thresholds if group in self.taxonomy.graph.ancestors(name)]
+        return max(route, min(thresholds[name] for name in below)) if below else route
 
     def thresholds(self, paths: FloatArray, truth: BoolArray) -> dict[str, float]:
         """The threshold of every label, and of every group that may be answered with."""
@@ -406,7 +571,7 @@ class _Fit:
         for names in (list(graph.labels), backing):
             columns = [graph.column[name] for name in names]
             auto = auto_thresholds(
-                paths[:, columns], truth[:, columns], heaps_of(self.dataset.texts), self.seed
+                paths[:, columns], truth[:, columns], heaps_of(self.dataset.texts)[self.judged], self.seed
             )
             for name, column, threshold in zip(names, columns, auto.tolist(), strict=True):
                 found[name] = _threshold(wanted[name], threshold, paths[:, column], truth[:, column])
@@ -440,7 +605,7 @@ def _fit_node(out: Path, task: _Task) -> str:
         )
 
     def write(folder: Path) -> Mapping[str, Any]:
-        fitted = make_backend(task.kind, task.options).fit(task.problem, folder)
+        fitted = _fitted(task, folder)
         fitted.model.save(folder)
         write_array(folder / HELD_OUT_ROWS, fitted.rows)
         write_array(folder / HELD_OUT_SCORES, fitted.scores)
@@ -450,15 +615,24 @@ def _fit_node(out: Path, task: _Task) -> str:
     return task.group
 
 
+def _fitted(task: _Task, folder: Path) -> FittedNode:
+    backend = make_backend(task.kind, task.options)
+    if isinstance(backend, HostedBackend) and task.judged is not None:
+        return backend.adopt(task.problem, task.model, task.judged)
+    return backend.fit(task.problem, folder)
+
+
 def _written(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _key(kind: str, options: Mapping[str, Any], problem: NodeProblem) -> str:
-    """The hash of all that makes a node: rows, targets, children, backend, parameters, versions."""
+def _key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model: str) -> str:
+    """The hash of all that makes a node: rows, targets, children, backend, model, parameters, versions."""
     made_of = hashlib.sha256()
     made_by = [kind, KINDS[kind].version, options, problem.seed, _versions()]
     settings = [made_by, list(problem.children), len(problem.texts)]
+    if model:
+        settings += [model, asdict(problem.meaning)]
     made_of.update(_written(settings).encode("utf-8"))
     made_of.update(_digests(problem.texts).tobytes())
     made_of.update(np.unique(heaps_of(problem.texts), return_inverse=True)[1].tobytes())
@@ -508,7 +682,9 @@ def _metrics(labels: Sequence[str], truth: BoolArray, chosen: BoolArray) -> dict
     }
 
 
-def _suspicious(labels: Sequence[str], truth: BoolArray, paths: FloatArray) -> tuple[dict[str, Any], ...]:
+def _suspicious(
+    labels: Sequence[str], judged: IntArray, truth: BoolArray, paths: FloatArray
+) -> tuple[dict[str, Any], ...]:
     """The labels that out-of-fold probabilities contradict most; rows count from 1."""
     # What was not visited, NaN, is neither above the one nor at the other.
     rows, columns = np.nonzero(np.where(truth, ~(paths > HARDLY), paths >= SURELY))
@@ -517,7 +693,7 @@ def _suspicious(labels: Sequence[str], truth: BoolArray, paths: FloatArray) -> t
     worst = np.lexsort((columns, rows, -doubt))[:MOST_SUSPICIOUS]
     return tuple(
         {
-            "row": int(rows[at]) + 1,
+            "row": int(judged[rows[at]]) + 1,
             "label": labels[columns[at]],
             "given": bool(given[at]),
             "probability": round(float(chance[at]), 6),

@@ -8,12 +8,12 @@ then have all of their requests in flight together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cascade.backends.base import BoolArray, FloatArray, IntArray
+from cascade.backends.base import BoolArray, FloatArray, IntArray, RowsError
 from cascade.graph import ROOT, Graph
 from cascade.taxonomy import Taxonomy
 
@@ -40,10 +40,25 @@ class Walked:
         float32, shape (n_texts, n_edges), columns as in `edges`: P(child | the text belongs to the parent),
         NaN where the parent was not entered; None where no trace was asked for. With several parents they
         tell which way a path probability came, which `paths` alone does not.
+    failed
+        Why, by position, of texts that a service did not answer for: what their rows hold is not all.
     """
 
     paths: FloatArray
     conditionals: FloatArray | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    def whole(self) -> Walked:
+        """The same walk; RowsError where it failed for some texts."""
+        if self.failed:
+            raise RowsError(self.paths, self.failed)
+        return self
+
+    def of(self, rows: IntArray) -> Walked:
+        """The rows at these positions."""
+        conditionals = None if self.conditionals is None else self.conditionals[rows]
+        failed = {place: self.failed[row] for place, row in enumerate(rows.tolist()) if row in self.failed}
+        return Walked(self.paths[rows], conditionals, failed)
 
 
 def batches(n_texts: int, graph: Graph, most_texts: int) -> Iterator[slice]:

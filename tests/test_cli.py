@@ -623,7 +623,7 @@ def test_an_interrupted_predict_goes_on_where_it_stopped(inside, shop, tmp_path,
                 process.wait(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode in {130, -signal.SIGINT}
+    assert process.returncode in {130, -signal.SIGINT}, err
     assert err.splitlines()[-1] == "interrupted. With --out, the same command goes on from where it stopped."
     assert not out.exists()
 

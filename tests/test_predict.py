@@ -50,6 +50,8 @@ class KeywordModel:
     Its folder holds one file: the taxonomy, the thresholds, and how long each batch takes.
     """
 
+    is_hosted = False
+
     def __init__(self, folder, taxonomy, thresholds, routes, seconds):
         self.folder, self.taxonomy, self.seconds = folder, taxonomy, seconds
         self.digest = digest_of_file(folder / "model.json")

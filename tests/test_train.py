@@ -15,6 +15,7 @@ import pytest
 
 from cascade.datasets import Dataset
 from cascade.errors import DataError
+from cascade.hosted.shop import Shop
 from cascade.model import Cascade
 from cascade.store import MANIFEST, NODES, read_manifest
 from cascade.taxonomy import Taxonomy
@@ -365,7 +366,7 @@ def test_a_plan_has_the_figures_counted_by_hand():
         }
     )
     labels = [["x"], ["x", "y"], ["shared"], ["d"], ["a"], ["good"], [], ["y", "bad"]]
-    assert plan(taxonomy, ["text"] * len(labels), labels) == (
+    assert plan(taxonomy, ["text"] * len(labels), labels).groups == (
         # a: x, x y, shared, d and a itself; b: x y, shared, y bad
         Planned("", "linear", 8, ("a", "b", "unseen"), (5, 3, 0), "siblings"),
         # the row that says "a" only tells nothing of what is below; children: labels, then groups
@@ -375,11 +376,11 @@ def test_a_plan_has_the_figures_counted_by_hand():
         Planned("mood", "linear", 8, ("good", "bad"), (1, 1), "all"),
         Planned("unseen", "constant", 0, ("u", "v"), (0, 0), "all"),
     )
-    assert all(one.cost_usd == 0 for one in plan(taxonomy, ["text"] * len(labels), labels))
+    assert all(one.cost_usd == 0 for one in plan(taxonomy, ["text"] * len(labels), labels).groups)
 
 
 def test_a_plan_trains_nothing_and_fits_what_fit_does(shop, shop_model):
-    planned = {one.group: one for one in plan(shop.taxonomy, shop.texts, shop.labels)}
+    planned = {one.group: one for one in plan(shop.taxonomy, shop.texts, shop.labels).groups}
     for group, record in read_manifest(shop_model).groups.items():
         assert planned[group].rows == record.rows
         assert planned[group].positives == record.positives
@@ -455,7 +456,7 @@ def test_out_of_fold_a_group_that_learned_from_all_rows_answers_its_own_probabil
         " ".join([*draw.choices(filler, k=5), *draw.choices([name, "spoon"], k=1)]) for (name,) in labels
     ]
     (tmp_path / "model").mkdir()
-    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent)
+    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, Shop())
     paths = walk(taxonomy, len(texts), run.score, run.enter).paths
     of = taxonomy.graph.column
     fitted = run.fitted["drink"]

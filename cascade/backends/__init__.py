@@ -9,6 +9,7 @@ from typing import Any
 
 from cascade.backends.base import Backend
 from cascade.errors import BackendError, suggestion
+from cascade.hosted import services
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Kind:
         ``module:function``; called with the options, it answers a `Backend`.
     options
         For each option a function that answers what is wrong with a value, or an empty string.
+    conflicts
+        What is wrong with options that are sound one by one, or an empty string.
+    hosted
+        Whether its models live at a service: asking them is waiting, and costs money.
     version
         Raised when the same rows would give another model: nodes of an older version are not reused.
     """
@@ -28,6 +33,8 @@ class Kind:
     maker: str
     options: Mapping[str, Callable[[Any], str]]
     version: int = 1
+    conflicts: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    hosted: bool = False
 
 
 def _penalties(value: Any) -> str:
@@ -42,8 +49,11 @@ def _penalties(value: Any) -> str:
 KINDS: Mapping[str, Kind] = {
     "linear": Kind("cascade.backends.linear:make", {"C": _penalties}, version=2),
     "constant": Kind("cascade.backends.constant:make", {}),
+    "openai": Kind(
+        "cascade.backends.openai:make", services.OPTIONS, conflicts=services.conflicts, hosted=True
+    ),
 }
-CHOOSABLE = ("linear",)
+CHOOSABLE = ("linear", "openai")
 
 
 def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
@@ -52,13 +62,16 @@ def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
         hint = suggestion(kind, CHOOSABLE)
         yield f"unknown backend {kind!r}, expected one of: {', '.join(CHOOSABLE)}.{hint}"
         return
-    known = KINDS[kind].options
+    known, found = KINDS[kind].options, []
     for name, value in options.items():
         if name not in known:
             hint = suggestion(name, known)
-            yield f"backend {kind!r} has no option {name!r}; it has: {', '.join(known)}.{hint}"
+            found.append(f"backend {kind!r} has no option {name!r}; it has: {', '.join(known)}.{hint}")
         elif wrong := known[name](value):
-            yield f"option {name!r} of backend {kind!r}: {wrong}"
+            found.append(f"option {name!r} of backend {kind!r}: {wrong}")
+    if not found and (wrong := KINDS[kind].conflicts(options)):
+        found.append(f"backend {kind!r}: {wrong}")
+    yield from found
 
 
 def make_backend(kind: str, options: Mapping[str, Any] | None = None) -> Backend:

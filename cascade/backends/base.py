@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cascade.errors import BackendError
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
@@ -75,6 +77,26 @@ class Texts(Sequence[str]):
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What a group is about in words, for models that read them.
+
+    Attributes
+    ----------
+    choose
+        Whether a text has at most one of the children, or any of them.
+    task
+        The group's name and description.
+    descriptions, aliases
+        Of those children that have any, by name.
+    """
+
+    choose: Literal["one", "many"] = "many"
+    task: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NodeProblem:
     """What one group has to learn.
 
@@ -90,6 +112,8 @@ class NodeProblem:
         bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only.
     seed
         Fixes every random choice.
+    meaning
+        What group and children are about.
     """
 
     children: tuple[str, ...]
@@ -97,6 +121,7 @@ class NodeProblem:
     targets: BoolArray
     own: BoolArray
     seed: int = 0
+    meaning: Meaning = Meaning()
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
@@ -115,11 +140,33 @@ def most_frequent_children(problem: NodeProblem, most: int) -> NodeProblem:
     return replace(problem, children=children, targets=problem.targets[:, columns])
 
 
+class RowsError(BackendError):
+    """Some texts could not be scored; the others were.
+
+    Attributes
+    ----------
+    scores
+        float32, shape (n_texts, n_children): NaN in the rows that failed.
+    reasons
+        Why, by position of the text.
+    """
+
+    def __init__(self, scores: FloatArray, reasons: Mapping[int, str]) -> None:
+        self.scores, self.reasons = scores, dict(reasons)
+        first = next(iter(self.reasons.values()), "")
+        super().__init__(
+            f"{len(self.reasons)} of {len(scores)} texts could not be scored, the first: {first}"
+        )
+
+
 class NodeModel(Protocol):
     """A fitted model at one group."""
 
     def scores(self, texts: Texts) -> FloatArray:
-        """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
+        """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].
+
+        RowsError where some texts cannot be scored, as may happen at a service.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -162,6 +209,33 @@ class Backend(Protocol):
 
     def prepare(self, texts: Texts, jobs: int) -> None:
         """Compute on `jobs` threads what several nodes share, before their problems are spread."""
+        ...
+
+
+@runtime_checkable
+class HostedBackend(Protocol):
+    """A backend whose models are made and kept by a service: ordered side by side, then adopted."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that was tuned elsewhere, if the options name one."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """Where the service is and what it is asked for."""
+        ...
+
+    def codec(self, problem: NodeProblem) -> Any:
+        """How the children of a problem are asked for."""
+        ...
+
+    def order(self, group: str, problem: NodeProblem, held_out: BoolArray) -> Any:
+        """What the service has to make for a problem of which the rows `held_out` must not be seen."""
+        ...
+
+    def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
+        """The model of that name, and its scores of the rows at these positions, which it must not know."""
         ...
 
 

@@ -1,0 +1,181 @@
+"""Node models that are fine-tunes at a service: an order for each group, and questions to what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascade.arrays import read_json, write_json
+from cascade.backends.base import BoolArray, FittedNode, FloatArray, IntArray, NodeProblem, RowsError, Texts
+from cascade.errors import BackendError, ModelError
+from cascade.hosted.answers import Codec, codec_of
+from cascade.hosted.asking import Asker, Question, shared_asker
+from cascade.hosted.examples import Examples
+from cascade.hosted.jobs import Order
+from cascade.hosted.prices import Prices, epochs_of
+from cascade.hosted.services import LONGEST_SUFFIX, Settings
+
+VERSION = 1
+_FILE = "openai.json"
+
+
+class HostedModel:
+    """A tuned model at a service, and how it is asked.
+
+    Attributes
+    ----------
+    model
+        What the service calls it.
+    codec
+        How texts become questions, and answers scores.
+    settings
+        Where it is, and how fast it may be asked.
+    """
+
+    def __init__(self, model: str, codec: Codec, settings: Settings, asker: Asker | None = None) -> None:
+        self.model, self.codec, self.settings = model, codec, settings
+        self._asker = asker
+
+    def scores(self, texts: Texts) -> FloatArray:
+        """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].
+
+        Raises
+        ------
+        RowsError
+            Some texts got no answer that can be read.
+        ServiceError
+            The service answers nothing at all, for want of money, rights or the model.
+        """
+        questions = [Question(self.model, self.settings, self.codec, text) for text in texts]
+        scores = np.full((len(questions), len(self.codec.children)), np.nan, dtype=np.float32)
+        reasons = {}
+        for row, answer in enumerate((self._asker or shared_asker()).ask(questions)):
+            if answer.scores is None:
+                reasons[row] = f"{self.model}: {answer.why}"
+            else:
+                scores[row] = answer.scores
+        if reasons:
+            raise RowsError(scores, reasons)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        codec = self.codec.settings_key()
+        write_json(folder / _FILE, {"version": VERSION, "model": self.model, "codec": codec})
+
+
+class OpenAIBackend:
+    """Orders and adopts `HostedModel`s."""
+
+    def __init__(self, settings: Settings, asker: Asker | None = None) -> None:
+        self._settings, self._asker = settings, asker
+
+    @property
+    def settings(self) -> Settings:
+        """Where the service is and what it is asked for."""
+        return self._settings
+
+    @property
+    def model(self) -> str | None:
+        """The model that was tuned elsewhere, if the options name one."""
+        return self.settings.model
+
+    def codec(self, problem: NodeProblem) -> Codec:
+        """How the children of a problem are asked for."""
+        meaning = problem.meaning
+        return codec_of(
+            problem.children,
+            meaning.descriptions,
+            meaning.choose,
+            self.settings,
+            meaning.aliases,
+            meaning.task,
+        )
+
+    def order(self, group: str, problem: NodeProblem, held_out: BoolArray) -> Order:
+        """The fine-tune of a group; equal examples and settings have equal keys.
+
+        Raises
+        ------
+        BackendError
+            There are too few examples.
+        """
+        codec, settings = self.codec(problem), self.settings
+        examples = Examples.of(problem, codec, settings, problem.seed, held_out)
+        made_of = [
+            settings.address,
+            settings.base_model,
+            dict(settings.hyperparameters),
+            problem.seed,
+            hashlib.sha256(examples.training).hexdigest(),
+            hashlib.sha256(examples.validation).hexdigest(),
+        ]
+        return Order(
+            group=group,
+            key=hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest(),
+            settings=settings,
+            training=examples.training,
+            validation=examples.validation,
+            suffix=settings.suffix or _suffix(group),
+            seed=problem.seed,
+            cost_usd=_cost(settings, examples.tokens),
+        )
+
+    def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
+        """The model of that name, and its scores of the rows at these positions.
+
+        Rows that it fails on are left out; RowsError where it fails on all.
+        """
+        hosted = HostedModel(model, self.codec(problem), self.settings, self._asker)
+        notes: dict[str, Any] = {"model": model, "answer": hosted.codec.kind}
+        try:
+            scores = hosted.scores(problem.texts.take(rows))
+        except RowsError as error:
+            scores = error.scores
+            if len(error.reasons) == len(rows):
+                raise
+            notes["failed"] = len(error.reasons)
+        answered = ~np.isnan(scores).any(axis=1)
+        return FittedNode(hosted, rows[answered], scores[answered], notes)
+
+    def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:
+        """BackendError: models of all groups are ordered side by side, see `order` and `adopt`."""
+        names = ", ".join(problem.children[:3])
+        raise BackendError(f"{workdir}: the hosted model of {names} is ordered, not fitted here")
+
+    def load(self, folder: Path) -> HostedModel:
+        """The model that was saved there; ModelError where it is none of this version."""
+        written = read_json(folder / _FILE)
+        if not isinstance(written, dict) or written.get("version") != VERSION:
+            raise ModelError(f"{folder / _FILE}: made by another version. Run `cascade fit` again.")
+        try:
+            codec = Codec.of(written["codec"])
+            model = str(written["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{folder / _FILE}: not a hosted model: {error!r}") from error
+        return HostedModel(model, codec, self.settings, self._asker)
+
+    def prepare(self, texts: Texts, jobs: int) -> None:
+        """Nothing is shared between hosted groups."""
+
+
+def _suffix(group: str) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", (group or "router").lower()).strip("-") or "group"
+    return plain[:LONGEST_SUFFIX]
+
+
+def _cost(settings: Settings, n_tokens: int) -> float | None:
+    """USD of a training; None where the service's prices are not known."""
+    prices = Prices.load()
+    if settings.address != prices.service:
+        return None
+    return prices.training_usd(settings.base_model, n_tokens, epochs_of(settings))
+
+
+def make(**options: Any) -> OpenAIBackend:
+    """The backend with these options of a taxonomy."""
+    return OpenAIBackend(Settings.of(options))

@@ -1,0 +1,362 @@
+"""Hosted groups from `fit` to `evaluate`, against the sandbox as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import openai
+import pytest
+import yaml
+
+import cascade
+from cascade.model import Cascade
+from cascade.taxonomy import Taxonomy
+
+KEY = "sk-not-a-real-key"
+GROUPS = {
+    "billing": ["refund", "invoice", "overcharged"],
+    "delivery": ["late", "broken", "lost"],
+    "account": ["password", "closing", "address"],
+}
+FILLER = [
+    "please",
+    "hello",
+    "the",
+    "my",
+    "again",
+    "today",
+    "still",
+    "about",
+    "what",
+    "we",
+    "it",
+    "was",
+    "order",
+    "thanks",
+]
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "CASCADE_MODEL"},
+    "PYTHONPATH": str(Path(cascade.__file__).parents[1]),
+    "SANDBOX_KEY": KEY,
+}
+
+
+def rows(count, seed):
+    """Texts whose words give their labels away."""
+    draw = random.Random(seed)
+    made = []
+    for number in range(count):
+        group = draw.choice(list(GROUPS))
+        names = draw.sample(GROUPS[group], draw.choice([0, 1, 1, 2]))
+        if names and draw.random() < 0.2:
+            names.append(draw.choice(GROUPS[draw.choice(list(GROUPS))]))
+        words = [*draw.choices(FILLER, k=6), *(f"{name}word" for name in names), f"no{number}"]
+        made.append({"text": " ".join(draw.sample(words, len(words))), "labels": sorted(set(names))})
+    return made
+
+
+def backend(address, **options):
+    return {
+        "kind": "openai",
+        "provider": "compatible",
+        "base_url": address,
+        "api_key_env": "SANDBOX_KEY",
+        **options,
+    }
+
+
+def taxonomy(address, **settings):
+    groups = {name: {"labels": labels, **settings.get(name, {})} for name, labels in GROUPS.items()}
+    return {"name": "shop", "defaults": {"backend": backend(address)}, "groups": groups}
+
+
+def run(folder, *words, code=0, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "cascade", *map(str, words)],
+        cwd=folder,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@contextmanager
+def sandbox(folder, *options):
+    """The address of a sandbox that runs beside."""
+    command = [sys.executable, "-m", "cascade", "sandbox", "--port", "0", "--folder", str(folder), *options]
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+
+
+def told(address):
+    """What the sandbox counted."""
+    with urlopen(f"{address.removesuffix('/v1')}/sandbox/requests") as answer:
+        return json.load(answer)
+
+
+def n_questions(address):
+    counts = told(address)["requests"]
+    return sum(count for name, count in counts.items() if "completions" in name)
+
+
+def jobs_of(address):
+    with openai.OpenAI(api_key=KEY, base_url=address) as client:
+        return [(job.metadata["cascade_key"], job.status) for job in client.fine_tuning.jobs.list()]
+
+
+def put(folder, described):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shop.yaml").write_text(yaml.safe_dump(described, sort_keys=False), "utf-8")
+    for name, (count, seed) in {"train": (360, 1), "test": (120, 2)}.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows(count, seed))
+        (folder / f"{name}.jsonl").write_text(lines, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with sandbox(tmp_path_factory.mktemp("sandbox")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, address):
+    """A folder with data and a fitted model, and what `fit` said."""
+    folder = put(tmp_path_factory.mktemp("shop"), taxonomy(address))
+    return folder, run(folder, "fit", "shop.yaml", "--data", "train.jsonl", "--yes")
+
+
+FIT = ("fit", "shop.yaml", "--data", "train.jsonl", "--yes")
+PREDICT = ("predict", "test.jsonl", "--model", "models/shop")
+
+
+# The whole life
+
+
+def test_every_group_is_one_job_and_the_labels_are_right(fitted, address):
+    folder, _ = fitted
+    found = json.loads(run(folder, "evaluate", "test.jsonl", "--model", "models/shop", "--json").stdout)
+    assert found["micro_f1"] > 0.85
+    listed = json.loads(run(folder, "jobs", "--model", "models/shop", "--json").stdout)["jobs"]
+    assert sorted(job["group"] for job in listed) == ["", *sorted(GROUPS)]
+    assert {job["state"] for job in listed} == {"succeeded"}
+    assert all(job["curve"] for job in listed)
+
+
+def test_a_second_run_orders_and_asks_nothing(fitted, address):
+    folder, _ = fitted
+    first = run(folder, *PREDICT)
+    n_jobs, n_asked = len(jobs_of(address)), n_questions(address)
+    assert "4 reused" in run(folder, *FIT).stdout
+    second = run(folder, *PREDICT)
+    assert second.stdout == first.stdout
+    assert (len(jobs_of(address)), n_questions(address)) == (n_jobs, n_asked)
+    assert run(folder, *PREDICT, "--no-cache").stdout == first.stdout
+    assert n_questions(address) > n_asked
+
+
+def test_groups_that_cannot_be_chosen_are_not_asked(fitted):
+    folder, _ = fitted
+    traced = [json.loads(line) for line in run(folder, *PREDICT, "--trace").stdout.splitlines()]
+    manifest = json.loads((folder / "models" / "shop" / "manifest.json").read_text())
+    least = {group: min(manifest["thresholds"][name] for name in names) for group, names in GROUPS.items()}
+    for group in GROUPS:
+        assert manifest["groups"][group]["route_threshold"] >= least[group]
+    assert len(traced) == 120
+
+
+def test_no_key_and_no_text_is_shown_or_kept_where_others_read(fitted):
+    folder, fit = fitted
+    predicted = run(folder, *PREDICT, "--no-cache")
+    for said in (fit.stdout, fit.stderr, predicted.stderr, predicted.stdout):
+        assert KEY not in said
+        assert "no17" not in re.split(r"\W+", said)
+    shown = run(folder, *PREDICT, "--no-cache", "--debug-http").stderr
+    assert KEY not in shown
+    assert "no17" in re.split(r"\W+", shown)
+    for name in ("jobs.sqlite", "answers.sqlite"):
+        assert (folder / "models" / "shop" / name).stat().st_mode & 0o777 == 0o600
+    assert all(KEY.encode() not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_hosted_and_embedded_groups_go_together(fitted, address, tmp_path):
+    folder, _ = fitted
+    listed = json.loads(run(folder, "jobs", "--model", "models/shop", "--json").stdout)["jobs"]
+    tuned = {job["group"]: job["model"] for job in listed}
+    settings = {
+        "delivery": {"backend": "linear"},
+        "account": {"backend": backend(address, model=tuned["account"])},
+    }
+    mixed = put(tmp_path / "mixed", taxonomy(address, **settings))
+    n_jobs = len(jobs_of(address))
+    run(mixed, *FIT)
+    assert len(jobs_of(address)) == n_jobs  # root and billing are those of before
+    found = json.loads(run(mixed, "evaluate", "test.jsonl", "--model", "models/shop", "--json").stdout)
+    assert found["micro_f1"] > 0.85
+
+
+def test_python_fits_inside_a_running_loop(address, monkeypatch):
+    monkeypatch.setenv("SANDBOX_KEY", KEY)
+    train = rows(360, 1)
+
+    async def fit():
+        tree = Taxonomy.from_dict(taxonomy(address))
+        return Cascade.fit(tree, [row["text"] for row in train], [row["labels"] for row in train])
+
+    model = asyncio.run(fit())
+    assert model.is_hosted
+    assert model.predict(["hello the refundword today"]) == [["refund"]]
+
+
+# Consent
+
+
+def test_a_dry_run_tells_what_it_takes_and_sends_nothing(tmp_path):
+    folder = put(tmp_path, taxonomy("https://api.openai.com/v1", delivery={"backend": "linear"}))
+    shown = run(folder, *FIT[:-1], "--dry-run", SANDBOX_KEY="")
+    assert "all labels at once" in shown.stdout
+    assert "stop answering on 2027-01-14" in shown.stderr
+    assert not (folder / "models").exists()
+    planned = json.loads(run(folder, *FIT[:-1], "--dry-run", "--json").stdout)
+    costs = {one["group"]: one["cost_usd"] for one in planned["groups"]}
+    assert costs["delivery"] == 0
+    hosted = [one["hosted"] for one in planned["groups"] if one["hosted"]]
+    assert [one["group"] for one in hosted] == ["", "billing", "account"]
+    for one in hosted:  # USD 5 for a million tokens, three times through
+        assert one["training_usd"] == pytest.approx(one["training_tokens"] * 3 * 5 / 1e6)
+    assert planned["cost_usd"] == pytest.approx(sum(costs.values()))
+    # Without training, the router is asked about each text, and a group about those that reach it.
+    shares = {
+        name: sum(bool(set(row["labels"]) & set(GROUPS[name])) for row in rows(360, 1)) / 360
+        for name in GROUPS
+    }
+    asked = sum(one["thousand_usd"] * shares.get(one["group"], 1) for one in hosted)
+    assert planned["thousand_usd"] == pytest.approx(asked)
+    assert planned["flat"]["kind"] == "names"
+
+
+def test_a_dry_run_without_prices_says_so(address, tmp_path):
+    folder = put(tmp_path, taxonomy(address))
+    assert json.loads(run(folder, *FIT[:-1], "--dry-run", "--json").stdout)["cost_usd"] is None
+    assert "not known" in run(folder, *FIT[:-1], "--dry-run").stdout
+
+
+def test_a_budget_that_does_not_do_stops_before_anything_is_sent(tmp_path):
+    folder = put(tmp_path, taxonomy("https://api.openai.com/v1"))
+    refused = run(folder, *FIT, "--budget", "0.01", code=1).stderr
+    assert "more than --budget 0.01. Nothing was sent" in refused
+
+
+def test_nothing_is_sent_without_consent(address, tmp_path):
+    folder = put(tmp_path, taxonomy(address) | {"description": "Another one."})
+    before = told(address)
+    refused = run(folder, *FIT[:-1], code=1).stderr
+    assert "4 fine-tunes at" in refused
+    assert "nothing was sent. Say --yes" in refused
+    assert "--yes" in run(folder, *FIT[:-1], "--budget", "5", code=1).stderr  # the price is not known
+    no_key = run(folder, *FIT, code=1, SANDBOX_KEY="").stderr
+    assert "the environment variable SANDBOX_KEY is not set" in no_key
+    after = told(address)
+    assert after["requests"] == before["requests"] | {
+        name: count for name, count in after["requests"].items() if "sandbox" in name
+    }
+
+
+def test_a_fit_that_does_not_wait_is_gone_on_with(address, tmp_path):
+    folder = put(tmp_path, taxonomy(address) | {"description": "Not waited for."})
+    left = run(folder, *FIT, "--detach")
+    assert "fine-tunes are under way" in left.stderr or "4 groups" in left.stdout
+    run(folder, *FIT)
+    keys = [key for key, _ in jobs_of(address)]
+    assert len(keys) == len(set(keys))
+
+
+# What goes wrong
+
+
+def test_a_killed_fit_pays_each_job_once(tmp_path):
+    draw = random.Random(3)
+    with sandbox(
+        tmp_path / "sandbox", "--chaos", "seed=1,rate=0.1,kinds=limit+cut_after+cut_before+slow"
+    ) as at:
+        folder = put(tmp_path / "shop", taxonomy(at))
+        command = [sys.executable, "-m", "cascade", *FIT]
+        for _ in range(5):
+            with subprocess.Popen(
+                command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process:
+                time.sleep(draw.uniform(0.8, 3))
+                process.kill()
+        run(folder, *FIT)
+        found = jobs_of(at)
+        assert len(found) == len({key for key, _ in found}) == 4
+        whole = run(folder, *PREDICT, "--out", "whole.jsonl")
+        for _ in range(3):
+            with subprocess.Popen(
+                [sys.executable, "-m", "cascade", *PREDICT, "--out", "p.jsonl", "--no-cache"],
+                cwd=folder,
+                env=ENVIRONMENT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                time.sleep(draw.uniform(0.8, 2))
+                process.kill()
+        run(folder, *PREDICT, "--out", "p.jsonl", "--no-cache")
+        assert (folder / "p.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+        assert "120 rows" in whole.stderr
+
+
+# Elsewhere
+
+
+def test_exported_files_train_a_model_that_can_be_named(address, tmp_path):
+    folder = put(tmp_path, taxonomy(address))
+    told_of = json.loads(
+        run(folder, "export", "shop.yaml", "--data", "train.jsonl", "--out", "files", "--json").stdout
+    )
+    (billing,) = [one for one in told_of["groups"] if one["group"] == "billing"]
+    training = folder / billing["folder"] / "training.jsonl"
+    assert len(training.read_bytes().splitlines()) == billing["training"]
+    with openai.OpenAI(api_key=KEY, base_url=address) as client:
+        file = client.files.create(file=training, purpose="fine-tune")
+        client.files.wait_for_processing(file.id, poll_interval=0.1)
+        job = client.fine_tuning.jobs.create(model=billing["base_model"], training_file=file.id)
+        while job.status not in {"succeeded", "failed"}:
+            time.sleep(0.1)
+            job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.status == "succeeded"
+    mine = put(
+        tmp_path / "mine",
+        taxonomy(address, billing={"backend": backend(address, model=job.fine_tuned_model)}),
+    )
+    run(mine, *FIT)
+    found = json.loads(run(mine, "evaluate", "test.jsonl", "--model", "models/shop", "--json").stdout)
+    assert found["micro_f1"] > 0.85
+
+
+def test_an_export_does_not_write_into_a_folder_of_others(address, tmp_path):
+    folder = put(tmp_path, taxonomy(address))
+    (folder / "files").mkdir()
+    (folder / "files" / "mine.txt").touch()
+    refused = run(folder, "export", "shop.yaml", "--data", "train.jsonl", "--out", "files", code=1)
+    assert "expected a new or empty folder" in refused.stderr
