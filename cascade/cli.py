@@ -123,15 +123,21 @@ class _Commands(click.Group):
             _discard_output()
             return DONE
         except KeyboardInterrupt:
-            return _told(ctx, f"interrupted. {_RESUME.get(str(ctx.invoked_subcommand), '')}", INTERRUPTED)
+            return _interrupted(ctx)
         except CascadeError as error:
             return _told(ctx, _explained(error), PROBLEM)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             return _told(ctx, f"error: {where}{error.strerror or error}", PROBLEM)
         except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                return _interrupted(ctx)  # compiled code does not look for one: its caller gets a SystemError
             what = " ".join(f"{type(error).__name__}: {error}".split())
             return _told(ctx, f"unexpected error: {what}; run again with --debug", PROBLEM)
+
+
+def _interrupted(ctx: click.Context) -> int:
+    return _told(ctx, f"interrupted. {_RESUME.get(str(ctx.invoked_subcommand), '')}", INTERRUPTED)
 
 
 def _explained(error: CascadeError) -> str:

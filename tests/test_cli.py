@@ -219,6 +219,13 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(capsys):
     assert shown.out == ""
 
 
+def test_an_interrupt_in_compiled_code_is_an_interrupt(capsys):
+    error = SystemError("CPUDispatcher(_hash) returned a result with an exception set")
+    error.__cause__ = KeyboardInterrupt()  # as the interpreter sets it
+    assert _Fault(error).run() == 130
+    assert capsys.readouterr().err.startswith("interrupted.")
+
+
 def test_an_error_of_the_system_names_the_file(capsys):
     assert _Fault(PermissionError(13, "Permission denied", "/x/y")).run() == 1
     assert capsys.readouterr().err == "error: /x/y: Permission denied\n"
