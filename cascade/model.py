@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade.backends import KINDS, complaints, make_backend
-from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, RowsError, Texts
+from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, Texts
 from cascade.calibrate import Calibration, conditional
 from cascade.decide import Ranked, decide
 from cascade.errors import DataError, ModelError, TaxonomyError
@@ -64,6 +63,11 @@ class Cascade:
     def is_hosted(self) -> bool:
         """Whether some group's model lives at a service: to ask it is to wait, and costs money."""
         return any(KINDS[record.backend["kind"]].hosted for record in self.manifest.groups.values())
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether some group's questions go in batches, which may take a day."""
+        return any(record.backend.get("batch", False) for record in self.manifest.groups.values())
 
     @cached_property
     def digest(self) -> str:
@@ -254,13 +258,16 @@ class Cascade:
             answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
         return answers
 
-    def _answered(self, batch: Texts, asked: Mapping[str, IntArray]) -> dict[str, _Scored]:
+    def _answered(
+        self, batch: Texts, asked: Mapping[str, IntArray]
+    ) -> dict[str, tuple[FloatArray, Mapping[int, str]]]:
         """Scores and failures of each group, the questions to all hosted ones in flight together."""
         views = {group: (self._nodes[group], batch.take(rows)) for group, rows in asked.items()}
         if not self.is_hosted:
             return {group: (node.scores(texts), {}) for group, (node, texts) in views.items()}
-        with ThreadPoolExecutor(max(len(views), 1)) as pool:
-            return dict(zip(views, pool.map(lambda one: _tried(*one), views.values()), strict=True))
+        from cascade.backends.openai import scores_together  # who has embedded groups alone needs none of it
+
+        return scores_together(views)
 
     def __getstate__(self) -> dict[str, bytes]:
         return {name: (self.folder / name).read_bytes() for name in files_of(self.folder, self.manifest)}
@@ -273,17 +280,6 @@ class Cascade:
             path.write_bytes(content)
         self.__dict__.update(type(self).load(scratch.folder).__dict__)
         self._scratch = scratch
-
-
-_Scored = tuple[FloatArray, Mapping[int, str]]
-
-
-def _tried(node: NodeModel, texts: Texts) -> _Scored:
-    """The scores of a node, NaN for texts that failed, and why these did."""
-    try:
-        return node.scores(texts), {}
-    except RowsError as error:
-        return error.scores, error.reasons
 
 
 class _Scratch:

@@ -17,11 +17,12 @@ import os
 import shutil
 import socket
 import stat
+import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ from cascade.records import (
     refusal_line,
     slices_of,
 )
+from cascade.walk import MOST_CELLS
 
 SLICE_ROWS = 4000
 """Rows that are lost at most when a worker or a run is stopped."""
@@ -49,6 +51,7 @@ _STDIN = "-"
 _PART = ".part"
 _MIB = 1 << 20
 _SLICE_BYTES = 2 * _MIB
+_PATIENT_SLICE_BYTES = 256 * _MIB
 # Rows that are answered at once: more save nothing any more, and cost memory.
 _CHUNK_ROWS = 2000
 # A chunk of long texts ends before it has all its rows, as features take many times the room of the text.
@@ -88,6 +91,8 @@ class Request:
         Rows of a slice, see `records.slices_of`.
     errors
         Where refused rows go: by default ``OUT.errors.jsonl`` beside `out`, without `out` to the caller.
+    patient
+        Whether answers take hours, however few there are: then slices are as large as a walk can hold.
     """
 
     source: str
@@ -100,6 +105,7 @@ class Request:
     engine: str | None = None
     slice_rows: int = SLICE_ROWS
     errors: Path | None = None
+    patient: bool = False
 
     @property
     def is_to_folder(self) -> bool:
@@ -188,7 +194,10 @@ def predict_file(
         The model, or a worker, failed. What was answered so far is kept, as after Ctrl-C.
     """
     _check_engine(request)
-    slices = _Counted(slices_of(request.source, request.columns, request.slice_rows, _SLICE_BYTES))
+    if request.patient:
+        request = replace(request, slice_rows=MOST_CELLS // len(model.taxonomy.graph.nodes) or 1)
+    most_bytes = _PATIENT_SLICE_BYTES if request.patient else _SLICE_BYTES
+    slices = _Counted(slices_of(request.source, request.columns, request.slice_rows, most_bytes))
     with _sink(model, request, stdout, refuse) as sink:
         if sink.note is not None:
             report(sink.note)
@@ -249,6 +258,7 @@ class _Task:
     form: Form
     folder: Path | None
     suffix: str
+    patient: bool
 
     @classmethod
     def of(cls, model: Model, request: Request, folder: Path | None) -> _Task:
@@ -265,6 +275,7 @@ class _Task:
             form=request.form,
             folder=None if folder is None else folder.absolute(),
             suffix=request.suffix,
+            patient=request.patient,
         )
 
 
@@ -331,7 +342,7 @@ def _loaded(kind: type[Model], folder: Path, digest: str) -> Model:
 
 def _answered(model: Model, task: _Task, number: int, part: Slice) -> _Answer:
     rows = read_slice(task.path, task.columns, part, task.source)
-    chunks = _chunks(rows, _HOSTED_CHUNK_ROWS if model.is_hosted else _CHUNK_ROWS)
+    chunks = _chunks(rows, *_most(model, patient=task.patient))
     if task.folder is not None:
         files = _Files.of(task.folder, number, task.suffix)
         # A cluster asks once more for what a worker had answered before it was lost.
@@ -339,6 +350,13 @@ def _answered(model: Model, task: _Task, number: int, part: Slice) -> _Answer:
     lines, refusals = io.BytesIO(), io.BytesIO()
     counts = _write_chunks(model, chunks, task.form, lines, refusals)
     return _Answer(number, *counts, lines.getvalue(), refusals.getvalue())
+
+
+def _most(model: Model, *, patient: bool) -> tuple[int, int]:
+    """Rows and characters of a chunk."""
+    if patient:
+        return sys.maxsize, sys.maxsize
+    return (_HOSTED_CHUNK_ROWS if model.is_hosted else _CHUNK_ROWS), _CHUNK_CHARACTERS
 
 
 class _Writable(Protocol):
@@ -410,7 +428,7 @@ def _refusal(row: Row, why: str) -> BadRow:
     return BadRow(row.number, row.id, why, raw, row.file)
 
 
-def _chunks(rows: Iterator[Row | BadRow], most: int) -> Iterator[_Chunk]:
+def _chunks(rows: Iterator[Row | BadRow], most: int, most_characters: int) -> Iterator[_Chunk]:
     chunk, characters = _Chunk(), 0
     for row in rows:
         if isinstance(row, Row):
@@ -419,7 +437,7 @@ def _chunks(rows: Iterator[Row | BadRow], most: int) -> Iterator[_Chunk]:
         else:
             chunk.bad.append(row)
             characters += len(row.raw)
-        if len(chunk.rows) >= most or characters >= _CHUNK_CHARACTERS:
+        if len(chunk.rows) >= most or characters >= most_characters:
             yield chunk
             chunk, characters = _Chunk(), 0
     if len(chunk):

@@ -404,6 +404,7 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
+        self.ask_ahead([task for task in order if task.model], asked or {})
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
@@ -413,6 +414,22 @@ class _Fit:
         for task in tasks:
             if task.group not in self.fitted:  # the same problem as another group's
                 self.arrive(task, whole_node(self.out, task.key) or {}, "reused")
+
+    def ask_ahead(self, tasks: Sequence[_Task], asked: Mapping[str, IntArray]) -> None:
+        """Have all questions of a level asked together that go in batches.
+
+        A batch takes hours, however small it is. Who asks the same again finds the answers.
+        """
+        views = {}
+        for task in tasks:
+            backend = make_backend(task.kind, task.options)
+            if isinstance(backend, HostedBackend) and backend.waits and task.judged is not None:
+                rows = np.union1d(task.rows[task.judged], asked.get(task.group, task.rows[:0]))
+                views[task.group] = (backend.node(task.problem, task.model), self.dataset.texts.take(rows))
+        if views:
+            from cascade.backends.openai import scores_together
+
+            scores_together(views)
 
     def settle_negatives(self, groups: Sequence[str], asked: Mapping[str, IntArray]) -> dict[str, str]:
         """The policy of each group, by a trial where it is ``auto``."""

@@ -16,7 +16,7 @@ import pytest
 
 import cascade as package
 from cascade import __version__
-from cascade.cli import _Commands, run
+from cascade.cli import Commands, run
 from cascade.store import read_manifest
 
 COMMANDS = ("check", "fit", "predict", "evaluate", "inspect-tree")
@@ -205,7 +205,7 @@ class _Fault:
         self.error = error
 
     def run(self, *arguments):
-        group = _Commands("cascade", commands={"boom": click.Command("boom", callback=self.boom)})
+        group = Commands("cascade", commands={"boom": click.Command("boom", callback=self.boom)})
         return group.main([*arguments, "boom"], standalone_mode=False)
 
     def boom(self):

@@ -4,7 +4,9 @@ import json
 import os
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from answering_service import BROKEN, CUT, INVALID, LIMIT, MISSING, OVERLOADED, QUOTA, Reply, Script, Service
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from test_hosted_asking import KEY, Echo, numbers, questions, texts_of
 
 from cascade.errors import BackendError
-from cascade.hosted.asking import Usage
-from cascade.hosted.batches import MARK, MOST_ROUNDS, STATE, ask_in_batches
+from cascade.hosted.asking import Asker, Usage
+from cascade.hosted.batches import MARK, MOST_ROUNDS, STATE, Batches, ask_in_batches
 from cascade.hosted.services import ServiceError
 
 
@@ -120,7 +122,7 @@ def test_usage_is_counted_by_model(service, tmp_path):
 
     service.script.answer = lambda text: "nonsense" if text == "xx" else "1"
     answers = ask(questions(service, texts_of(3)), tmp_path, count=count)
-    assert counted == {"m": Usage(3, 30, 12, 6, unreadable=1)}
+    assert counted == {"m": Usage(3, 30, 12, 6, unreadable=1, batched=3)}
     assert numbers(answers) == [1, None, 1]
     assert "nonsense" not in answers[1].why
 
@@ -310,3 +312,27 @@ def test_the_state_has_no_texts_and_no_key(service, tmp_path):
         told = "".join(file.iterdump())
     assert "words of somebody" not in told
     assert os.environ["SERVICE_KEY"] not in told
+
+
+# As a part of asking
+
+
+def test_an_asker_has_in_batches_asked_what_can_wait(service, tmp_path):
+    patient = questions(service, texts_of(3))
+    patient = [replace(one, settings=replace(one.settings, batch=True)) for one in patient]
+    urgent = questions(service, ["x" * 7])
+    with Asker(patient=Batches(tmp_path)) as asker:
+        assert numbers(asker.ask([patient[0], *urgent, *patient[1:]])) == [1, 7, 2, 3]
+        (used,) = asker.usage().values()
+    assert (used.requests, used.batched) == (4, 3)
+    assert len(service.batches) == 1
+    assert not Batches(tmp_path).takes(urgent[0].settings)
+    assert Batches(tmp_path, everything=True).takes(urgent[0].settings)
+
+
+def test_threads_that_ask_in_batches_wait_for_each_other(service, tmp_path):
+    with Asker(patient=Batches(tmp_path, everything=True)) as asker, ThreadPoolExecutor(4) as pool:
+        asked = [questions(service, texts_of(count)) for count in (2, 5, 3, 4)]
+        found = [numbers(answers) for answers in pool.map(asker.ask, asked)]
+    assert found == [list(range(1, len(one) + 1)) for one in asked]
+    assert sum(service.texts.values()) == 5

@@ -119,6 +119,10 @@ def n_questions(address):
     return sum(count for name, count in counts.items() if "completions" in name)
 
 
+def n_batches_of(address):
+    return told(address)["requests"].get("POST /v1/batches", 0)
+
+
 def jobs_of(address):
     with openai.OpenAI(api_key=KEY, base_url=address) as client:
         return [(job.metadata["cascade_key"], job.status) for job in client.fine_tuning.jobs.list()]
@@ -173,6 +177,43 @@ def test_a_second_run_orders_and_asks_nothing(fitted, address):
     assert (len(jobs_of(address)), n_questions(address)) == (n_jobs, n_asked)
     assert run(folder, *PREDICT, "--no-cache").stdout == first.stdout
     assert n_questions(address) > n_asked
+
+
+def test_batches_give_the_same_answers_level_by_level(fitted, address, tmp_path):
+    folder, _ = fitted
+    at_once = run(folder, *PREDICT, "--out", tmp_path / "at_once.jsonl")
+    n_asked, n_batches = n_questions(address), n_batches_of(address)
+    batched = run(folder, *PREDICT, "--batch", "--out", tmp_path / "batched.jsonl")
+    assert (tmp_path / "batched.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
+    # One for the router, then one for each group, whatever the number of texts.
+    assert (n_questions(address), n_batches_of(address)) == (n_asked, n_batches + 1 + len(GROUPS))
+    assert "in batches)" in batched.stderr
+    assert "in batches)" not in at_once.stderr
+    again = run(folder, *PREDICT, "--batch", "--out", tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
+    assert n_batches_of(address) == n_batches + 1 + len(GROUPS)
+    assert "in batches)" not in again.stderr
+    assert (folder / "models" / "shop" / "batches.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_taxonomy_may_ask_for_batches_from_fit_on(fitted, address, tmp_path):
+    folder = put(tmp_path, taxonomy(address) | {"defaults": {"backend": backend(address, batch=True)}})
+    n_jobs, n_asked, n_batches = len(jobs_of(address)), n_questions(address), n_batches_of(address)
+    run(folder, *FIT)
+    assert (len(jobs_of(address)), n_questions(address)) == (n_jobs, n_asked)
+    assert n_batches_of(address) - n_batches <= 1 + len(GROUPS)
+    run(folder, *PREDICT, "--out", "batched.jsonl")
+    run(fitted[0], *PREDICT, "--out", tmp_path / "at_once.jsonl")
+    assert (folder / "batched.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
+
+
+def test_batches_are_for_hosted_models_and_kept_answers(fitted, tmp_path):
+    folder, _ = fitted
+    assert "leave --no-cache away" in run(folder, *PREDICT, "--batch", "--no-cache", code=2).stderr
+    embedded = {name: {"labels": labels} for name, labels in GROUPS.items()}
+    mine = put(tmp_path, {"name": "shop", "groups": embedded})
+    run(mine, *FIT[:-1])
+    assert "leave --batch away" in run(mine, *PREDICT, "--batch", code=2).stderr
 
 
 def test_groups_that_cannot_be_chosen_are_not_asked(fitted):

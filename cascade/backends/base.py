@@ -226,12 +226,21 @@ class HostedBackend(Protocol):
         """Where the service is and what it is asked for."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is asked in batches, which take hours however small they are."""
+        ...
+
     def codec(self, problem: NodeProblem) -> Any:
         """How the children of a problem are asked for."""
         ...
 
     def order(self, group: str, problem: NodeProblem, held_out: BoolArray) -> Any:
         """What the service has to make for a problem of which the rows `held_out` must not be seen."""
+        ...
+
+    def node(self, problem: NodeProblem, model: str) -> NodeModel:
+        """The model of that name, as one that answers for the children of a problem."""
         ...
 
     def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:

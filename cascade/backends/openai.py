@@ -5,16 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cascade.arrays import read_json, write_json
-from cascade.backends.base import BoolArray, FittedNode, FloatArray, IntArray, NodeProblem, RowsError, Texts
+from cascade.backends.base import (
+    BoolArray,
+    FittedNode,
+    FloatArray,
+    IntArray,
+    NodeModel,
+    NodeProblem,
+    RowsError,
+    Texts,
+)
 from cascade.errors import BackendError, ModelError
 from cascade.hosted.answers import Codec, codec_of
-from cascade.hosted.asking import Asker, Question, shared_asker
+from cascade.hosted.asking import Answered, Asker, Question, shared_asker
 from cascade.hosted.examples import Examples
 from cascade.hosted.jobs import Order
 from cascade.hosted.prices import Prices, epochs_of
@@ -41,6 +53,15 @@ class HostedModel:
         self.model, self.codec, self.settings = model, codec, settings
         self._asker = asker
 
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        return self._asker or shared_asker()
+
+    def questions(self, texts: Texts) -> list[Question]:
+        """What is asked about each text."""
+        return [Question(self.model, self.settings, self.codec, text) for text in texts]
+
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].
 
@@ -51,10 +72,13 @@ class HostedModel:
         ServiceError
             The service answers nothing at all, for want of money, rights or the model.
         """
-        questions = [Question(self.model, self.settings, self.codec, text) for text in texts]
-        scores = np.full((len(questions), len(self.codec.children)), np.nan, dtype=np.float32)
+        return self.read(self.asker.ask(self.questions(texts)))
+
+    def read(self, answers: Sequence[Answered]) -> FloatArray:
+        """The scores of answers, shape (n_answers, n_children); RowsError where some are none."""
+        scores = np.full((len(answers), len(self.codec.children)), np.nan, dtype=np.float32)
         reasons = {}
-        for row, answer in enumerate((self._asker or shared_asker()).ask(questions)):
+        for row, answer in enumerate(answers):
             if answer.scores is None:
                 reasons[row] = f"{self.model}: {answer.why}"
             else:
@@ -66,6 +90,39 @@ class HostedModel:
     def save(self, folder: Path) -> None:
         codec = self.codec.settings_key()
         write_json(folder / _FILE, {"version": VERSION, "model": self.model, "codec": codec})
+
+
+Scored = tuple[FloatArray, Mapping[int, str]]
+
+
+def scores_together(views: Mapping[str, tuple[NodeModel, Texts]]) -> dict[str, Scored]:
+    """Scores of each model, NaN for texts that failed, and why these did.
+
+    What has to be asked is asked in one call, so that it is in flight, or in a batch, together.
+    """
+    hosted = {
+        name: (node, node.questions(texts))
+        for name, (node, texts) in views.items()
+        if isinstance(node, HostedModel)
+    }
+    answers: dict[str, Iterator[Answered]] = {}
+    for asker in {node.asker for node, _ in hosted.values()}:
+        mine = [name for name, (node, _) in hosted.items() if node.asker is asker]
+        found = iter(asker.ask([question for name in mine for question in hosted[name][1]]))
+        answers |= {name: islice(found, len(hosted[name][1])) for name in mine}
+    return {
+        name: _tried(partial(node.read, list(answers[name])))
+        if isinstance(node, HostedModel)
+        else _tried(partial(node.scores, texts))
+        for name, (node, texts) in views.items()
+    }
+
+
+def _tried(scores: Callable[[], FloatArray]) -> Scored:
+    try:
+        return scores(), {}
+    except RowsError as error:
+        return error.scores, error.reasons
 
 
 class OpenAIBackend:
@@ -83,6 +140,11 @@ class OpenAIBackend:
     def model(self) -> str | None:
         """The model that was tuned elsewhere, if the options name one."""
         return self.settings.model
+
+    @property
+    def waits(self) -> bool:
+        """Whether questions go in batches."""
+        return (self._asker or shared_asker()).can_wait(self.settings)
 
     def codec(self, problem: NodeProblem) -> Codec:
         """How the children of a problem are asked for."""
@@ -125,12 +187,16 @@ class OpenAIBackend:
             cost_usd=_cost(settings, examples.tokens),
         )
 
+    def node(self, problem: NodeProblem, model: str) -> HostedModel:
+        """The model of that name, as one that answers for the children of a problem."""
+        return HostedModel(model, self.codec(problem), self.settings, self._asker)
+
     def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
         """The model of that name, and its scores of the rows at these positions.
 
         Rows that it fails on are left out; RowsError where it fails on all.
         """
-        hosted = HostedModel(model, self.codec(problem), self.settings, self._asker)
+        hosted = self.node(problem, model)
         notes: dict[str, Any] = {"model": model, "answer": hosted.codec.kind}
         try:
             scores = hosted.scores(problem.texts.take(rows))

@@ -16,13 +16,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cascade.backends.base import FloatArray
 from cascade.errors import BackendError
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 _ANSWER_SECONDS = 120.0
 _MOST_REPEATS = 6
-# Of one client, as it looks through all of them for each request.
-_CONNECTIONS = 16
 # Before the first repetition, and before a model that wakes up is asked once more; doubled each time.
 _REPEAT_SECONDS = 0.5
 _LOADING_SECONDS, _MOST_LOADING_SECONDS = 2.0, 15.0
@@ -107,6 +104,8 @@ class Usage:
         Answers that the codec could not read, old ones included.
     from_cache
         Questions that were answered before, and cost nothing.
+    batched
+        Of `requests` those that went in a batch, at its price.
     """
 
     requests: int = 0
@@ -116,6 +115,7 @@ class Usage:
     retries: int = 0
     unreadable: int = 0
     from_cache: int = 0
+    batched: int = 0
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Usage:
@@ -127,6 +127,18 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+class Patient(Protocol):
+    """Another way of asking, for questions that can wait."""
+
+    def takes(self, settings: Settings) -> bool:
+        """Whether questions with these settings go this way."""
+        ...
+
+    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answered]:
+        """What came of each question, in their order; `count` gets a model and what was used of it."""
+        ...
 
 
 def read(question: Question, choice: Mapping[str, Any], count: Callable[[str, Usage], None]) -> Answered:
@@ -156,9 +168,11 @@ class Asker:
     Parameters
     ----------
     clients
-        Makes a client of a service; it must repeat nothing by itself. Called once for every few places.
+        Makes the client of a service; it must repeat nothing by itself.
     cache
         Where answers are kept and looked up; `close` closes it.
+    patient
+        How questions are asked that can wait, and which these are; None where none can.
     log
         Gets every request and response with its texts, but no key. Nothing else shows texts.
     clock, sleep
@@ -172,12 +186,13 @@ class Asker:
         clients: Callable[[Settings], AsyncOpenAI] = connect,
         cache: Cache | None = None,
         *,
+        patient: Patient | None = None,
         log: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._clients, self._cache = clients, cache
+        self._clients, self._cache, self._patient = clients, cache, patient
         self._means = _Means(log, clock, sleep, chance, self.count, self._keep)
         self._services: dict[tuple[str, str], _Service] = {}
         self._usage: dict[str, Usage] = {}
@@ -199,6 +214,19 @@ class Asker:
         """
         if self._closed:
             raise BackendError(_CLOSED)
+        waiting = [self.can_wait(question.settings) for question in questions]
+        if self._patient is None or not any(waiting):
+            return self._at_once(questions)
+        now = self._at_once([one for one, waits in zip(questions, waiting, strict=True) if not waits])
+        slow = [one for one, waits in zip(questions, waiting, strict=True) if waits]
+        answers = (iter(now), iter(self._patient.ask(slow, self.count)))
+        return [next(answers[waits]) for waits in waiting]
+
+    def can_wait(self, settings: Settings) -> bool:
+        """Whether questions with these settings go the way of those that can wait."""
+        return self._patient is not None and self._patient.takes(settings)
+
+    def _at_once(self, questions: Sequence[Question]) -> list[Answered]:
         asked = [_Asked.of(question) for question in questions]
         first = {one.key: one for one in asked}
         kept = self._cache.get(list(first)) if self._cache is not None else {}
@@ -386,14 +414,6 @@ class _Job:
 
 
 @dataclass(slots=True)
-class _Line:
-    """A client, and how many requests it has on their way."""
-
-    client: AsyncOpenAI
-    in_use: int = 0
-
-
-@dataclass(slots=True)
 class _Sleeper:
     """A model that wakes up: one job asks it now and then, the others are set aside."""
 
@@ -407,7 +427,7 @@ class _Service:
 
     def __init__(self, means: _Means, clients: Callable[[Settings], AsyncOpenAI], settings: Settings) -> None:
         self._means, self._address = means, settings.address
-        self._lines = [_Line(client) for client in _several(clients, settings)]
+        self._client = clients(settings)
         self._limiter = Limiter(settings.limits, means.chance)
         self._limits, self._places = settings.limits, settings.concurrency
         self._queue: deque[_Job] = deque()
@@ -448,9 +468,8 @@ class _Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for line in self._lines:
-            with suppress(Exception):
-                await line.client.close()
+        with suppress(Exception):
+            await self._client.close()
 
     # Sending
 
@@ -528,10 +547,8 @@ class _Service:
         asked = job.asked
         path = asked.question.codec.endpoint.removeprefix("/v1")
         self._tell(f"POST {self._address}{path} ", asked.body)
-        line = min(self._lines, key=attrgetter("in_use"))
-        line.in_use += 1
         try:
-            response = await line.client.post(
+            response = await self._client.post(
                 path, cast_to=httpx2.Response, content=asked.body, options={"timeout": _ANSWER_SECONDS}
             )
         except Exception as error:
@@ -540,8 +557,6 @@ class _Service:
                 self._tell(f"{told.status_code} ", told.content)
                 self._limiter.learn(self._means.clock(), told.headers)
             raise understood(error, self._address) from None
-        finally:
-            line.in_use -= 1
         self._tell("200 ", response.content)
         return response
 
@@ -653,14 +668,6 @@ class _Service:
             del self._jobs[job.asked.key]
         if job.is_probe:
             self._wake(job.model)
-
-
-def _several(clients: Callable[[Settings], AsyncOpenAI], settings: Settings) -> Iterator[AsyncOpenAI]:
-    """As many clients as all places need."""
-    left = settings.concurrency
-    while left > 0:
-        yield clients(replace(settings, concurrency=min(left, _CONNECTIONS)))
-        left -= _CONNECTIONS
 
 
 def _kept(content: bytes) -> Kept | None:

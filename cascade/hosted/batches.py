@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ MARK = "cascade_batch"
 """The entry of a batch's metadata by which it is found again."""
 
 POLL_SECONDS = 60.0
+"""The longest time between two looks at a batch; the first looks come sooner."""
+_FIRST_POLL_SECONDS, _POLL_GROWTH = 1.0, 1.5
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _TRIES = 8
 # Of asking for a batch that runs: two hours without a network.
@@ -108,7 +111,7 @@ def ask_in_batches(
     count
         Called with a model and what a question to it used, see `Asker.count`.
     poll_seconds
-        Between two looks at a batch.
+        Between two looks at a batch, at most.
     most_requests, most_bytes
         Of one batch.
 
@@ -134,6 +137,49 @@ def ask_in_batches(
         else Answered(None, clerk.failures[one.id])
         for one in asked
     ]
+
+
+class Batches:
+    """Has questions asked in batches, for an `Asker`.
+
+    Parameters
+    ----------
+    folder
+        Holds `STATE`.
+    everything
+        Whether all questions are, or only those whose settings say ``batch``.
+    clients, report, poll_seconds
+        As for `ask_in_batches`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        everything: bool = False,
+        clients: Callable[[Settings], AsyncOpenAI] = connect,
+        report: Callable[[Step], None] = _ignore,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._folder, self._everything = folder, everything
+        self._clients, self._report, self._poll_seconds = clients, report, poll_seconds
+        self._turn = threading.Lock()
+
+    def takes(self, settings: Settings) -> bool:
+        """Whether questions with these settings are asked in a batch."""
+        return self._everything or settings.batch
+
+    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answered]:
+        """What came of each, see `ask_in_batches`; threads wait for each other."""
+        with self._turn:
+            return ask_in_batches(
+                questions,
+                self._folder,
+                self._clients,
+                report=self._report,
+                count=count,
+                poll_seconds=self._poll_seconds,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,14 +500,17 @@ class _Clerk:
         return await self._patiently(settings, look)
 
     async def _ended(self, noted: _Noted, settings: Settings, name: str) -> Batch:
+        pause, told = _FIRST_POLL_SECONDS, None
         while True:
             batch = await self._patiently(
                 settings, lambda: self._client(settings).batches.retrieve(name), _TRIES_WHILE_RUNNING
             )
             if str(batch.status).lower() in _ENDED:
                 return batch
-            self._report("status", batch, noted)
-            await self._ways.sleep(self._ways.poll_seconds)
+            if told != (told := (batch.status, batch.request_counts)):
+                self._report("status", batch, noted)
+            await self._ways.sleep(min(pause, self._ways.poll_seconds))
+            pause *= _POLL_GROWTH
 
     async def _collect(self, noted: _Noted, settings: Settings, batch: Batch) -> None:
         """Keep the answers of a batch, and hear of failures."""
@@ -490,7 +539,7 @@ class _Clerk:
                 continue
             if choice is not None:
                 used = Usage.of(usage)
-                self._ways.count(model, Usage(requests=1) + used)
+                self._ways.count(model, Usage(requests=1, batched=1) + used)
                 found[name] = json.dumps(choice, separators=(",", ":"))
             elif failure.may_pass:
                 self._why[name] = failure.why

@@ -206,6 +206,38 @@ def _unless_raised(outcome: Outcome | BaseException) -> Outcome:
     return outcome
 
 
+async def follow(
+    ledger: Ledger,
+    clients: Clients,
+    *,
+    report: Callable[[Step], None] = lambda _: None,
+    wait: bool = True,
+    poll_seconds: float = POLL_SECONDS,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> list[Outcome]:
+    """How the jobs that were created have ended, or how they stand if not `wait`; nothing is ordered.
+
+    Parameters are those of `fine_tune`; jobs whose end the ledger knows are left alone.
+
+    Raises
+    ------
+    BackendError
+        Another run has the ledger, and follows them.
+    """
+    orders = [_order_of(record) for record in ledger.orders() if record.state == "created" and record.job]
+    async with _running(ledger, clients, orders, _Pace(poll_seconds, sleep), report, wait) as run:
+        done = await asyncio.gather(
+            *(_Node(order, run).outcome() for order in orders), return_exceptions=True
+        )
+    return [_unless_raised(one) for one in done]
+
+
+def _order_of(record: JobRecord) -> Order:
+    """The order behind a record, without its examples: enough for all but to create it."""
+    settings = Settings.of(record.settings)
+    return Order(record.group, record.key, settings, b"", b"", record.suffix, 0, record.cost_usd)
+
+
 async def cancel(
     ledger: Ledger, clients: Clients, keys: Iterable[str], *, poll_seconds: float = POLL_SECONDS
 ) -> list[Outcome]:
@@ -962,11 +994,7 @@ def _file_name(digest: str) -> str:
 
 
 async def _cancelled(record: JobRecord, ledger: Ledger, services: _Services, pace: _Pace) -> Outcome:
-    settings = Settings.of(record.settings)
-    node = _Node(
-        Order(record.group, record.key, settings, b"", b"", record.suffix, 0, record.cost_usd),
-        _Run(ledger, services, pace, lambda _: None, wait=False),
-    )
+    node = _Node(_order_of(record), _Run(ledger, services, pace, lambda _: None, wait=False))
     try:
         await _cancel(node, record)
     except _Stopped as end:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from cascade.backends.base import BoolArray, HostedBackend, NodeProblem
 from cascade.errors import BackendError
-from cascade.hosted.jobs import Order, Outcome, Step, cancel, fine_tune
+from cascade.hosted.jobs import Order, Outcome, Step, cancel, fine_tune, follow
 from cascade.hosted.ledger import JobRecord, Ledger
 from cascade.hosted.services import connect
 
@@ -103,6 +103,17 @@ def _finished(work: Coroutine[Any, Any, A]) -> A:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
+
+
+def followed(
+    ledger: Ledger,
+    report: Callable[[Step], None] = _silent,
+    *,
+    wait: bool,
+    clients: Callable[..., Any] = connect,
+) -> list[Outcome]:
+    """How the jobs that run have ended, or how they stand if not `wait`: see `follow`."""
+    return _finished(follow(ledger, clients, report=report, wait=wait))
 
 
 def cancelled(ledger: Ledger, groups: Iterable[str], clients: Callable[..., Any] = connect) -> None:

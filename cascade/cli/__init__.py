@@ -1,0 +1,16 @@
+"""The command line: a command parses, calls one function and prints what it gives.
+
+Results go to standard output, everything else to standard error. Nothing heavy is imported before a command
+needs it, so that help is instant.
+
+Exit codes: 0 done, 1 a problem that the message explains, 2 wrong usage, 3 done but some rows were refused,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+# A command is there once its module was imported.
+from cascade.cli import checking, evaluating, fitting, hosted, predicting, trees  # noqa: F401
+from cascade.cli.shell import Commands, cascade, main, run
+
+__all__ = ["Commands", "cascade", "main", "run"]

@@ -1,0 +1,87 @@
+"""``cascade check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from cascade.cli.inputs import columns_of, load_taxonomy
+from cascade.cli.shell import (
+    DONE,
+    PROBLEM,
+    cascade,
+    debug_option,
+    json_option,
+    print_json,
+    print_lines,
+    progress,
+)
+from cascade.errors import TaxonomyError
+
+if TYPE_CHECKING:
+    from cascade.check import Report
+    from cascade.taxonomy import Taxonomy
+
+
+@cascade.command(short_help="Report faults and advice, change nothing.")
+@click.argument("taxonomy")
+@click.option(
+    "--data", multiple=True, metavar="FILE", help="Rows to check instead of data.train; repeatable."
+)
+@json_option
+@debug_option
+def check(taxonomy: str, data: tuple[str, ...], as_json: bool) -> int:
+    """Report faults and advice about a taxonomy and its rows, and change nothing.
+
+    TAXONOMY is the YAML file. The exit code is 1 when there is an error; warnings and advice do no harm.
+    """
+    try:
+        report = _checked(load_taxonomy(taxonomy), data)
+    except TaxonomyError as error:
+        if not as_json:
+            raise
+        report = _faults(error)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_lines(_check_lines(report))
+    return DONE if report.ok else PROBLEM
+
+
+def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
+    from cascade.check import check as check_rows
+    from cascade.records import read_all
+
+    with progress("checking"):
+        columns = columns_of(taxonomy.data)
+        train, refused = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
+        test, refused_too = read_all(taxonomy.data.files("test"), columns, taxonomy)
+        report = check_rows(taxonomy, train, test, refused + refused_too)
+    return report if data or taxonomy.data.train else _without_rows(report)
+
+
+def _without_rows(report: Report) -> Report:
+    """The report on a taxonomy that names no rows yet: that is no fault of its."""
+    eased = [
+        replace(finding, severity="advice") if finding.rule == "no-data" else finding
+        for finding in report.findings
+    ]
+    errors_first = sorted(eased, key=lambda finding: ("error", "warning", "advice").index(finding.severity))
+    return replace(report, findings=tuple(errors_first))
+
+
+def _faults(error: TaxonomyError) -> Report:
+    from cascade.check import Finding, Report
+
+    advice = "Correct the taxonomy."
+    found = [Finding("taxonomy", "error", str(problem), 1, (), advice) for problem in error.problems]
+    return Report(tuple(found), rows=0, labels=0, groups=0)
+
+
+def _check_lines(report: Report) -> Iterator[str]:
+    from cascade.check import render
+
+    return render(report)

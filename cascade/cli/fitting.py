@@ -1,0 +1,340 @@
+"""``cascade fit``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascade.cli.hosted import ANSWERS, keep_answers, tell_step, tell_usage
+from cascade.cli.inputs import (
+    columns_of,
+    labelled_rows,
+    load_taxonomy,
+    model_words,
+    remember_last,
+    stop_at_refused,
+    training_files,
+)
+from cascade.cli.shell import (
+    DONE,
+    MODELS,
+    REFUSED,
+    TOP_LEVEL,
+    Bar,
+    cascade,
+    cores,
+    debug_option,
+    engine_option,
+    figure,
+    jobs_option,
+    json_option,
+    note,
+    number,
+    print_json,
+    progress,
+    show,
+    usd,
+)
+from cascade.errors import CascadeError, ModelError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cascade.hosted.jobs import Order
+    from cascade.hosted.prices import NodePlan
+    from cascade.records import Row
+    from cascade.taxonomy import Taxonomy
+    from cascade.train import Event, Plan
+
+_SUSPICIOUS_SHOWN = 3
+
+
+@cascade.command()
+@click.argument("taxonomy")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder to write [default: models/NAME].",
+)
+@click.option(
+    "--data", multiple=True, metavar="FILE", help="Rows to learn instead of data.train; repeatable."
+)
+@jobs_option
+@engine_option
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Fixes every random choice.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be trained and what it would cost, and stop.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Start no fine-tunes that cost more than this together; less needs no question.",
+)
+@click.option("--yes", is_flag=True, help="Start fine-tunes without a question.")
+@click.option("--detach", is_flag=True, help="Return when the fine-tunes are submitted; see cascade jobs.")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Learn without the rows that cannot be used; exit code 3."
+)
+@json_option
+@debug_option
+def fit(
+    taxonomy: str,
+    *,
+    out: Path | None,
+    data: tuple[str, ...],
+    jobs: int | None,
+    engine: str | None,
+    seed: int,
+    dry_run: bool,
+    budget: float | None,
+    yes: bool,
+    detach: bool,
+    skip_bad_rows: bool,
+    as_json: bool,
+) -> int:
+    """Train the models of a taxonomy.
+
+    TAXONOMY is the YAML file. What did not change since the last fit is reused, and a fit that was stopped
+    goes on when the same command is given again.
+    """
+    tree = load_taxonomy(taxonomy)
+    folder = out or MODELS / tree.name
+    _check_out(folder)
+    rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
+    stop_at_refused(refused, skip=skip_bad_rows)
+    if dry_run:
+        _show_plan(tree, rows, seed, as_json=as_json)
+        return REFUSED if refused else DONE
+    consent = _Consent(budget=budget, yes=yes)
+    run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
+    summary = _fitted(tree, rows, folder, consent, wait=not detach, **run)
+    if summary is not None:
+        _show_fit(summary | {"refused": len(refused)}, as_json=as_json)
+    return REFUSED if refused else DONE
+
+
+def _check_out(folder: Path) -> None:
+    """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
+    from cascade.hosted.shop import LEDGER
+    from cascade.store import MANIFEST, NODES
+
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
+    if not folder.exists() or (folder / MANIFEST).exists():
+        return
+    ours = (NODES, LEDGER, ANSWERS, ".")  # and what SQLite puts beside its files
+    strange = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
+    if strange:
+        raise ModelError(
+            f"{folder}: not a model folder, it holds {strange[0]!r}. Name a new or empty folder with --out."
+        )
+
+
+def _fitted(
+    taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
+) -> dict[str, Any] | None:
+    """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
+    from cascade.compiled import announce
+    from cascade.hosted.shop import PendingError, Shop
+    from cascade.train import fit as train
+
+    started = time.perf_counter()
+    texts, labels = [row.text for row in rows], [row.labels for row in rows]
+    keep_answers(folder)
+    with progress("fitting") as bar:
+        log = FitLog(bar)
+        announce(bar.say)
+        consent.bar = bar
+        shop = Shop(consent, partial(tell_step, bar), wait)
+        try:
+            manifest = train(taxonomy, texts, labels, folder, report=log, shop=shop, **run)
+        except PendingError as pending:
+            if wait:
+                raise
+            bar.say(str(pending))
+            return None
+    tell_usage(manifest)
+    remember_last(folder)
+    _tell_suspicious(manifest.suspicious, rows)
+    return {
+        "model": str(folder),
+        "rows": len(rows),
+        "groups": len(taxonomy.groups) - 1,
+        "labels": len(taxonomy.labels),
+        "fitted": log.fitted,
+        "reused": log.reused,
+        "micro_f1": manifest.metrics.get("micro_f1"),
+        "macro_f1": manifest.metrics.get("macro_f1"),
+        "suspicious": len(manifest.suspicious),
+        "seed": manifest.seed,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _tell_suspicious(suspicious: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> None:
+    if not suspicious:
+        return
+    note(f"labels of training rows that the model doubts most ({number(len(suspicious))} in its manifest):")
+    for one in suspicious[:_SUSPICIOUS_SHOWN]:
+        row = rows[one["row"] - 1]
+        given = "given" if one["given"] else "not given"
+        note(f"  {row.file} row {row.number}: {one['label']!r} is {given}, expected {one['probability']:.2f}")
+
+
+class FitLog:
+    """Says what a fit does, group by group, and counts."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.fitted = 0
+        self.reused = 0
+
+    def __call__(self, event: Event) -> None:
+        self.fitted += event.kind == "fitted"
+        self.reused += event.kind == "reused"
+        self.bar.at(event.done, event.total)
+        if event.kind in ("fitted", "reused"):
+            detail = f" ({event.detail})" if event.detail else ""
+            self.bar.say(f"{event.kind} {event.group or TOP_LEVEL}{detail}")
+
+
+class _Consent:
+    """Whether fine-tunes may be paid for: by a budget, by ``--yes``, or by a question at a terminal."""
+
+    def __init__(self, *, budget: float | None, yes: bool) -> None:
+        self.budget, self.yes, self.bar = budget, yes, Bar()
+
+    def __call__(self, orders: Sequence[Order]) -> None:
+        known = [order.cost_usd for order in orders if order.cost_usd is not None]
+        cost = sum(known)
+        unknown = "" if len(known) == len(orders) else " and what the service asks where prices are not known"
+        services = ", ".join(dict.fromkeys(order.settings.address for order in orders))
+        about = f"{len(orders)} fine-tunes at {services} for about {usd(cost)}{unknown}"
+        if self.budget is not None and cost > self.budget:
+            raise CascadeError(
+                f"{about}: more than --budget {self.budget:g}. Nothing was sent. Lower max_examples or "
+                "n_epochs, or see cascade fit --dry-run"
+            )
+        if self.yes or (self.budget is not None and not unknown):
+            self.bar.say(about)
+        elif not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise CascadeError(
+                f"{about}: nothing was sent. Say --yes, or --budget USD where prices are known"
+            )
+        elif not click.confirm(f"{about}. Start them?", err=True):
+            raise CascadeError("nothing was sent")
+
+
+def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(summary)
+        return
+    counts = {name: number(summary[name]) for name in ("labels", "rows", "fitted", "reused")}
+    click.echo(
+        f"{summary['model']}: {counts['labels']} labels, {counts['rows']} rows, {counts['fitted']} groups "
+        f"fitted, {counts['reused']} reused, {summary['seconds']} s"
+    )
+    click.echo(f"out of fold: micro F1 {figure(summary['micro_f1'])}, macro F1 {figure(summary['macro_f1'])}")
+    note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
+
+
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
+    from cascade.train import plan
+
+    planned = plan(taxonomy, [row.text for row in rows], [row.labels for row in rows], seed)
+    if as_json:
+        print_json(
+            {
+                "rows": len(rows),
+                "groups": [_plain(asdict(one)) for one in planned.groups],
+                "cost_usd": planned.cost_usd(),
+                "thousand_usd": planned.thousand_usd(),
+                "flat": None if planned.flat is None else _plain(asdict(planned.flat)),
+                "prices_of": planned.prices_of.isoformat(),
+            }
+        )
+        return
+    show(_plan_table(planned))
+    if planned.flat is not None:
+        show(_hosted_table(planned, planned.flat))
+        for line in _about_plan(planned):
+            note(line)
+    note("dry run: nothing was trained or written")
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, JSON-able: days are texts."""
+    text: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+    return text
+
+
+def _plan_table(planned: Plan) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_footer=True)
+    table.add_column("group", f"{len(planned.groups)} in all", overflow="fold")
+    table.add_column("backend")
+    for name in ("rows", "children", "rarest"):
+        table.add_column(name, justify="right")
+    table.add_column("negatives")
+    table.add_column("cost", usd(planned.cost_usd()), justify="right")
+    for one in planned.groups:
+        rarest = number(min(one.positives, default=0))
+        figures = (number(one.rows), number(len(one.children)), rarest, one.negatives, usd(one.cost_usd))
+        table.add_row(one.group or TOP_LEVEL, one.backend, *figures)
+    return table
+
+
+def _hosted_table(planned: Plan, flat: NodePlan) -> RenderableType:
+    """What each fine-tune takes, all of them together, and one flat model beside them."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title="fine-tunes", title_justify="left")
+    table.add_column("group", overflow="fold")
+    table.add_column("answer")
+    for name in ("examples", "tokens", "epochs", "in", "out", "fit", "1,000 answers"):
+        table.add_column(name, justify="right")
+    hosted = [one.hosted for one in planned.groups if one.hosted is not None]
+    for one in hosted:
+        table.add_row(*_hosted_cells(one))
+    sums = (number(sum(one.examples for one in hosted)), number(sum(one.training_tokens for one in hosted)))
+    money = (usd(planned.cost_usd()), usd(planned.thousand_usd()))
+    table.add_row("all of them", "", *sums, "", "", "", *money, style="bold")
+    table.add_row(*_hosted_cells(flat))
+    return table
+
+
+def _hosted_cells(one: NodePlan) -> tuple[str, ...]:
+    epochs = f"{one.epochs:g}{'?' if one.epochs_assumed else ''}"
+    tokens = (f"{one.tokens_in:.0f}", f"{one.tokens_out:.1f}")
+    money = (usd(one.training_usd), usd(one.thousand_usd))
+    counts = (number(one.examples), number(one.training_tokens))
+    return (one.group or TOP_LEVEL, one.kind, *counts, epochs, *tokens, *money)
+
+
+def _about_plan(planned: Plan) -> Iterator[str]:
+    hosted = [one.hosted for one in planned.groups if one.hosted is not None]
+    yield (
+        f"prices of {planned.prices_of}; epochs with ? are assumed, as the service chooses them; all of "
+        "them: each text asked about at the groups that it truly belongs to"
+    )
+    for one in hosted:
+        if one.why:
+            yield f"{one.group or TOP_LEVEL}: {one.why}"
+    for model, day in dict.fromkeys((one.base_model, one.ends) for one in hosted if one.ends is not None):
+        yield f"{model}: fine-tunes of it stop answering on {day}"

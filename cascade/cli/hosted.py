@@ -1,0 +1,305 @@
+"""Models at services: ``cascade jobs``, ``export`` and ``sandbox``, and what asking cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascade.cli.inputs import (
+    chosen_model,
+    columns_of,
+    labelled_rows,
+    load_taxonomy,
+    stop_at_refused,
+    training_files,
+)
+from cascade.cli.shell import (
+    DONE,
+    REFUSED,
+    TOP_LEVEL,
+    Bar,
+    cascade,
+    debug_option,
+    json_option,
+    model_option,
+    note,
+    number,
+    print_json,
+    progress,
+    show,
+    usd,
+)
+from cascade.errors import CascadeError, ModelError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cascade.hosted.asking import Usage
+    from cascade.hosted.batches import Step as BatchStep
+    from cascade.hosted.jobs import Step as JobStep
+    from cascade.hosted.ledger import JobRecord, Ledger
+    from cascade.store import Manifest
+
+ANSWERS = "answers.sqlite"
+
+
+def keep_answers(folder: Path, *, forget: bool = False, show: bool = False, batch: bool = False) -> None:
+    """Have answers of services kept in a model folder, so that a repeat costs nothing."""
+    from cascade.hosted.asking import Asker, shared_asker
+    from cascade.hosted.batches import Batches
+    from cascade.hosted.cache import Cache
+
+    cache = None if forget else Cache(folder / ANSWERS, note)
+    patient = Batches(folder, everything=batch, report=_tell_batch)
+    shared_asker(lambda: Asker(cache=cache, patient=patient, log=note if show else None))
+
+
+def _tell_batch(step: BatchStep) -> None:
+    if step.kind == "again":
+        note(f"{number(step.requests)} questions without an answer are asked once more")
+        return
+    counts = f"{number(step.done)} of {number(step.requests)} answered"
+    note(f"batch {step.batch} {'found' if step.kind == 'found' else step.status}: {counts}")
+
+
+def tell_usage(manifest: Manifest) -> None:
+    """What services were asked, model by model; the price where it is known."""
+    from cascade.hosted.asking import Usage, shared_asker
+
+    users: dict[str, list[str]] = {}
+    for group, record in manifest.groups.items():
+        if "model" in record.notes:
+            users.setdefault(str(record.notes["model"]), []).append(group or TOP_LEVEL)
+    usage = sorted(shared_asker().usage().items(), key=lambda one: users.get(one[0], []))
+    costs = [_cost_of(manifest, model, used) for model, used in usage]
+    for (model, used), cost in zip(usage, costs, strict=True):
+        note(f"{', '.join(users.get(model, []))} ({model}): {_usage_line(used, cost)}")
+    if len(usage) > 1:
+        known = [cost for cost in costs if cost is not None]
+        total = sum((used for _, used in usage), Usage())
+        note(f"all of them: {_usage_line(total, sum(known) if len(known) == len(costs) else None)}")
+
+
+def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
+    """USD of the answers of a model; None where the prices of its service are not known."""
+    from cascade.hosted.prices import Prices
+    from cascade.hosted.services import Settings
+
+    prices = Prices.load()
+    specs = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
+    options = [{name: value for name, value in spec.items() if name != "kind"} for spec in specs]
+    if not all(Settings.of(one).address == prices.service for one in options):
+        return None
+    tokens = (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+    at_once, batched = (prices.answer_usd(model, *tokens, batch=batch) for batch in (False, True))
+    if at_once is None or batched is None:
+        return None
+    share = used.batched / used.requests if used.requests else 0.0
+    return at_once * (1 - share) + batched * share
+
+
+def _usage_line(used: Usage, cost: float | None) -> str:
+    batched = f" ({number(used.batched)} in batches)" if used.batched else ""
+    return (
+        f"{number(used.requests)} requests{batched}, {number(used.from_cache)} kept answers, "
+        f"{number(used.prompt_tokens)} tokens in ({number(used.cached_tokens)} cached), "
+        f"{number(used.completion_tokens)} out, {number(used.unreadable)} unreadable, "
+        f"{'price not known' if cost is None else usd(cost)}"
+    )
+
+
+@cascade.command(short_help="List, follow and cancel fine-tunes.")
+@model_option
+@click.option("--follow", is_flag=True, help="Wait until all have ended.")
+@click.option("--cancel", multiple=True, metavar="GROUP", help="Cancel the fine-tune of a group; repeatable.")
+@json_option
+@debug_option
+def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: bool) -> int:
+    """List the fine-tunes of a model folder as they stand at the service, follow or cancel them.
+
+    Nothing is ordered here. When they have ended, `cascade fit` with the same taxonomy makes the model, and
+    submits none of them again.
+    """
+    from cascade.hosted.ledger import Ledger, history
+    from cascade.hosted.shop import LEDGER, cancelled
+
+    folder = chosen_model(model)
+    if not (folder / LEDGER).exists():
+        raise ModelError(f"{folder}: no fine-tune was ever ordered for this model")
+    with Ledger(folder / LEDGER) as ledger:
+        if cancel:
+            cancelled(ledger, cancel)
+        _look_at_jobs(ledger, follow=follow)
+        records = history(ledger)
+    if as_json:
+        print_json({"jobs": [_job_row(one) for one in records]})
+    else:
+        show(_jobs_table(records))
+    return DONE
+
+
+def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
+    """Bring the ledger up to date; without `follow` it will do as it is."""
+    from cascade.hosted.shop import followed
+
+    with progress("following") as bar:
+        try:
+            for outcome in followed(ledger, partial(tell_step, bar) if follow else _ignore, wait=follow):
+                if outcome.why:
+                    bar.say(f"{outcome.group or TOP_LEVEL}: {outcome.why}. {outcome.advice}".rstrip())
+        except CascadeError as error:
+            if follow:
+                raise
+            bar.say(f"{error}. This is what was seen last")
+
+
+def tell_step(bar: Bar, step: JobStep) -> None:
+    """Something happened to a fine-tune."""
+    age = f" after {step.age_seconds:.0f} s" if step.age_seconds >= 1 else ""
+    left = (
+        "" if step.estimated_end is None else f", about {max(step.estimated_end - time.time(), 0):.0f} s left"
+    )
+    detail = f" ({step.detail})" if step.detail else ""
+    bar.say(f"{step.kind} {step.group or TOP_LEVEL}{age}{left}{detail}")
+
+
+def _ignore(step: JobStep) -> None:
+    """What a look at the ledger will tell."""
+
+
+def _job_row(record: JobRecord) -> dict[str, Any]:
+    told = (
+        "group",
+        "state",
+        "job",
+        "model",
+        "base_model",
+        "service",
+        "cost_usd",
+        "trained_tokens",
+        "why",
+        "advice",
+    )
+    return {name: getattr(record, name) for name in told} | {"curve": list(record.result_csv)}
+
+
+def _jobs_table(records: Sequence[JobRecord]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("group", "state", "age"):
+        table.add_column(name)
+    for name in ("tokens", "cost", "loss"):
+        table.add_column(name, justify="right")
+    for name in ("job", "model", "why"):
+        table.add_column(name, overflow="fold")
+    for one in records:
+        tokens = "" if one.trained_tokens is None else number(one.trained_tokens)
+        figures = (_age(one), tokens, usd(one.cost_usd), _loss(one))
+        table.add_row(one.group or TOP_LEVEL, one.state, *figures, one.job or "", one.model or "", one.why)
+    return table
+
+
+def _age(record: JobRecord) -> str:
+    """How long a job took, or runs already, and how long it may still take."""
+    if record.created_at is None:
+        return ""
+    age = str(timedelta(seconds=round((record.ended_at or time.time()) - record.created_at)))
+    if record.ended_at is not None or record.estimated_end is None:
+        return age
+    left = timedelta(seconds=max(round(record.estimated_end - time.time()), 0))
+    return f"{age}, {left} left"
+
+
+def _loss(record: JobRecord) -> str:
+    """The last loss on the validation file, or else on training examples, that the service tells."""
+    for name in ("full_valid_loss", "valid_loss", "train_loss"):
+        found = [row[name] for row in record.result_csv if name in row]
+        if found:
+            return f"{found[-1]:.3f}"
+    return ""
+
+
+@cascade.command(short_help="Write the training files of each group.")
+@click.argument("taxonomy")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write [default: export/NAME]."
+)
+@click.option("--data", multiple=True, metavar="FILE", help="Rows to use instead of data.train; repeatable.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Go on without the rows that cannot be used; exit code 3."
+)
+@json_option
+@debug_option
+def export(
+    taxonomy: str, *, out: Path | None, data: tuple[str, ...], seed: int, skip_bad_rows: bool, as_json: bool
+) -> int:
+    """Write the training and validation file of each group, to fine-tune a model anywhere.
+
+    TAXONOMY is the YAML file. The lines are chat messages (or prompts and completions, where a group's
+    backend says so); manifest.json tells how each model is to be asked. Name what was trained as `model` of
+    the group, and `cascade fit` takes it from there.
+    """
+    from cascade.export import export as write
+
+    tree = load_taxonomy(taxonomy)
+    rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
+    stop_at_refused(refused, skip=skip_bad_rows)
+    folder = out or Path("export") / tree.name
+    told = write(tree, [row.text for row in rows], [row.labels for row in rows], folder, seed=seed)
+    if as_json:
+        print_json(told)
+    else:
+        for group in told["groups"]:
+            click.echo(f"{group['folder']}: {number(group['training'])} examples, {group['answer']}")
+    return REFUSED if refused else DONE
+
+
+@cascade.command(short_help="A service on this machine to rehearse fine-tunes with.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("sandbox"), show_default=True, metavar="DIR"
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, metavar="N")
+@click.option("--chaos", metavar="SPEC", help="Faults to inject, such as seed=1,rate=0.1.")
+@click.option(
+    "--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Of each answer."
+)
+@click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="Requests allowed a minute.")
+@click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="Tokens allowed a minute.")
+@debug_option
+def sandbox(
+    folder: Path, port: int, chaos: str | None, latency: float, rpm: int | None, tpm: int | None
+) -> int:
+    """Serve files, fine-tuning jobs, batches and completions in OpenAI's wire format on this machine.
+
+    It really learns: a job trains an embedded model on the examples that were uploaded, and completions
+    answer with its probabilities. Any key will do, and nothing leaves the machine. Ctrl-C ends it; what it
+    has stays in its folder.
+    """
+    try:
+        from cascade.sandbox.chaos import Chaos
+        from cascade.sandbox.server import serve
+    except ModuleNotFoundError as error:
+        raise CascadeError(
+            f"the package {error.name!r} is not installed. Run: pip install 'cascade-classifier[sandbox]'"
+        ) from error
+    try:
+        faults = Chaos.parse(chaos) if chaos else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--chaos'") from error
+    serve(folder, port=port, chaos=faults, latency=latency, rpm=rpm, tpm=tpm, ready=_tell_sandbox)
+    return DONE
+
+
+def _tell_sandbox(address: str) -> None:
+    click.echo(address)
+    note(f"taxonomies reach it by backend: {{kind: openai, provider: compatible, base_url: {address}}}")
+    sys.stdout.flush()

@@ -1,0 +1,137 @@
+"""What commands are given: a taxonomy, labelled rows, a model."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, note, progress
+from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
+
+if TYPE_CHECKING:
+    from cascade.records import BadRow, Columns, Row
+    from cascade.taxonomy import BackendSpec, DataSpec, Taxonomy
+
+_NEARBY_MOST = 1000
+
+
+def training_files(taxonomy: Taxonomy, data: Sequence[str]) -> Sequence[str | Path]:
+    if not data and not taxonomy.data.train:
+        raise DataError(
+            f"{taxonomy.source}: names no training rows. Add files under `data: train:`, or give --data FILE."
+        )
+    return data or taxonomy.data.files("train")
+
+
+def labelled_rows(
+    files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy
+) -> tuple[list[Row], list[BadRow]]:
+    """The rows of some files, and those that were refused, which it lists."""
+    from cascade.records import read_all, summarise_bad
+
+    with progress("reading"):
+        rows, refused = read_all(files, columns, taxonomy)
+    if refused:
+        note(summarise_bad(refused))
+    return rows, refused
+
+
+def stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
+    if not refused:
+        return
+    count = f"{len(refused):,} bad {'row' if len(refused) == 1 else 'rows'}"
+    if not skip:
+        raise DataError(f"{count}. Mend what is listed above, or learn without with --skip-bad-rows.")
+    note(f"{count} left out")
+
+
+def model_words(folder: Path) -> str:
+    return "" if _is_last(folder) else f" --model {shlex.quote(str(folder))}"
+
+
+def load_taxonomy(path: str) -> Taxonomy:
+    from cascade.taxonomy import Taxonomy
+
+    if not Path(path).exists():
+        raise TaxonomyError([Problem(Place(path), f"no such file.{_nearby(Path(path))}")])
+    return Taxonomy.load(path, check_backend=_backend_faults)
+
+
+def _backend_faults(spec: BackendSpec) -> Iterable[str]:
+    from cascade.backends import complaints  # NumPy comes with it
+
+    return complaints(spec.kind, spec.options)
+
+
+def _nearby(path: Path) -> str:
+    """What may have been meant by a path that leads to no file, as a sentence."""
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys((path.parent, Path(), *_folders_here())):
+        for one in sorted(itertools.islice(folder.glob("*.y*ml"), _NEARBY_MOST)):
+            found.setdefault(one.name, one)
+    stems = {one.stem: one for one in reversed(found.values())}
+    near = get_close_matches(path.name, found, n=1) or get_close_matches(path.stem, stems, n=1)
+    if near:
+        return f" Did you mean {str(found.get(near[0]) or stems[near[0]])!r}?"
+    return f" Found nearby: {', '.join(str(one) for one in list(found.values())[:3])}." if found else ""
+
+
+def _folders_here() -> list[Path]:
+    here = itertools.islice(Path().iterdir(), _NEARBY_MOST)
+    return sorted(one for one in here if one.is_dir() and not one.name.startswith("."))
+
+
+def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
+    from cascade.records import Columns
+
+    return Columns(text or data.text, data.labels, id or data.id, data.labels_delimiter)
+
+
+def chosen_model(option: Path | None) -> Path:
+    """The model folder to use; says which unless it was named.
+
+    Raises
+    ------
+    ModelError
+        None was named, and there is no last one.
+    """
+    if option is not None:
+        return option
+    if named := os.environ.get(MODEL_VARIABLE):
+        note(f"model: {named} (from ${MODEL_VARIABLE})")
+        return Path(named)
+    last = _last_model()
+    if last is None:
+        raise ModelError(
+            f"no model to use: neither --model nor ${MODEL_VARIABLE} names one, and no fit wrote one under "
+            f"{MODELS}/ here. Run `cascade fit TAXONOMY`, or name a model folder with --model."
+        )
+    note(f"model: {last} (the last that fit wrote)")
+    return last
+
+
+def _last_model() -> Path | None:
+    if not LAST.is_file():
+        return None
+    name = LAST.read_text("utf-8", errors="replace").strip()
+    return MODELS / name if name else None
+
+
+def remember_last(folder: Path) -> None:
+    """Note a model under `MODELS` as the one that was written last."""
+    if not folder.resolve().is_relative_to(MODELS.resolve()) or folder.resolve() == MODELS.resolve():
+        return
+    name = folder.resolve().relative_to(MODELS.resolve()).as_posix()
+    temporary = LAST.with_name(f"{LAST.name}.{os.getpid()}")
+    temporary.write_text(f"{name}\n", "utf-8")
+    temporary.replace(LAST)
+
+
+def _is_last(folder: Path) -> bool:
+    last = _last_model()
+    return last is not None and last.resolve() == folder.resolve() and not os.environ.get(MODEL_VARIABLE)

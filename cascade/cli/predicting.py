@@ -1,0 +1,121 @@
+"""``cascade predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.inputs import chosen_model, columns_of
+from cascade.cli.shell import (
+    DONE,
+    ERRORS_HELP,
+    OUT_HELP,
+    REFUSED,
+    cascade,
+    debug_option,
+    engine_option,
+    jobs_option,
+    model_option,
+    note,
+    number,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from cascade.model import Cascade
+    from cascade.predict import Outcome, Request
+    from cascade.predict import Progress as Step
+
+
+@cascade.command(short_help="Give each row of a file its labels.")
+@click.argument("source", metavar="INPUT")
+@model_option
+@click.option("--out", type=click.Path(), metavar="FILE", help=OUT_HELP)
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="K", help="The K best labels, whatever their thresholds."
+)
+@click.option(
+    "--scores",
+    type=click.Choice(["chosen", "all"]),
+    default="chosen",
+    show_default=True,
+    help="Scores of the chosen labels, or of all that were looked at.",
+)
+@click.option("--trace", is_flag=True, help="Tell for each row which nodes were visited, and why.")
+@jobs_option
+@engine_option
+@click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
+@click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")
+@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help=ERRORS_HELP)
+@click.option(
+    "--batch", is_flag=True, help="Ask services by their Batch API: for less money, within a day a level."
+)
+@click.option("--no-cache", is_flag=True, help="Ask services anew, and keep none of their answers.")
+@click.option(
+    "--debug-http", is_flag=True, help="Show what is sent to services and what comes, texts included."
+)
+@debug_option
+def predict(
+    source: str,
+    model: Path | None,
+    text_column: str | None,
+    id_column: str | None,
+    jobs: int | None,
+    batch: bool,
+    no_cache: bool,
+    debug_http: bool,
+    **settings: Any,
+) -> int:
+    """Give each row of a file its labels, one JSON object a row, in the order of the rows.
+
+    INPUT is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    With --out, a run that was stopped goes on when the same command is given again. Rows that cannot be used
+    are written aside, and the exit code is then 3.
+    """
+    from cascade.model import Cascade
+    from cascade.predict import Request
+
+    if batch and no_cache:
+        raise click.UsageError("--batch keeps all answers, to go on with them: leave --no-cache away.")
+    loaded = Cascade.load(chosen_model(model))
+    if batch and not loaded.is_hosted:
+        raise click.UsageError(f"{loaded.folder}: all its models are embedded: leave --batch away.")
+    if loaded.is_hosted:
+        keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
+    columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
+    patient = batch or loaded.can_wait
+    request = Request(source=source, columns=columns, jobs=jobs, patient=patient, **settings)
+    outcome = _predicted(loaded, request)
+    if loaded.is_hosted:
+        tell_usage(loaded.manifest)
+    return _told_outcome(outcome, request)
+
+
+def _predicted(model: Cascade, request: Request) -> Outcome:
+    from cascade.compiled import announce
+    from cascade.predict import predict_file
+
+    with progress("predicting") as bar:
+        announce(bar.say)
+
+        def report(step: Step) -> None:
+            bar.at(step.rows + step.refused, None)
+            if step.detail:
+                bar.say(step.detail)
+
+        return predict_file(model, request, sys.stdout.buffer, refuse=bar.say, report=report)
+
+
+def _told_outcome(outcome: Outcome, request: Request) -> int:
+    """The exit code, after a line about where the rows are."""
+    if request.out is not None:
+        note(f"{request.out}: {number(outcome.rows)} {'row' if outcome.rows == 1 else 'rows'}")
+    if not outcome.refused:
+        return DONE
+    rows = "1 row was" if outcome.refused == 1 else f"{number(outcome.refused)} rows were"
+    note(f"{rows} refused: see {outcome.errors or 'above'}")
+    return REFUSED
