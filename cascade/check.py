@@ -12,14 +12,20 @@ import textwrap
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
 from functools import cached_property
 from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal
 
+from cascade.backends import KINDS, complaints
 from cascade.errors import Place
 from cascade.graph import ROOT
+from cascade.hosted.answers import MOST_INDICATORS
+from cascade.hosted.endings import Ending, Told, endings_of
+from cascade.hosted.prices import Prices
+from cascade.hosted.services import Settings
 from cascade.records import BadRow, Row
 from cascade.taxonomy import Group, Taxonomy
 
@@ -39,6 +45,7 @@ _SAME_ROWS_LEAST = 5
 _UNBALANCED_SHARE = 0.8
 _UNBALANCED_LEAST_ROWS = 20
 _LARGE_GROUP = 60
+_SOON_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +93,30 @@ class Report:
         }
 
 
+def is_hosted(group: Group) -> bool:
+    """Whether the group's model lives at a service."""
+    kind, options = group.backend.kind, group.backend.options
+    return not any(complaints(kind, options)) and KINDS[kind].hosted
+
+
 def check(
-    taxonomy: Taxonomy, train: Sequence[Row], test: Sequence[Row] = (), bad_rows: Sequence[BadRow] = ()
+    taxonomy: Taxonomy,
+    train: Sequence[Row],
+    test: Sequence[Row] = (),
+    bad_rows: Sequence[BadRow] = (),
+    told: Told | None = None,
+    today: date | None = None,
 ) -> Report:
-    """What all `RULES` find, errors first, else in the order of the rules."""
-    subject = Subject(taxonomy, tuple(train), tuple(test), tuple(bad_rows))
+    """What all `RULES` find, errors first, else in the order of the rules.
+
+    Parameters
+    ----------
+    told
+        When hosted models end, as their services say: see `told_by_services`.
+    today
+        The day from which on is looked ahead.
+    """
+    subject = Subject(taxonomy, tuple(train), tuple(test), tuple(bad_rows), told or {}, today or date.today())
     findings = [finding for rule in RULES for finding in rule(subject)]
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     return Report(
@@ -140,6 +166,8 @@ class Subject:
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     bad_rows: tuple[BadRow, ...]
+    told: Told = field(default_factory=dict)
+    today: date = field(default_factory=date.today)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -174,6 +202,12 @@ class Subject:
                 names[found["quoted"]].append(bad)
         ordered = sorted(names, key=lambda name: -len(names[name]))
         return {name: tuple(names[name]) for name in ordered}
+
+    @cached_property
+    def hosted(self) -> Mapping[str, Settings]:
+        """The settings of each group whose model lives at a service."""
+        groups = self.taxonomy.groups.values()
+        return {group.name: Settings.of(group.backend.options) for group in groups if is_hosted(group)}
 
     @cached_property
     def _files(self) -> Mapping[str, str]:
@@ -890,6 +924,55 @@ def large_group(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def large_hosted_group(subject: Subject) -> Iterator[Finding]:
+    """Hosted groups with so many children that their model has to write names instead of a digit for each."""
+    large = [
+        group
+        for group in _sized(subject)
+        if group.name in subject.hosted and group.choose == "many" and len(group.children) > MOST_INDICATORS
+    ]
+    if large:
+        shown = [
+            f"{subject.named(group.name)}: {_counted(len(group.children), 'child', 'children')}"
+            for group in large[:_SHOWN_NAMES]
+        ]
+        yield Finding(
+            "large-hosted-group",
+            "advice",
+            f"{_counted(len(large), 'hosted group has', 'hosted groups have')} more than {MOST_INDICATORS} "
+            "children: their models answer with names, without a probability for each child",
+            len(large),
+            tuple(_first(shown, len(large))),
+            "Split them into groups of what belongs together.",
+        )
+
+
+def model_ends(subject: Subject) -> Iterator[Finding]:
+    """Hosted models that can be tuned or asked for ninety more days at most."""
+    prices, last = Prices.load(), subject.today + timedelta(days=_SOON_DAYS)
+    users: dict[Ending, list[str]] = defaultdict(list)
+    for name, settings in subject.hosted.items():
+        for ending in endings_of(settings, prices, subject.told):
+            if ending.day <= last:
+                users[ending].append(name)
+    if users:
+        yield Finding(
+            "model-ends",
+            "warning",
+            f"{_counted(len({ending.model for ending in users}), 'hosted model')} will end within "
+            f"{_SOON_DAYS} days, or {'has' if len(users) == 1 else 'have'} ended",
+            len(users),
+            tuple(_first([_ending_of(subject, *one) for one in users.items()], len(users))),
+            "Use a service that goes on, by `base_url`; or the embedded model, `backend: linear`.",
+        )
+
+
+def _ending_of(subject: Subject, ending: Ending, groups: Sequence[str]) -> str:
+    what = {"training": "no new fine-tunes", "answers": "no answers"}[ending.what]
+    names = ", ".join(_first([subject.named(name) for name in groups[:_SHOWN_NAMES]], len(groups)))
+    return f"{ending.model} at {ending.address}: {what} after {ending.day}; for {names}"
+
+
 def _sized(subject: Subject) -> list[Group]:
     return sorted(subject.taxonomy.groups.values(), key=lambda group: -len(group.children))
 
@@ -1014,9 +1097,11 @@ RULES: tuple[Rule, ...] = (
     leftover_separator,
     mojibake,
     personal_data,
+    model_ends,
     unbalanced_group,
     several_parents,
     large_group,
+    large_hosted_group,
     single_child,
     only_inner_names,
     duplicate_texts,

@@ -37,7 +37,7 @@ from cascade.calibrate import Calibration, conditional, fit_calibration
 from cascade.datasets import Dataset
 from cascade.decide import contenders, decide
 from cascade.engine import LOCAL, Workers, connected, has_own_backend
-from cascade.errors import DataError, ModelError
+from cascade.errors import BackendError, DataError, ModelError
 from cascade.folds import heaps_of, stratified_folds
 from cascade.graph import ROOT
 from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
@@ -153,14 +153,28 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
     return sum(known) if len(known) == len(found) else None
 
 
-def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]], seed: int = 0) -> Plan:
-    """What `fit` would train, group by group; nothing is sent."""
+def plan(
+    taxonomy: Taxonomy,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    seed: int = 0,
+    tuned: Callable[[str], str] = lambda _: "",
+) -> Plan:
+    """What `fit` would train, group by group; nothing is sent.
+
+    Parameters
+    ----------
+    tuned
+        The model that an order with this key has made already, or an empty string: see `tuned_models`.
+    """
     _check_lengths(texts, labels)
     dataset, prices = Dataset.make(taxonomy, texts, labels), Prices.load()
     hosted = hosted_groups(dataset)
     unseen = held_out_rows(dataset, seed) if hosted else np.zeros(len(texts), dtype=bool)
     groups = trained_groups(taxonomy)
-    plans = {name: _hosted_plan(dataset, name, one, prices, unseen) for name, one in hosted.items()}
+    plans = {
+        name: _hosted_plan(dataset, name, one, prices, unseen, seed, tuned) for name, one in hosted.items()
+    }
     first = next(iter(hosted.values()), None)
     return Plan(
         groups=tuple(_planned(dataset, group, plans.get(group)) for group in groups),
@@ -171,11 +185,22 @@ def plan(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str
 
 
 def _hosted_plan(
-    dataset: Dataset, group: str, backend: HostedBackend, prices: Prices, unseen: BoolArray
+    dataset: Dataset,
+    group: str,
+    backend: HostedBackend,
+    prices: Prices,
+    unseen: BoolArray,
+    seed: int,
+    tuned: Callable[[str], str],
 ) -> NodePlan:
     rows = dataset.rows(group, "all")
-    problem = dataset.problem(group, rows, 0)
-    return node_plan(group, problem, backend.codec(problem), backend.settings, prices, held_out=unseen[rows])
+    problem = dataset.problem(group, rows, seed)
+    codec, settings = backend.codec(problem), backend.settings
+    try:
+        already = tuned(backend.order(group, problem, unseen[rows]).key)
+    except BackendError:
+        already = ""  # it cannot be ordered, and the plan tells why
+    return node_plan(group, problem, codec, settings, prices, already, unseen[rows])
 
 
 def _flat(dataset: Dataset, backend: HostedBackend, prices: Prices, seed: int) -> NodePlan:

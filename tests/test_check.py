@@ -1,11 +1,17 @@
 import json
+from dataclasses import replace
+from datetime import date
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.check import RULES, Finding, Report, Subject, check, render
+from cascade.hosted.endings import told_by_services
+from cascade.hosted.services import Settings
 from cascade.records import BadRow, Columns, Row, read_all
 from cascade.taxonomy import Taxonomy
 
@@ -808,3 +814,85 @@ def test_five_thousand_names_are_compared_without_delay_of_pairs():
     finding = found(check(taxonomy, []), "near-identical-names")
     assert finding.count == 1
     assert finding.examples == ("'subject matters of thing' (<dict>), 'subject matter of things' (<dict>)",)
+
+
+# Hosted groups
+
+
+def hosted(**options):
+    backend = {"kind": "openai", "api_key_env": "CHECK_KEY", **options}
+    return SHOP | {"defaults": {"backend": backend}}
+
+
+def findings_of(taxonomy, today=date(2026, 1, 1), told=None):
+    report = check(Taxonomy.from_dict(taxonomy), rows_of(*clean_pairs()), clean_test(), (), told, today)
+    return {finding.rule: finding for finding in report.findings}
+
+
+def test_a_model_that_ends_soon_is_warned_of_ninety_days_before():
+    assert "model-ends" not in findings_of(hosted(), date(2026, 10, 7))
+    found = findings_of(hosted(), date(2026, 10, 8))["model-ends"]
+    assert (found.severity, found.count) == ("warning", 1)
+    assert "no new fine-tunes after 2027-01-06" in found.examples[0]
+    users = ("the top level", "'billing'", "'delivery'", "'mood'")
+    assert [name for name in users if name not in found.examples[0]] == []
+    both = findings_of(hosted(), date(2027, 6, 1))["model-ends"]
+    assert [words for one in both.examples for words in ("fine-tunes", "no answers") if words in one] == [
+        "fine-tunes",
+        "no answers",
+    ]
+
+
+def test_a_model_that_is_tuned_already_needs_no_training():
+    tuned = hosted(model="ft:gpt-4.1-mini-2025-04-14:shop::abc")
+    (example,) = findings_of(tuned, date(2026, 12, 1))["model-ends"].examples
+    assert "no answers after 2027-01-14" in example
+
+
+def test_the_dates_of_a_price_file_are_those_of_its_service():
+    elsewhere = hosted(provider="compatible", base_url="http://127.0.0.1:1/v1")
+    assert "model-ends" not in findings_of(elsewhere, date(2027, 6, 1))
+    told = {("http://127.0.0.1:1/v1", "gpt-4.1-mini-2025-04-14"): date(2027, 6, 20)}
+    (example,) = findings_of(elsewhere, date(2027, 6, 1), told)["model-ends"].examples
+    assert "after 2027-06-20" in example
+
+
+def test_embedded_groups_end_never():
+    assert not {"model-ends", "large-hosted-group"} & findings_of(SHOP, date(2099, 1, 1)).keys()
+
+
+def test_a_hosted_group_with_more_children_than_digits_is_told():
+    many = {"labels": [f"label {n}" for n in range(41)]}
+    large = hosted() | {"groups": SHOP["groups"] | {"many": many}}
+    assert "41 children" in findings_of(large)["large-hosted-group"].examples[0]
+    one = hosted() | {"groups": SHOP["groups"] | {"many": many | {"choose": "one"}}}
+    assert "large-hosted-group" not in findings_of(one)
+
+
+class Models(BaseHTTPRequestHandler):
+    """A service that lists models."""
+
+    def do_GET(self):
+        days = {"old": "2027-03-01", "new": None, "odd": "?"}
+        models = [{"id": name, "shutdown_date": day} for name, day in days.items()]
+        body = json.dumps({"object": "list", "data": models}).encode()
+        self.send_response(200 if self.path == "/v1/models" else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_services_tell_when_their_models_end(monkeypatch):
+    monkeypatch.setenv("CHECK_KEY", "any")
+    with HTTPServer(("127.0.0.1", 0), Models) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        here = Settings(provider="compatible", base_url=address, api_key_env="CHECK_KEY")
+        gone = replace(here, base_url="http://127.0.0.1:9/v1")
+        no_key = replace(here, api_key_env="NO_SUCH_KEY")
+        assert told_by_services([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
+        server.shutdown()

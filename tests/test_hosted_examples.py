@@ -12,7 +12,7 @@ from cascade.backends.base import NodeProblem, Texts
 from cascade.errors import BackendError
 from cascade.hosted import tokens
 from cascade.hosted.answers import codec_of
-from cascade.hosted.examples import FEWEST, LONGEST, Examples
+from cascade.hosted.examples import FEWEST, LONGEST, Examples, fitting
 from cascade.hosted.services import Settings
 
 CHILDREN = ("refund", "late", "broken")
@@ -195,6 +195,18 @@ def test_too_long_texts_are_cut_and_counted():
     assert LONGEST - 100 < max(sizes) <= LONGEST
     assert examples.tokens == sum(sizes)
     assert all(line["messages"][-1]["role"] == "assistant" for line in lines_of(examples.training))
+
+
+def test_a_question_has_room_for_what_an_example_had():
+    codec = codec_of(("a", "b"), {}, "many", Settings())
+    assert fitting(codec, "short") == "short"
+    long = "word " * (LONGEST * 5)
+    asked = fitting(codec, long)
+    assert long.startswith(asked)
+    assert LONGEST - 100 < tokens.of_example(codec.example(asked, [True, False])) <= LONGEST
+    assert tokens.of_request(codec.request(asked)) < LONGEST
+    wide = "\N{GRINNING FACE}" * (LONGEST // 8)
+    assert fitting(codec, wide) == wide
 
 
 def test_too_few_rows_are_told_with_a_way_out():

@@ -296,6 +296,15 @@ def test_a_dry_run_tells_what_it_takes_and_sends_nothing(tmp_path):
     assert planned["flat"]["kind"] == "names"
 
 
+def test_a_dry_run_knows_what_is_tuned_already(fitted):
+    folder, _ = fitted
+    shown = run(folder, *FIT[:-1], "--dry-run")
+    assert shown.stderr.count("tuned already, ft:") == 1 + len(GROUPS)
+    planned = json.loads(run(folder, *FIT[:-1], "--dry-run", "--json").stdout)
+    assert planned["cost_usd"] == 0
+    assert "tuned already" not in run(folder, *FIT[:-1], "--dry-run", "--seed", "5").stderr
+
+
 def test_a_dry_run_without_prices_says_so(address, tmp_path):
     folder = put(tmp_path, taxonomy(address))
     assert json.loads(run(folder, *FIT[:-1], "--dry-run", "--json").stdout)["cost_usd"] is None
@@ -327,7 +336,12 @@ def test_a_fit_that_does_not_wait_is_gone_on_with(address, tmp_path):
     folder = put(tmp_path, taxonomy(address) | {"description": "Not waited for."})
     left = run(folder, *FIT, "--detach")
     assert "fine-tunes are under way" in left.stderr or "4 groups" in left.stdout
+    followed = run(folder, "jobs", "--model", "models/shop", "--follow", "--json")
+    assert {one["state"] for one in json.loads(followed.stdout)["jobs"]} <= {"succeeded", "waiting"}
     run(folder, *FIT)
+    shown = run(folder, "jobs", "--model", "models/shop").stdout
+    assert shown.count("succeeded") == 1 + len(GROUPS)
+    assert "loss" in shown.splitlines()[0]
     keys = [key for key, _ in jobs_of(address)]
     assert len(keys) == len(set(keys))
 

@@ -27,7 +27,7 @@ from cascade.backends.base import (
 from cascade.errors import BackendError, ModelError
 from cascade.hosted.answers import Codec, codec_of
 from cascade.hosted.asking import Answered, Asker, Question, shared_asker
-from cascade.hosted.examples import Examples
+from cascade.hosted.examples import Examples, fitting
 from cascade.hosted.jobs import Order
 from cascade.hosted.prices import Prices, epochs_of
 from cascade.hosted.services import LONGEST_SUFFIX, Settings
@@ -59,8 +59,8 @@ class HostedModel:
         return self._asker or shared_asker()
 
     def questions(self, texts: Texts) -> list[Question]:
-        """What is asked about each text."""
-        return [Question(self.model, self.settings, self.codec, text) for text in texts]
+        """What is asked about each text; one that is too long is cut, as its examples were."""
+        return [Question(self.model, self.settings, self.codec, fitting(self.codec, text)) for text in texts]
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].
@@ -206,6 +206,8 @@ class OpenAIBackend:
                 raise
             notes["failed"] = len(error.reasons)
         answered = ~np.isnan(scores).any(axis=1)
+        if not ((scores > 0) & (scores < 1)).any():
+            notes["probabilities"] = "none"  # of a service without logprobs: thresholds mean nothing then
         return FittedNode(hosted, rows[answered], scores[answered], notes)
 
     def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:

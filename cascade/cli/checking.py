@@ -23,6 +23,7 @@ from cascade.errors import TaxonomyError
 
 if TYPE_CHECKING:
     from cascade.check import Report
+    from cascade.hosted.endings import Told
     from cascade.taxonomy import Taxonomy
 
 
@@ -59,8 +60,19 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
         columns = columns_of(taxonomy.data)
         train, refused = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
         test, refused_too = read_all(taxonomy.data.files("test"), columns, taxonomy)
-        report = check_rows(taxonomy, train, test, refused + refused_too)
+        told = _told_by_services(taxonomy)
+        report = check_rows(taxonomy, train, test, refused + refused_too, told)
     return report if data or taxonomy.data.train else _without_rows(report)
+
+
+def _told_by_services(taxonomy: Taxonomy) -> Told:
+    """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
+    from cascade.check import is_hosted
+    from cascade.hosted.endings import told_by_services
+    from cascade.hosted.services import Settings
+
+    hosted = [group for group in taxonomy.groups.values() if is_hosted(group)]
+    return told_by_services(Settings.of(group.backend.options) for group in hosted)
 
 
 def _without_rows(report: Report) -> Report:

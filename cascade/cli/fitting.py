@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cascade.hosted.jobs import Order
     from cascade.hosted.prices import NodePlan
     from cascade.records import Row
+    from cascade.store import Manifest
     from cascade.taxonomy import Taxonomy
     from cascade.train import Event, Plan
 
@@ -118,7 +119,7 @@ def fit(
     rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
-        _show_plan(tree, rows, seed, as_json=as_json)
+        _show_plan(tree, rows, seed, folder, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
@@ -169,6 +170,7 @@ def _fitted(
             bar.say(str(pending))
             return None
     tell_usage(manifest)
+    _tell_lack_of_probabilities(manifest)
     remember_last(folder)
     _tell_suspicious(manifest.suspicious, rows)
     return {
@@ -184,6 +186,16 @@ def _fitted(
         "seed": manifest.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _tell_lack_of_probabilities(manifest: Manifest) -> None:
+    groups = [name for name, one in manifest.groups.items() if one.notes.get("probabilities") == "none"]
+    if groups:
+        names = ", ".join(group or TOP_LEVEL for group in groups)
+        note(
+            f"{names}: the service gives no logprobs, so that all scores are 0 or 1. Thresholds mean nothing "
+            "there: precision cannot be traded for recall"
+        )
 
 
 def _tell_suspicious(suspicious: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> None:
@@ -253,10 +265,12 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
+    from cascade.hosted.shop import tuned_models
     from cascade.train import plan
 
-    planned = plan(taxonomy, [row.text for row in rows], [row.labels for row in rows], seed)
+    texts, labels = [row.text for row in rows], [row.labels for row in rows]
+    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))
     if as_json:
         print_json(
             {
@@ -336,5 +350,7 @@ def _about_plan(planned: Plan) -> Iterator[str]:
     for one in hosted:
         if one.why:
             yield f"{one.group or TOP_LEVEL}: {one.why}"
+        if one.already:
+            yield f"{one.group or TOP_LEVEL}: tuned already, {one.already}"
     for model, day in dict.fromkeys((one.base_model, one.ends) for one in hosted if one.ends is not None):
         yield f"{model}: fine-tunes of it stop answering on {day}"

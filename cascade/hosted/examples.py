@@ -30,6 +30,8 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 # Counting tokens twice may differ a little at the seam of a cut text.
 _SPARE = 16
+# A character is four bytes at most, and a token at least one; the rest is for the prompt.
+_SURELY_FITTING = LONGEST // 8
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,18 @@ def _line(codec: Codec, text: str, target: Sequence[bool] | BoolArray) -> _Line:
     size = tokens.of_example(line)
     is_cut = size > LONGEST
     if is_cut:
-        room = LONGEST - _SPARE - tokens.of_example(codec.example("", marks))
-        line = codec.example(tokens.cut(text, max(room, 0)), marks)
+        line = codec.example(fitting(codec, text), marks)
         size = tokens.of_example(line)
     return _Line(_json(line), size, is_cut)
+
+
+def fitting(codec: Codec, text: str) -> str:
+    """The text, or so much of it as an example or a question of `LONGEST` tokens has room for."""
+    if len(text) <= _SURELY_FITTING:
+        return text
+    longest_answer = [codec.kind != "code"] * len(codec.children)
+    room = LONGEST - _SPARE - tokens.of_example(codec.example("", longest_answer))
+    return tokens.cut(text, max(room, 0))
 
 
 def _json(line: Mapping[str, Any]) -> str:

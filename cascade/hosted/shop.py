@@ -91,6 +91,15 @@ class Shop:
         return {one.group: one.tuned.model for one in outcomes if one.tuned is not None}
 
 
+def tuned_models(out: Path) -> Callable[[str], str]:
+    """The model that was made for an order's key in this model folder, or an empty string."""
+    if not (out / LEDGER).exists():
+        return lambda _: ""
+    with Ledger(out / LEDGER) as ledger:
+        made = {one.key: one.model for one in ledger.orders() if one.state == "succeeded" and one.model}
+    return lambda key: made.get(key, "")
+
+
 def _is_paid(record: JobRecord | None) -> bool:
     return record is not None and record.state in ("intended", "created", "succeeded")
 
