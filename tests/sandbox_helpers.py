@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+from jsonschema import Draft202012Validator
 from openai import OpenAI
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
 SCRIPT = """
 import json, sys
@@ -80,10 +83,6 @@ class Checker:
             self.load(json.loads(SPEC.read_text("utf-8")))
 
     def load(self, spec):
-        from jsonschema import Draft202012Validator
-        from referencing import Registry, Resource
-        from referencing.jsonschema import DRAFT202012
-
         resource = Resource.from_contents(spec, default_specification=DRAFT202012)
         registry = Registry().with_resource("urn:spec", resource)
         for path, methods in spec["paths"].items():
