@@ -449,15 +449,20 @@ def test_a_code_cannot_say_two_children_nor_too_many():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_system_message_names_task_and_children(kind):
-    codec = codec_of(
-        ["refund", "late"],
-        {"late": "Came\nafter " + "the day " * 20},
-        "one" if kind == "code" else "many",
-        Settings(answer=kind),
-        task="What customers say.",
-    )
-    task, _, refund, late = codec.system.splitlines()
+def test_the_system_message_names_task_and_children_where_that_is_wanted(kind):
+    def system(**options):
+        return codec_of(
+            ["refund", "late"],
+            {"late": "Came\nafter " + "the day " * 20},
+            "one" if kind == "code" else "many",
+            Settings(answer=kind, **options),
+            task="What customers say.",
+        ).system
+
+    task, reminder = system().splitlines()
+    assert task == "What customers say."
+    assert len(reminder) < 25
+    task, _, refund, late = system(list_children=True).splitlines()
     assert task == "What customers say."
     assert refund.endswith("refund")
     assert "late: Came after the day" in late
@@ -465,7 +470,10 @@ def test_the_system_message_names_task_and_children(kind):
 
 
 def test_many_children_are_not_listed_in_each_question():
-    few, many = (make([f"name{number}" for number in range(size)], "names") for size in (200, 201))
+    listing = Settings(answer="names", list_children=True)
+    few, many = (
+        codec_of([f"name{number}" for number in range(size)], {}, "many", listing) for size in (200, 201)
+    )
     assert "name7" in few.system
     assert "name7" not in many.system
 

@@ -24,7 +24,7 @@ from cascade.hosted.services import FORMATS, MOST_TOP_LOGPROBS, Format, Settings
 Kind = Literal["code", "indicator", "names"]
 Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of questions or answers, so that what was made before is not reused."""
 
 NONE = "none"
@@ -39,7 +39,7 @@ MOST_INDICATORS = 40
 
 # At a digit there are but two answers and their variants, and a response grows with every alternative.
 _ALTERNATIVES_OF_A_DIGIT = 5
-# Names and descriptions help a model that has not learnt yet; every question pays for them.
+# Of children that a question lists: it pays for them each time.
 _MOST_DESCRIBED = 20
 _MOST_LISTED = 200
 _LONGEST_DESCRIPTION = 80
@@ -199,6 +199,10 @@ class Codec(ABC):
         """What is asked for, for people and models that have not learnt it."""
 
     @abstractmethod
+    def reminder(self) -> str:
+        """The same for a model that has learnt it, in a few tokens."""
+
+    @abstractmethod
     def listed(self) -> list[str]:
         """A line for each child: how it is answered, and its name."""
 
@@ -245,6 +249,9 @@ class Code(Codec):
 
     def instruction(self, choose: str) -> str:  # noqa: ARG002
         return f"Which one fits the text? Answer with its number alone, or {self.written[-1]} for none."
+
+    def reminder(self) -> str:
+        return f"One number, {self.written[0]} to {self.written[-1]}"
 
     def listed(self) -> list[str]:
         pairs = zip(self.written[:-1], self.children, strict=True)
@@ -349,6 +356,9 @@ class Indicator(Codec):
         digits = "Answer with one digit for each, in this order: 1 if it fits, 0 if not, parted by commas."
         return f"Which of these fit the text? {digits}"
 
+    def reminder(self) -> str:
+        return f"{len(self.children)} digits, 0 or 1"
+
     def listed(self) -> list[str]:
         return [f"{place}. {_on_one_line(name)}" for place, name in enumerate(self.children, start=1)]
 
@@ -410,6 +420,9 @@ class Names(Codec):
         which = "Which one of these fits" if choose == "one" else "Which of these fit"
         return f"{which} the text? Answer with names alone, parted by '; ', or with '{NONE}'."
 
+    def reminder(self) -> str:
+        return f"Names, or {NONE}"
+
     def listed(self) -> list[str]:
         return [f"- {name}" for name in self.written]
 
@@ -470,7 +483,7 @@ def codec_of(
     choose
         Whether a text has at most one of the children.
     settings
-        ``answer``, ``format`` and how many alternatives the service lists are read.
+        ``answer``, ``format``, ``list_children`` and how many alternatives the service lists are read.
     task
         What the group is about, in a few words.
 
@@ -486,7 +499,8 @@ def codec_of(
     bare = make(tuple(children), settings.format, "", min(alternatives, settings.top_logprobs), known)
     if settings.format == "completion":
         return bare
-    system = _system(bare, descriptions, choose, task)
+    told = _listing(bare, descriptions, choose) if settings.list_children else [bare.reminder()]
+    system = _harmless("\n".join([*filter(None, [_on_one_line(task)]), *told]))
     return make(bare.children, bare.format, system, bare.alternatives, known)
 
 
@@ -506,14 +520,14 @@ def _settled(answer: str, n_children: int, choose: str) -> str:
     return answer
 
 
-def _system(codec: Codec, descriptions: Mapping[str, str], choose: str, task: str) -> str:
+def _listing(codec: Codec, descriptions: Mapping[str, str], choose: str) -> list[str]:
+    """The instruction and the children, as far as there is room."""
     few = len(codec.children) <= _MOST_DESCRIBED
     lines = [
         line + (_description(descriptions.get(child, "")) if few else "")
         for line, child in zip(codec.listed(), codec.children, strict=True)
     ]
-    told = [_on_one_line(task), codec.instruction(choose)]
-    return _harmless("\n".join([*filter(None, told), *(lines if len(lines) <= _MOST_LISTED else ())]))
+    return [codec.instruction(choose), *(lines if len(lines) <= _MOST_LISTED else ())]
 
 
 def _description(text: str) -> str:

@@ -133,6 +133,9 @@ class Settings:
         Most requests in flight at the service.
     limits
         Requests and tokens a minute.
+    list_children
+        Whether each question names all children, with their descriptions. A tuned model has learnt what its
+        answers mean; with few examples of some children it may help, and every question pays for it.
     batch
         Whether questions go through the Batch API: for less money, within a day.
     """
@@ -149,6 +152,7 @@ class Settings:
     max_examples: int = MAX_EXAMPLES
     concurrency: int = CONCURRENCY
     limits: Limits = Limits()
+    list_children: bool = False
     batch: bool = False
 
     @classmethod
@@ -259,6 +263,7 @@ OPTIONS: Mapping[str, Callable[[Any], str]] = {
     "max_examples": _whole(10),
     "concurrency": _whole(1),
     "limits": _limits,
+    "list_children": _yes_or_no,
     "batch": _yes_or_no,
 }
 """For each option a function that answers what is wrong with a value, or an empty string."""

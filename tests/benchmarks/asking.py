@@ -71,8 +71,37 @@ def main():
         print(f"{case}: {measured(case, given.seconds)}", flush=True)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What came of a case.
+
+    Attributes
+    ----------
+    reached
+        The rate over its bound.
+    bound
+        Questions a second.
+    spent
+        Milliseconds of processor time a question.
+    refused, late
+        Requests, and those of them after the first minute.
+    """
+
+    reached: float
+    bound: float
+    spent: float
+    refused: int
+    late: int
+
+    def __str__(self):
+        return (
+            f"{self.reached:.3f} of {self.bound:.0f} a second; {self.spent:.2f} ms of processor time; "
+            f"{self.refused} refused, {self.late} after the first minute"
+        )
+
+
 def measured(case, seconds):
-    """One line of figures; the service runs in a process of its own."""
+    """The figures of a case; the service runs in a process of its own."""
     command = [sys.executable, __file__, "--serve", str(case.latency), str(case.rpm or 0), str(case.headers)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
@@ -81,11 +110,8 @@ def measured(case, seconds):
         figures, _ = process.communicate("end\n")
     refused = [float(one) for one in figures.split()]
     late = sum(second > 60 for second in refused)
-    return (
-        f"{count / passed / case.bound:.3f} of {case.bound:.0f} a second; "
-        f"{1000 * spent / count:.2f} ms of processor time; "
-        f"{len(refused)} refused, {late} after the first minute"
-    )
+    reached = count / passed / case.bound
+    return Measured(reached, case.bound, 1000 * spent / count, len(refused), late)
 
 
 def asked(address, case, seconds):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import hosted
 from bench import Bench
 from page import Aim, Section, Table, compared
 from sets import Set
@@ -248,4 +249,7 @@ def start(bench: Bench) -> Section:
     return Section("start", [compared(START_AIMS, [run.seconds for run in runs])])
 
 
-PARTS = {part.__name__: part for part in (fit, predict, growth, us_bills, sets, start)}
+PARTS = {
+    part.__name__: part
+    for part in (fit, predict, growth, us_bills, sets, start, hosted.tokens, hosted.asking)
+}
