@@ -8,10 +8,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from cascade.drawing import render
 from cascade.errors import DataError
 from cascade.store import GroupRecord, Manifest
 from cascade.taxonomy import Taxonomy
-from cascade.tree import TOP_LEVEL, TreeNode, of_model, of_taxonomy, pruned, render, subtree, walk
+from cascade.tree import TOP_LEVEL, TreeNode, of_model, of_taxonomy, ordered, pruned, subtree, walk
 from cascade.walk import modelled
 
 SHOP = {
@@ -276,7 +277,7 @@ def test_a_drawing_of_a_model_shows_rows_f1_and_threshold(shop):
         f"{place / 10:.2f}",
         "0.25",
     ]
-    assert "1,234 rows, linear, choose one, route always" in line_of(lines, "mood")
+    assert "1,234 rows, linear, F1 0.75, choose one, route always" in line_of(lines, "mood")
     assert "route from 0.013" in line_of(lines, "billing")
 
 
@@ -354,3 +355,49 @@ def test_a_terminal_without_box_characters_gets_ascii(shop):
 def test_a_single_node_is_a_tree():
     assert [depth for depth, _ in walk(TreeNode("a", "label"))] == [0]
     assert drawn(TreeNode("a", "label", description="One."))[-1] == "a  One."
+
+
+# Orders and means
+
+
+def test_children_come_in_the_order_that_is_wanted(shop):
+    tree = of_model(shop, manifest_of(shop))
+    assert [child.name for child in ordered(tree, "name").children] == ["billing", "delivery", "mood", "spam"]
+    by_rows = ordered(tree, "rows").children
+    assert [child.rows for child in by_rows] == sorted((child.rows for child in by_rows), reverse=True)
+    by_f1 = [child.f1 for child in ordered(tree, "f1").children]
+    assert by_f1 == sorted(by_f1)
+    for order in ("name", "rows", "f1"):
+        assert sorted(node.name for _, node in walk(ordered(tree, order))) == sorted(
+            node.name for _, node in walk(tree)
+        )
+
+
+def test_what_has_no_f1_comes_last(shop):
+    manifest = manifest_of(shop)
+    manifest.metrics["f1"].pop("late")
+    (delivery,) = [one for one in of_model(shop, manifest).children if one.name == "delivery"]
+    assert ordered(delivery, "f1").children[-1].name == "late"
+
+
+def test_the_f1_of_a_group_is_the_mean_of_the_labels_below(shop):
+    tree, figures = of_model(shop, manifest_of(shop)), manifest_of(shop).metrics["f1"]
+    for _, node in walk(tree):
+        if node.kind == "group":
+            name = "" if node is tree else node.name
+            below = [figures[label] for label in shop.graph.descendant_labels(name)]
+            assert node.f1 == pytest.approx(sum(below) / len(below))
+    assert of_taxonomy(shop).f1 is None
+
+
+def test_a_hosted_group_names_its_model(shop):
+    manifest = manifest_of(shop)
+    hosted = replace(
+        manifest.groups["billing"], backend={"kind": "openai"}, notes={"model": "ft:gpt:shop::1"}
+    )
+    tree = of_model(shop, replace(manifest, groups={**manifest.groups, "billing": hosted}))
+    lines = drawn(tree, width=160)
+    assert "openai" in line_of(lines, "billing")
+    assert "ft:gpt:shop::1" in line_of(lines, "billing")
+    models = {one["name"]: one.get("model") for one in tree.to_json()["children"]}
+    assert (models["billing"], models["mood"]) == ("ft:gpt:shop::1", None)
