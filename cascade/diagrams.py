@@ -135,7 +135,7 @@ def _head(node: TreeNode) -> str:
         parts.append(f"<span>{node.rows:,} rows</span>")
     if node.f1 is not None:
         parts.append(f'<meter min="0" max="1" value="{node.f1:.4f}"></meter><span>F1 {node.f1:.2f}</span>')
-    parts += [f"<span>{escape(fact)}</span>" for fact in _facts(node)]
+    parts += [f'<span class="more">{escape(fact)}</span>' for fact in _facts(node)]
     parts += [f'<em class="warning">{escape(warning)}</em>' for warning in node.warnings]
     if node.description:
         parts.append(f"<i>{escape(node.description)}</i>")

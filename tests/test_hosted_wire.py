@@ -39,6 +39,10 @@ class Proxy(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256  # as many connect at once; more than 5 would be dropped
+
+
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     """A proxy before a sandbox: its address, and the checker."""
@@ -48,7 +52,7 @@ def checked(tmp_path_factory):
         httpx2.Client(
             base_url=address.removesuffix("/v1"), event_hooks={"response": [checker.see]}
         ) as client,
-        ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server,
+        Server(("127.0.0.1", 0), Proxy) as server,
     ):
         server.client, server.guard = client, Lock()
         Thread(target=server.serve_forever, daemon=True).start()
