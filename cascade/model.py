@@ -172,6 +172,10 @@ class Cascade:
                 target.rmdir()
             copy.rename(target)
 
+    def node(self, group: str) -> NodeModel:
+        """The model of a group; KeyError where it has none."""
+        return self._nodes[group]
+
     def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked:
         """Path probabilities of all nodes, and conditional scores of all edges if `trace`: see `Walked`."""
         batch = Texts(_strings(texts))

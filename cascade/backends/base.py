@@ -174,6 +174,36 @@ class NodeModel(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """What each word of a text pushed the decision values of a group's children by.
+
+    Attributes
+    ----------
+    spans
+        int64, shape (n_words, 2): where each word, or mark, begins and ends in the text.
+    values
+        float64, shape (n_words, n_children), in units of the decision value before calibration, which is
+        monotone: what is above 0 speaks for the child.
+    rest
+        float64, shape (n_children,): the decision value of a text without words. With the `values` it sums
+        up to that of the text.
+    """
+
+    spans: IntArray
+    values: NDArray[np.float64]
+    rest: NDArray[np.float64]
+
+
+@runtime_checkable
+class Explainable(Protocol):
+    """A node model that can tell what each word of a text did."""
+
+    def contributions(self, text: str) -> Contributions:
+        """The contributions of the words of a text."""
+        ...
+
+
 @dataclass(frozen=True)
 class FittedNode:
     """A model, with scores that it did not give its own training rows.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cascade.arrays import read_array, read_json, write_array, write_json
 from cascade.backends.base import (
     BoolArray,
+    Contributions,
     FittedNode,
     FloatArray,
     IntArray,
@@ -26,7 +27,17 @@ from cascade.backends.base import (
     most_frequent_children,
     sampled,
 )
-from cascade.backends.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, VERSION, WIDTH, Bags, bags_of
+from cascade.backends.features import (
+    BUCKETS_OF_EACH,
+    DAMPED,
+    INSIDE_WEIGHT,
+    MOST_COUNTED,
+    VERSION,
+    WIDTH,
+    Bags,
+    bags_of,
+    occurrences_of,
+)
 from cascade.backends.solver import LANES, Block, Solution, Weighted, weigh
 from cascade.calibrate import fit_calibration, log_loss, sigmoid
 from cascade.compiled import kernel
@@ -168,6 +179,35 @@ class LinearModel:
             margins,
         )
         return _squashed(margins[:, : len(self.biases)] + self.biases)
+
+    def contributions(self, text: str) -> Contributions:
+        """What each word did to the margin of each child: see `Contributions`.
+
+        A feature's product of value and weight is shared by its occurrences alike, and that of an occurrence
+        by the words that it lies in, see `Occurrences`.
+        """
+        from scipy.sparse import csr_array  # predictions do without
+
+        found = occurrences_of(text)
+        columns, owner, counts = np.unique(found.columns, return_inverse=True, return_counts=True)
+        values, features = self._values(columns, counts)
+        each = (values / np.maximum(counts, 1))[owner][found.owners] * found.shares
+        shape = (len(found.spans), len(columns))
+        pushes = csr_array((each, (found.words, owner[found.owners])), shape=shape)
+        used = features >= 0
+        weights = np.zeros((len(features), len(self.biases)))
+        weights[used] = self.weights[features[used], : len(self.biases)]
+        return Contributions(found.spans, pushes @ weights, self.biases.astype(np.float64))
+
+    def _values(self, columns: NDArray[np.int32], counts: IntArray) -> tuple[NDArray[np.float64], IntArray]:
+        """The values of features of a text of unit length, and their rows in `weights`, -1 for none."""
+        slots = self.weighting.slots
+        found = slots[[_slot(column, slots) for column in columns.tolist()]].reshape(-1, 2)
+        features = np.where(found[:, 0] >= 0, found[:, 1], -1)
+        idf = self.weighting.rare * np.where(columns >= BUCKETS_OF_EACH, INSIDE_WEIGHT, 1)
+        idf[features >= 0] = self.weighting.idf[features[features >= 0]]
+        values = DAMPED[np.minimum(counts, MOST_COUNTED)] * idf
+        return values / (np.sqrt((values**2).sum()) or 1), features
 
     def save(self, folder: Path) -> None:
         write_json(folder / "linear.json", {"features": VERSION, "rare": self.weighting.rare})
