@@ -18,7 +18,7 @@ OUT ?= $(OUTPUTS)/$(basename $(notdir $(INPUT:.gz=))).jsonl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow lint format bench fit predict evaluate fit-all predict-all \
+.PHONY: help install demo test test-slow lint browser pictures format bench fit predict evaluate fit-all predict-all \
 	clinc150 goemotions nlupp us_bills clean
 
 help: ## list the targets
@@ -53,6 +53,12 @@ lint: $(STAMP) ## format, lint, types and import layers, changing nothing
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
+
+browser: ## Debian's Chromium, which the tests of pages need (as root)
+	apt-get install --yes --no-install-recommends chromium
+
+pictures: $(STAMP) ## the pictures of the README and the docs, from our own data
+	$(VENV)/bin/python tests/pictures.py
 
 format: $(STAMP) ## put the code into its form
 	$(VENV)/bin/ruff format

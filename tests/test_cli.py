@@ -175,12 +175,6 @@ def _command(name):
     return group.commands[name]
 
 
-def test_what_a_later_version_offers_is_not_offered_now(capsys):
-    assert run(["evaluate", "x", "--report", "r.html"]) == 2
-    assert run(["inspect-tree", "--format", "html"]) == 2
-    assert "No such option '--report'" in capsys.readouterr().err.replace(": --report", " '--report'")
-
-
 def test_version_is_that_of_the_package(tmp_path):
     assert cascade("--version", cwd=tmp_path).stdout == f"cascade {__version__}\n"
 

@@ -375,7 +375,7 @@ def run_until_done(folder, *words, tries=8):
 @pytest.mark.parametrize(
     ("moments", "chaos"),
     [
-        (3, "seed=1,rate=0.1,pause=0.05,kinds=limit+cut_after+cut_before"),
+        (2, "seed=1,rate=0.1,pause=0.05,kinds=limit+cut_after+cut_before"),
         pytest.param(20, "seed=2,rate=0.2,pause=0.1", marks=pytest.mark.slow),
     ],
 )
