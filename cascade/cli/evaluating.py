@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,41 +35,58 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @model_option
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page as well.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), metavar="DIR", help="Another model, on the same rows."
+)
 @json_option
 @debug_option
-def evaluate(inputs: tuple[str, ...], model: Path | None, report: Path | None, as_json: bool) -> int:
+def evaluate(
+    inputs: tuple[str, ...], model: Path | None, report: Path | None, compare: Path | None, as_json: bool
+) -> int:
     """Compare a model's answers with labelled rows.
 
     INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
     used are listed and left out, and the exit code is then 3.
     """
+    from cascade.comparison import compared, render
     from cascade.model import Cascade
+    from cascade.report import figures as figures_of
 
-    loaded = Cascade.load(chosen_model(model))
-    if loaded.is_hosted:
-        keep_answers(loaded.folder)
-    rows, refused = labelled_rows(inputs, columns_of(loaded.taxonomy.data), loaded.taxonomy)
-    if not rows:
+    models = [Cascade.load(folder) for folder in (chosen_model(model), compare) if folder is not None]
+    read = [labelled_rows(inputs, columns_of(one.taxonomy.data), one.taxonomy) for one in models]
+    rows = _in_all([found for found, _ in read])
+    if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
-    judged = _judged(loaded, rows)
-    shown = _reported(judged, report) if report is not None else judged.evaluation.to_json()
+    judged = [_judged(one, some) for one, some in zip(models, rows, strict=True)]
+    shown = figures_of(judged[0]) if report is not None else judged[0].evaluation.to_json()
+    comparison = compared(judged[0], judged[1]) if compare is not None else None
+    if comparison is not None:
+        shown["comparison"] = comparison.to_json() | {"other": str(compare)}
+    if report is not None:
+        _write_page(shown, report)
     if as_json:
         print_json(shown)
     else:
-        _show_evaluation(judged.evaluation)
-    return REFUSED if refused else DONE
+        _show_evaluation(judged[0].evaluation)
+        if comparison is not None:
+            show(render(comparison, str(models[0].folder), str(compare)))
+    return REFUSED if any(refused for _, refused in read) else DONE
 
 
-def _reported(judged: Judged, path: Path) -> dict[str, Any]:
-    """The figures of the page, which is written."""
-    from cascade.report import figures, page
+def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
+    """The rows that all of the models could read, in their order."""
+    keys = [{(row.file, row.number) for row in rows} for rows in read]
+    common = set.intersection(*keys)
+    return [[row for row in rows if (row.file, row.number) in common] for rows in read]
 
-    shown = figures(judged)
+
+def _write_page(shown: Mapping[str, Any], path: Path) -> None:
+    from cascade.report import page
+
     content = page(shown)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     note(f"{path}: a page of {len(content.encode()) / 1e6:.1f} MB, which loads nothing from elsewhere")
-    return shown
 
 
 def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
@@ -78,6 +95,8 @@ def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
     from cascade.evaluate import evaluate as compare
     from cascade.report import Judged
 
+    if model.is_hosted:
+        keep_answers(model.folder)
     with progress("evaluating"):
         texts = [row.text for row in rows]
         truth = label_truth(model.graph, [row.labels for row in rows])
