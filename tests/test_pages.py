@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,16 @@ def pages(tmp_path_factory):
     run("fit", "taxonomies/feedback.yaml", "--out", folder / "model")
     test = "training_data/feedback_test.jsonl"
     run("evaluate", test, "--model", folder / "model", "--report", folder / "report.html")
+    # Without any error, and without groups.
+    (folder / "flat.yaml").write_text("name: flat\nlabels: [spam, ham]\n", "utf-8")
+    given = [["spam"], ["ham"], [], ["spam", "ham"]] * 10
+    lines = (
+        json.dumps({"text": " ".join([*names, f"n{at}"]), "labels": names}) for at, names in enumerate(given)
+    )
+    (folder / "flat.jsonl").write_text("\n".join(lines), "utf-8")
+    run("fit", folder / "flat.yaml", "--data", folder / "flat.jsonl", "--out", folder / "flat")
+    flat = (folder / "flat.jsonl", "--model", folder / "flat")
+    run("evaluate", *flat, "--compare", folder / "flat", "--report", folder / "flat.html")
     (folder / "tree.html").write_bytes(run("inspect-tree", folder / "model", "--format", "html"))
     return folder
 
@@ -73,6 +84,14 @@ def test_the_report_fits_and_draws_its_charts(opened):
     assert page.locator("#treemap .slice").count() > 10
     assert page.locator("#sankey .sankey-node").count() > 10
     assert page.locator("#pr .scatterlayer .trace").count() == 3
+
+
+def test_a_report_without_any_error_says_so(opened):
+    page = opened("flat.html")
+    assert fits(page)
+    assert page.inner_text("#mend-rows") == page.inner_text("#pair-rows") == "none"
+    assert not page.is_visible("#sankey")
+    assert page.locator("#compared-rows tr").count() == 4
 
 
 def test_labels_are_found_sorted_and_chosen(opened):
