@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from cascade.metrics import BoolArray, FloatArray, Interval, Tallies, macro_f1, micro_f1
 from cascade.report import Judged
+from cascade.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -92,6 +94,24 @@ def compared(this: Judged, other: Judged, seed: int = 0) -> Comparison:
         figures=(_micro(truth, given, seed), _macro(truth, given, seed)),
         by_label=_by_label(common, truth, given, seed),
     )
+
+
+def flat_of(taxonomy: Taxonomy) -> Taxonomy:
+    """The taxonomy without its groups: all labels stand at the top level, with their aliases."""
+    labels = [
+        {"name": label.name} | ({"aliases": list(label.aliases)} if label.aliases else {})
+        for label in taxonomy.labels.values()
+    ]
+    return Taxonomy.from_dict({"name": f"{taxonomy.name}_flat", "labels": labels})
+
+
+def flat_rows(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[str] | None]:
+    """What a flat model learns from the names of each row: None where they name groups alone."""
+    found: list[list[str] | None] = []
+    for given in names:
+        kept = [name for name in given if name in taxonomy.labels]
+        found.append(kept if kept or not given else None)
+    return found
 
 
 def _cells(judged: Judged, labels: list[str]) -> tuple[BoolArray, BoolArray, BoolArray]:

@@ -10,7 +10,7 @@ import pytest
 from test_cli import environment
 from test_report import TREE, judged, model, rows  # noqa: F401 - fixtures
 
-from cascade.comparison import compared
+from cascade.comparison import compared, flat_of, flat_rows
 from cascade.evaluate import Scored
 from cascade.metrics import macro_f1, micro_f1
 from cascade.model import Cascade
@@ -78,3 +78,28 @@ def test_the_command_compares_models_of_different_taxonomies(model, tmp_path):  
     assert "beside other" in shown.stdout
     assert "micro F1" in shown.stdout
     assert '"comparison"' in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_against_flat_tells_what_the_hierarchy_gains(model, tmp_path):  # noqa: F811
+    model.save(tmp_path / "shop")
+    for name, seed in {"train": 1, "test": 2}.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows(300, seed))
+        (tmp_path / f"{name}.jsonl").write_text(lines, "utf-8")
+
+    def run(*words):
+        command = [sys.executable, "-m", "cascade", "evaluate", "test.jsonl", "--model", "shop", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment()
+        )
+
+    told = json.loads(run("--against", "flat", "--train", "train.jsonl", "--json").stdout)["comparison"]
+    assert (told["other"], told["labels"], told["left_out"]) == ("flat", 9, [])
+    assert told["figures"][0]["other"] > 0.5
+    assert run("--against", "flat").returncode == 2
+
+
+def test_a_flat_taxonomy_has_the_labels_and_no_groups():
+    tree = Taxonomy.from_dict(TREE)
+    flat = flat_of(tree)
+    assert (flat.graph.labels, flat.graph.groups) == (tree.graph.labels, ("",))
+    assert flat_rows(tree, [["late", "delivery"], ["delivery"], []]) == [["late"], None, []]

@@ -14,6 +14,7 @@ from cascade.cli.shell import (
     DONE,
     REFUSED,
     cascade,
+    cores,
     debug_option,
     json_option,
     model_option,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cascade.model import Cascade
     from cascade.records import Row
     from cascade.report import Judged
+    from cascade.taxonomy import Taxonomy
 
 
 @cascade.command(short_help="Compare a model with labelled rows.")
@@ -38,10 +40,23 @@ if TYPE_CHECKING:
 @click.option(
     "--compare", type=click.Path(path_type=Path), metavar="DIR", help="Another model, on the same rows."
 )
+@click.option(
+    "--against",
+    type=click.Choice(["flat"]),
+    help="A model of the same labels without groups, trained on --train: what the hierarchy gains or loses.",
+)
+@click.option("--train", multiple=True, metavar="FILE", help="Rows to train --against on; repeatable.")
 @json_option
 @debug_option
 def evaluate(
-    inputs: tuple[str, ...], model: Path | None, report: Path | None, compare: Path | None, as_json: bool
+    inputs: tuple[str, ...],
+    *,
+    model: Path | None,
+    report: Path | None,
+    compare: Path | None,
+    against: str | None,
+    train: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Compare a model's answers with labelled rows.
 
@@ -50,18 +65,26 @@ def evaluate(
     """
     from cascade.comparison import compared, render
     from cascade.model import Cascade
-    from cascade.report import figures as figures_of
+    from cascade.report import figures
 
+    if against is not None and (compare is not None or not train):
+        raise click.UsageError("--against flat takes --train FILE, and no --compare.")
     models = [Cascade.load(folder) for folder in (chosen_model(model), compare) if folder is not None]
-    read = [labelled_rows(inputs, columns_of(one.taxonomy.data), one.taxonomy) for one in models]
+    columns = columns_of(models[0].taxonomy.data)
+    read = [labelled_rows(inputs, columns, one.taxonomy) for one in models]
+    if against is not None:
+        training, _ = labelled_rows(train, columns, models[0].taxonomy)
+        models.append(_flat(models[0], training))
+        read.append((_without_groups(models[0].taxonomy, read[0][0]), []))
     rows = _in_all([found for found, _ in read])
     if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
     judged = [_judged(one, some) for one, some in zip(models, rows, strict=True)]
-    shown = figures_of(judged[0]) if report is not None else judged[0].evaluation.to_json()
-    comparison = compared(judged[0], judged[1]) if compare is not None else None
+    shown = figures(judged[0]) if report is not None else judged[0].evaluation.to_json()
+    comparison = compared(judged[0], judged[1]) if len(judged) > 1 else None
+    other = against or str(compare)
     if comparison is not None:
-        shown["comparison"] = comparison.to_json() | {"other": str(compare)}
+        shown["comparison"] = comparison.to_json() | {"other": other}
     if report is not None:
         _write_page(shown, report)
     if as_json:
@@ -69,8 +92,28 @@ def evaluate(
     else:
         _show_evaluation(judged[0].evaluation)
         if comparison is not None:
-            show(render(comparison, str(models[0].folder), str(compare)))
+            show(render(comparison, str(models[0].folder), other))
     return REFUSED if any(refused for _, refused in read) else DONE
+
+
+def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
+    """A model of the same labels without groups, of these rows."""
+    from cascade.comparison import flat_of
+    from cascade.model import Cascade
+
+    rows = _without_groups(model.taxonomy, training)
+    texts, names = [row.text for row in rows], [row.labels for row in rows]
+    with progress("training the flat model"):
+        return Cascade.fit(flat_of(model.taxonomy), texts, names, seed=model.manifest.seed, jobs=cores())
+
+
+def _without_groups(taxonomy: Taxonomy, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the labels that they name, without those that name groups alone."""
+    from cascade.comparison import flat_rows
+
+    labels = flat_rows(taxonomy, [row.labels for row in rows])
+    pairs = zip(rows, labels, strict=True)
+    return [row._replace(labels=tuple(names)) for row, names in pairs if names is not None]
 
 
 def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
