@@ -1,198 +1,284 @@
-"""What differs between two taxonomies or models, and what a fit of the second would train anew."""
+"""What became of a taxonomy or a model: names, settings, F1, and the groups that `fit` would train anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
+from cascade.contents import Contents, Retrained, Side, trained
 from cascade.graph import ROOT
-from cascade.taxonomy import Group, Label, Taxonomy
+from cascade.taxonomy import Group, Label, Taxonomy, Threshold
+from cascade.tree import TOP_LEVEL
 
 if TYPE_CHECKING:
     from cascade.store import Manifest
 
-_LEAST_F1_CHANGE = 0.005
-_SETTINGS = ("choose", "route", "threshold", "negatives", "back_off", "backend")
+Kind = Literal["label", "group"]
+
+_GROUP_SETTINGS = (
+    "description", "aliases", "choose", "route", "threshold", "negatives", "back_off", "backend"
+)  # fmt: skip
+_LABEL_SETTINGS = ("description", "aliases", "threshold")
 
 
 @dataclass(frozen=True)
-class Side:
-    """A taxonomy, and the manifest of the model that was fitted with it; None without a model."""
+class Named:
+    """A label or a group on one side only, and its parents there, the root as `TOP_LEVEL`."""
 
-    taxonomy: Taxonomy
-    manifest: Manifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that differs.
-
-    Attributes
-    ----------
-    kind
-        ``added``, ``removed``, ``moved``, ``merged`` (into one that has its name as an alias), ``renamed``
-        (the same, but that one is new), ``settings`` or ``f1``.
-    name, is_group
-        Of the label or group; the root is an empty name.
-    before, after
-        What stood there and stands there now, in words.
-    """
-
-    kind: str
     name: str
-    is_group: bool
-    before: str = ""
-    after: str = ""
+    kind: Kind
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A name with other parents than before; the root is `TOP_LEVEL`."""
+
+    name: str
+    kind: Kind
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A name that is an alias of another one on the other side."""
+
+    name: str
+    into: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a group or a label that was changed, written as in the file; None where there is none."""
+
+    name: str
+    kind: Literal["label", "group", "taxonomy"]
+    setting: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class F1Change:
+    """The out-of-fold F1 of a label in both models, each in [0, 1]; a renamed label has its new name."""
+
+    label: str
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)
 class Difference:
-    """All changes, and the groups whose models would be trained anew, each with the reason."""
+    """What changed from one side to the other, names in the order of the taxonomies.
 
-    changes: tuple[Change, ...]
-    retrained: tuple[tuple[str, str], ...]
+    Attributes
+    ----------
+    renamed : names whose old one is an alias of a new one
+    merged : names that are now an alias of a name that was there already, or of one that takes several
+    split : new names that were an alias of a name that is still there
+    moved : names on both sides with other parents
+    f1 : labels whose F1 differs, the greatest change first; empty unless both are models
+    overall : micro and macro F1, before and after; empty unless both are models
+    retrained : groups of `after` that `fit` would train
+    kept : how many groups it would take as they are
+    rows_known : whether that comes from the content of node models, not from taxonomies alone
+    """
 
-    def of(self, kind: str) -> tuple[Change, ...]:
-        """The changes of one kind."""
-        return tuple(change for change in self.changes if change.kind == kind)
+    before: str
+    after: str
+    added: tuple[Named, ...] = ()
+    removed: tuple[Named, ...] = ()
+    renamed: tuple[Merged, ...] = ()
+    merged: tuple[Merged, ...] = ()
+    split: tuple[Merged, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    f1: tuple[F1Change, ...] = ()
+    overall: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    retrained: tuple[Retrained, ...] = ()
+    kept: int = 0
+    rows_known: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON object."""
-        retrained = [{"group": group, "why": why} for group, why in self.retrained]
-        return {"changes": [asdict(change) for change in self.changes], "retrained": retrained}
+        """All of it as a JSON object."""
+        return asdict(self)
 
 
 def difference(before: Side, after: Side) -> Difference:
-    """What became of `before` in `after`."""
-    old, new = before.taxonomy, after.taxonomy
-    changes = [*_names(old, new), *_settings(old, new), *_figures(before.manifest, after.manifest)]
-    return Difference(tuple(changes), tuple(_retrained(before, after)))
+    """What changed from `before` to `after`."""
+    names = _Names(before.taxonomy, after.taxonomy)
+    retrained = tuple(Contents(before, after, names.was, names.became).retrained())
+    return Difference(
+        before=before.name,
+        after=after.name,
+        added=names.added,
+        removed=names.removed,
+        renamed=names.renamed,
+        merged=names.merged,
+        split=names.split,
+        moved=tuple(names.moves()),
+        settings=tuple(_settings(names)),
+        f1=_f1_changes(before.manifest, after.manifest, names.was),
+        overall=_overall(before.manifest, after.manifest),
+        retrained=retrained,
+        kept=len(trained(after.taxonomy)) - len(retrained),
+        rows_known=before.manifest is not None and after.manifest is not None,
+    )
 
 
 # Names
 
 
-def _names(old: Taxonomy, new: Taxonomy) -> Iterator[Change]:
-    gone = [name for name in old.graph.nodes if name not in new.graph.column]
-    heirs = {name: heir for name in gone if (heir := new.resolve(name)) is not None}
-    renamed = {heir for heir in heirs.values() if heir not in old.graph.column}
-    for name in gone:
-        yield _gone(old, name, heirs.get(name), is_new=heirs.get(name) in renamed)
-    for name in new.graph.nodes:
-        if name not in old.graph.column and name not in renamed:
-            yield Change("added", name, name in new.groups, "", _places(new, name))
-    for name in old.graph.nodes:
-        if name in new.graph.column and _parents(old, name) != _parents(new, name):
-            yield Change("moved", name, name in new.groups, _places(old, name), _places(new, name))
+@dataclass(frozen=True)
+class _Names:
+    """Which name of one taxonomy is which of the other."""
+
+    before: Taxonomy
+    after: Taxonomy
+
+    @cached_property
+    def became(self) -> dict[str, str]:
+        """What each old name is called now, as itself or as an alias; a name that is gone is left out."""
+        found = {name: self.after.resolve(name) for name in self.before.graph.nodes}
+        return {ROOT: ROOT} | {name: now for name, now in found.items() if now is not None}
+
+    @cached_property
+    def was(self) -> dict[str, str]:
+        """The old name of each that is there still, under its own or a new name."""
+        same = {name: name for name in (ROOT, *self.after.graph.nodes) if name in self.old}
+        return same | {one.into: one.name for one in self.renamed}
+
+    @cached_property
+    def old(self) -> frozenset[str]:
+        return frozenset((ROOT, *self.before.graph.nodes))
+
+    @cached_property
+    def new(self) -> frozenset[str]:
+        return frozenset((ROOT, *self.after.graph.nodes))
+
+    @cached_property
+    def _aliased(self) -> tuple[Merged, ...]:
+        gone = [name for name in self.before.graph.nodes if name not in self.new and name in self.became]
+        return tuple(Merged(name, self.became[name], _kind(self.before, name)) for name in gone)
+
+    @cached_property
+    def renamed(self) -> tuple[Merged, ...]:
+        targets = [one.into for one in self._aliased]
+        return tuple(
+            one
+            for one in self._aliased
+            if one.into not in self.old
+            and targets.count(one.into) == 1
+            and one.kind == _kind(self.after, one.into)
+        )
+
+    @property
+    def merged(self) -> tuple[Merged, ...]:
+        return tuple(one for one in self._aliased if one not in self.renamed)
+
+    @property
+    def split(self) -> tuple[Merged, ...]:
+        fresh = [name for name in self.after.graph.nodes if name not in self.was]
+        whole = {name: self.before.resolve(name) for name in fresh}
+        return tuple(
+            Merged(name, into, _kind(self.after, name))
+            for name, into in whole.items()
+            if into in self.new and into
+        )
+
+    @property
+    def added(self) -> tuple[Named, ...]:
+        known = {*self.was, *(one.name for one in self.split)}
+        fresh = [name for name in self.after.graph.nodes if name not in known]
+        turned = [name for name in self.after.graph.nodes if self._turned(name)]
+        return tuple(_named(self.after, name) for name in (*fresh, *turned))
+
+    @property
+    def removed(self) -> tuple[Named, ...]:
+        gone = [name for name in self.before.graph.nodes if name not in self.became or self._turned(name)]
+        return tuple(_named(self.before, name) for name in gone)
+
+    def _turned(self, name: str) -> bool:
+        """Whether a label became a group of that name, or a group a label."""
+        return name in self.old and name in self.new and _kind(self.before, name) != _kind(self.after, name)
+
+    def moves(self) -> Iterator[Moved]:
+        """Names on both sides whose parents are others, in whatever order."""
+        for name in self.after.graph.nodes:
+            if name in self.was:
+                before = self.before.graph.parents[self.was[name]]
+                after = self.after.graph.parents[name]
+                if {self.became.get(parent) for parent in before} != set(after):
+                    yield Moved(name, _kind(self.after, name), _shown(before), _shown(after))
 
 
-def _gone(old: Taxonomy, name: str, heir: str | None, *, is_new: bool) -> Change:
-    if heir is None:
-        return Change("removed", name, name in old.groups, _places(old, name))
-    return Change("renamed" if is_new else "merged", name, name in old.groups, _places(old, name), heir)
+def _kind(taxonomy: Taxonomy, name: str) -> Kind:
+    return "group" if name in taxonomy.groups else "label"
 
 
-def _parents(taxonomy: Taxonomy, name: str) -> frozenset[str]:
-    return frozenset(taxonomy.graph.parents[name])
+def _named(taxonomy: Taxonomy, name: str) -> Named:
+    return Named(name, _kind(taxonomy, name), _shown(taxonomy.graph.parents[name]))
 
 
-def _places(taxonomy: Taxonomy, name: str) -> str:
-    return ", ".join(parent or "top level" for parent in taxonomy.graph.parents[name])
+def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(parent or TOP_LEVEL for parent in parents)
 
 
 # Settings
 
 
-def _settings(old: Taxonomy, new: Taxonomy) -> Iterator[Change]:
-    if old.combine != new.combine:
-        yield Change("settings", ROOT, True, f"combine {old.combine}", f"combine {new.combine}")
-    for name, group in new.groups.items():
-        if name in old.groups:
-            yield from _changed(name, old.groups[name], group, _SETTINGS)
-    for name, label in new.labels.items():
-        if name in old.labels:
-            yield from _changed(name, old.labels[name], label, ("threshold",))
+def _settings(names: _Names) -> Iterator[Setting]:
+    before, after = names.before, names.after
+    for what in ("name", "description", "combine"):
+        old, new = getattr(before, what), getattr(after, what)
+        if old != new:
+            yield Setting(after.name, "taxonomy", what, old, new)
+    for name in (ROOT, *after.graph.nodes):
+        was = names.was.get(name)
+        if was is not None and _kind(before, was) == _kind(after, name):
+            yield from _changed(name, _thing(before, was), _thing(after, name))
 
 
-def _changed(
-    name: str, before: Group | Label, after: Group | Label, settings: Sequence[str]
-) -> Iterator[Change]:
-    for setting in settings:
-        was, now = (_written(getattr(one, setting)) for one in (before, after))
-        if was != now:
-            yield Change("settings", name, isinstance(after, Group), f"{setting} {was}", f"{setting} {now}")
+def _thing(taxonomy: Taxonomy, name: str) -> Group | Label:
+    return taxonomy.groups[name] if name in taxonomy.groups else taxonomy.labels[name]
 
 
-def _written(value: Any) -> str:
-    """A setting in words: of its parts those that say something."""
+def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[Setting]:
+    kind: Kind = "group" if isinstance(after, Group) else "label"
+    for setting in _GROUP_SETTINGS if kind == "group" else _LABEL_SETTINGS:
+        old, new = getattr(before, setting), getattr(after, setting)
+        if old != new:
+            yield Setting(name or TOP_LEVEL, kind, setting, _plain(old), _plain(new))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Threshold):
+        return {"auto": "auto", "value": value.value}.get(value.kind, f"{value.kind} {value.value}")
     if hasattr(value, "options"):
-        return " ".join([value.kind, *(f"{name}={one}" for name, one in sorted(value.options.items()))])
-    if hasattr(value, "kind"):
-        return value.kind if value.value is None else f"{value.kind} {value.value:g}"
-    return {None: "inherited", True: "yes", False: "no"}.get(value, str(value))
+        return {"kind": value.kind, **value.options} if value.options else value.kind
+    return list(value) if isinstance(value, tuple) else value
 
 
 # Figures
 
 
-def _figures(old: Manifest | None, new: Manifest | None) -> Iterator[Change]:
-    """Out-of-fold F1s that moved, the greatest loss first."""
-    if old is None or new is None:
-        return
-    before, after = old.metrics.get("f1", {}), new.metrics.get("f1", {})
-    moved = [
-        (after[name] - before[name], name)
-        for name in after
-        if name in before and abs(after[name] - before[name]) >= _LEAST_F1_CHANGE
-    ]
-    for _, name in sorted(moved):
-        yield Change("f1", name, False, f"{before[name]:.3f}", f"{after[name]:.3f}")
+def _f1_changes(
+    before: Manifest | None, after: Manifest | None, was: Mapping[str, str]
+) -> tuple[F1Change, ...]:
+    if before is None or after is None:
+        return ()
+    old, new = before.metrics.get("f1", {}), after.metrics.get("f1", {})
+    changes = [F1Change(label, old[was[label]], new[label]) for label in new if was.get(label) in old]
+    differing = [one for one in changes if one.before != one.after]
+    return tuple(sorted(differing, key=lambda one: -abs(one.after - one.before)))
 
 
-# What would be trained
-
-
-def _retrained(before: Side, after: Side) -> Iterator[tuple[str, str]]:
-    """Groups with another model; of two models those whose nodes differ, else those that must differ."""
-    from cascade.walk import modelled
-
-    for group in after.taxonomy.graph.groups:
-        if modelled(after.taxonomy, group):
-            why = _why(before, after, group)
-            if why:
-                yield group, why
-
-
-def _why(before: Side, after: Side, group: str) -> str:
-    structural = _structural(before.taxonomy, after.taxonomy, group)
-    if before.manifest is None or after.manifest is None:
-        return structural
-    records = [side.manifest.groups.get(group) for side in (before, after) if side.manifest]
-    nodes = [record.node if record else None for record in records]
-    if nodes[0] == nodes[1]:
-        return ""
-    return structural or "other rows, seed or version"
-
-
-def _structural(old: Taxonomy, new: Taxonomy, group: str) -> str:
-    """Why a group's model has to be another one, whatever the rows are; an empty string if it need not."""
-    from cascade.walk import modelled
-
-    if group not in old.groups or not modelled(old, group):
-        return "new"
-    was, now = old.groups[group], new.groups[group]
-    below = [[_below(tree, child) for child in modelled(tree, group)] for tree in (old, new)]
-    reasons = {
-        "other children": modelled(old, group) != modelled(new, group),
-        "other labels below its children": below[0] != below[1],
-        f"negatives {now.negatives}": was.negatives != now.negatives,
-        f"backend {_written(now.backend)}": _written(was.backend) != _written(now.backend),
-        # Only a model that reads what it is asked for knows about it.
-        f"choose {now.choose}": was.choose != now.choose and now.backend.kind != "linear",
-    }
-    return next((why for why, holds in reasons.items() if holds), "")
-
-
-def _below(taxonomy: Taxonomy, name: str) -> frozenset[str]:
-    return frozenset(taxonomy.graph.descendant_labels(name)) if name in taxonomy.groups else frozenset([name])
+def _overall(before: Manifest | None, after: Manifest | None) -> dict[str, tuple[float, float]]:
+    if before is None or after is None:
+        return {}
+    wanted = [name for name in ("micro_f1", "macro_f1") if name in before.metrics and name in after.metrics]
+    return {name: (before.metrics[name], after.metrics[name]) for name in wanted}

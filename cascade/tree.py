@@ -1,7 +1,8 @@
 """A taxonomy, or a fitted model, as a tree to look at: what stands where, on how many rows, and how good.
 
 A taxonomy is a graph and a tree is not, so a name with several parents stands under each of them. What is
-below such a group is told once, where the group comes first.
+below such a group is told once, where the group comes first: so every edge of the graph stands in the tree
+once, and every name as often as it has parents.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascade.errors import DataError, suggestion
 from cascade.graph import ROOT
-from cascade.taxonomy import Taxonomy, Threshold
+from cascade.taxonomy import BackendSpec, Taxonomy, Threshold
 
 if TYPE_CHECKING:
     from cascade.store import GroupRecord, Manifest
+
+SortKey = Literal["f1", "rows", "name"]
 
 TOP_LEVEL = "top level"
 """What the root is called where it is the parent of something."""
@@ -35,11 +37,14 @@ class TreeNode:
     Attributes
     ----------
     rows : training rows that carry the name or something below it; None for a taxonomy that is not fitted
+    positives : those among the rows of the parent, which are what its model learnt the name from; None where
+        none did, as for the root and for a group that is always visited
     backend, negatives, choose, route : of a group, None for a label; once fitted, what was used
-    model : of a fitted group, the name of its model at a service; None where it is embedded
+    model : of a group: the name of the hosted model, else the kind of the backend
     threshold : least path probability at which a label is chosen, or a group is entered; as the taxonomy has
         it (``auto``, ``precision 0.9``) where nothing is fitted, None where no number applies
-    f1 : out-of-fold F1 of a label, of a group the mean of the labels below; None where there is none
+    back_off : likewise at which a group is the answer itself; None where it never is
+    f1 : out-of-fold F1 of a label, of a group the mean of those below it; None where there is none
     also_in : the other parents, the root as `TOP_LEVEL`
     repeated : whether this group was told before, so that its children are left out here
     labels_below : how many labels stand below a group, at any depth and whether they are told here or not
@@ -49,12 +54,14 @@ class TreeNode:
     kind: Literal["group", "label"]
     description: str = ""
     rows: int | None = None
+    positives: int | None = None
     backend: str | None = None
     model: str | None = None
     negatives: str | None = None
     choose: str | None = None
     route: str | None = None
     threshold: float | str | None = None
+    back_off: float | str | None = None
     f1: float | None = None
     also_in: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -71,9 +78,9 @@ class TreeNode:
         return plain
 
 
-_COMMON_KEYS = ("name", "kind", "description", "rows", "threshold", "also_in", "warnings", "f1")
-_LABEL_KEYS = _COMMON_KEYS
-_GROUP_KEYS = (*_COMMON_KEYS, "backend", "model", "negatives", "choose", "route", "labels_below", "repeated")
+_LABEL_KEYS = ("name", "kind", "description", "rows", "positives", "threshold", "f1", "also_in", "warnings")
+_SETTINGS = ("backend", "model", "negatives", "choose", "route", "back_off")
+_GROUP_KEYS = (*_LABEL_KEYS, *_SETTINGS, "labels_below", "repeated")
 
 
 def _plain(value: Any) -> Any:
@@ -109,31 +116,33 @@ class _Maker:
     told: set[str] = field(default_factory=set)
 
     def group(self, name: str, parent: str) -> TreeNode:
-        group = self.taxonomy.groups[name]
         repeated = name in self.told
         self.told.add(name)
+        node = replace(self.settled(name, parent), repeated=repeated)
+        children = () if repeated else self.taxonomy.groups[name].children
+        return replace(node, children=tuple(self.child(child, name) for child in children))
+
+    def settled(self, name: str, parent: str) -> TreeNode:
+        """A group without its children."""
+        group = self.taxonomy.groups[name]
         record = self.manifest.groups.get(name) if self.manifest else None
-        node = TreeNode(
+        return TreeNode(
             name=name or self.taxonomy.name,
             kind="group",
             description=group.description if name else self.taxonomy.description,
             rows=record.rows if record else None,
+            positives=self.positives.get((parent, name)),
             backend=str(record.backend["kind"]) if record else group.backend.kind,
-            model=str(record.notes["model"]) if record and "model" in record.notes else None,
+            model=_model_name(group.backend, record),
             negatives=record.negatives if record else group.negatives,
             choose=group.choose,
             route=group.route if name else None,
             threshold=self.route_threshold(name, record),
-            also_in=self.others(name, parent),
+            back_off=self.back_off(name),
             f1=self.mean_f1(name),
+            also_in=self.others(name, parent),
             warnings=_group_warnings(record),
             labels_below=len(self.taxonomy.graph.descendant_labels(name)),
-            repeated=repeated,
-        )
-        return (
-            node
-            if repeated
-            else replace(node, children=tuple(self.child(child, name) for child in group.children))
         )
 
     def child(self, name: str, parent: str) -> TreeNode:
@@ -146,6 +155,7 @@ class _Maker:
             kind="label",
             description=self.taxonomy.labels[name].description,
             rows=rows,
+            positives=rows,
             threshold=self.label_threshold(name),
             f1=self.f1(name),
             also_in=self.others(name, parent),
@@ -169,10 +179,17 @@ class _Maker:
         figures: Mapping[str, float] = self.manifest.metrics.get("f1", {}) if self.manifest else {}
         return figures.get(name)
 
-    def mean_f1(self, group: str) -> float | None:
-        figures = [self.f1(label) for label in self.taxonomy.graph.descendant_labels(group)]
-        known = [figure for figure in figures if figure is not None]
-        return fmean(known) if known else None
+    def mean_f1(self, name: str) -> float | None:
+        found = [
+            f1 for label in self.taxonomy.graph.descendant_labels(name) if (f1 := self.f1(label)) is not None
+        ]
+        return fmean(found) if found else None
+
+    def back_off(self, name: str) -> float | str | None:
+        group = self.taxonomy.groups[name]
+        if not (name and group.back_off):
+            return None
+        return self.manifest.thresholds.get(name) if self.manifest else _written(group.threshold)
 
     def suspicious(self, name: str) -> tuple[str, ...]:
         found = self.doubted[name]
@@ -201,6 +218,13 @@ def _written(threshold: Threshold) -> float | str:
     return threshold.value if threshold.kind == "value" else f"{threshold.kind} {threshold.value:g}"
 
 
+def _model_name(spec: BackendSpec, record: GroupRecord | None) -> str:
+    options = record.backend if record else spec.options
+    named = (record.notes.get("model") if record else None, options.get("model"), options.get("base_model"))
+    kind = record.backend["kind"] if record else spec.kind
+    return str(next(filter(None, named), kind))
+
+
 def _label_warnings(rows: int | None) -> tuple[str, ...]:
     if rows is None or rows >= _FEW_ROWS:
         return ()
@@ -213,11 +237,11 @@ def _group_warnings(record: GroupRecord | None) -> tuple[str, ...]:
     return ("answers the same for every text",)
 
 
-# Looking at part of one
+# Looking at part of one, or in another order
 
 
 def subtree(tree: TreeNode, group: str) -> TreeNode:
-    """The part of the tree at the first place of `group`.
+    """The part of the tree at the first place of `group`; whatever is below it is told in it.
 
     Raises
     ------
@@ -228,7 +252,7 @@ def subtree(tree: TreeNode, group: str) -> TreeNode:
     if group not in groups:
         hint = suggestion(group, groups) or f" It has: {_listed(sorted(groups)) or 'no groups'}."
         raise DataError(f"{tree.name!r} has no group {group!r}.{hint}")
-    return groups[group]
+    return _retold(replace(groups[group], repeated=False), _children(tree))
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:
@@ -238,25 +262,49 @@ def _listed(names: Sequence[str], limit: int = 10) -> str:
 
 def pruned(tree: TreeNode, depth: int) -> TreeNode:
     """The tree down to `depth` levels below its root."""
-    if depth <= 0:
-        return replace(tree, children=())
-    return replace(tree, children=tuple(pruned(child, depth - 1) for child in tree.children))
+    return _retold(tree, _children(tree), depth)
 
 
-Order = Literal["name", "rows", "f1"]
+def ordered(tree: TreeNode, by: SortKey) -> TreeNode:
+    """The same tree with the children of each group in order: what is weakest, most or first comes first.
 
-
-def ordered(tree: TreeNode, by: Order) -> TreeNode:
-    """The tree with children by name, by rows (most first) or by F1 (worst first, what has none last).
-
-    Equal ones keep their order.
+    Parameters
+    ----------
+    by : ``f1`` from the lowest, ``rows`` from the most, both with unknown ones last; ``name`` as in a
+        dictionary
     """
-    children = sorted((ordered(child, by) for child in tree.children), key=_ORDERS[by])
-    return replace(tree, children=tuple(children))
+    keys: dict[SortKey, Callable[[TreeNode], Any]] = {
+        "f1": lambda node: (node.f1 is None, node.f1 or 0.0),
+        "rows": lambda node: -1 if node.rows is None else -node.rows - 2,
+        "name": lambda node: (node.name.casefold(), node.name),
+    }
+    in_order = {name: tuple(sorted(below, key=keys[by])) for name, below in _children(tree).items()}
+    top = replace(tree, children=tuple(sorted(tree.children, key=keys[by])))
+    return _retold(top, in_order)
 
 
-_ORDERS: Mapping[Order, Callable[[TreeNode], Any]] = {
-    "name": lambda node: node.name.casefold(),
-    "rows": lambda node: -(node.rows or 0),
-    "f1": lambda node: inf if node.f1 is None else node.f1,
-}
+def _children(tree: TreeNode) -> dict[str, tuple[TreeNode, ...]]:
+    """Of each group below the top, which may have the name of one of them."""
+    groups = [node for depth, node in walk(tree) if depth and node.kind == "group"]
+    return {node.name: node.children for node in groups if not node.repeated}
+
+
+def _retold(
+    top: TreeNode, children: Mapping[str, tuple[TreeNode, ...]], depth: int | None = None
+) -> TreeNode:
+    """The tree with the children of each group where it comes first now, down to a depth."""
+    told: set[str] = set()
+
+    def tell(node: TreeNode, left: int | None) -> TreeNode:
+        if node.kind == "label":
+            return node
+        if node.name in told or left == 0:
+            return replace(node, children=(), repeated=node.name in told)
+        told.add(node.name)
+        return with_children(replace(node, repeated=False), children.get(node.name, ()), left)
+
+    def with_children(node: TreeNode, below: Sequence[TreeNode], left: int | None) -> TreeNode:
+        less = None if left is None else left - 1
+        return replace(node, children=tuple(tell(child, less) for child in below))
+
+    return replace(top, children=()) if depth == 0 else with_children(top, top.children, depth)

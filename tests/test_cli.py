@@ -214,8 +214,8 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(capsys):
 
 
 def test_an_interrupt_in_compiled_code_is_an_interrupt(capsys):
-    error = SystemError("CPUDispatcher(_hash) returned a result with an exception set")
-    error.__cause__ = KeyboardInterrupt()  # as the interpreter sets it
+    inner, error = (SystemError("CPUDispatcher(_hash) returned a result with an exception set") for _ in "ab")
+    error.__cause__, inner.__cause__ = inner, KeyboardInterrupt()  # as the interpreter sets them
     assert _Fault(error).run() == 130
     assert capsys.readouterr().err.startswith("interrupted.")
 
@@ -714,7 +714,8 @@ def test_evaluate_without_rows_says_so(inside, tmp_path, capsys):
 def test_inspect_tree_of_a_taxonomy_needs_no_model(place, capsys):
     assert run(["inspect-tree", "shop.yaml"]) == 0
     shown = capsys.readouterr()
-    assert "mood  linear, choose one, route always" in shown.out
+    assert "mood  choose one, route always" in shown.out
+    assert "unless another is said: linear, choose many, route model" in shown.out
     assert shown.err == ""
 
 
@@ -722,7 +723,7 @@ def test_inspect_tree_of_a_model_shows_rows_and_figures(inside, capsys):
     assert inside("inspect-tree", "models/shop") == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0] == "4 groups, 8 labels, 90 training rows"
-    assert "threshold" in shown.out.splitlines()[1]
+    assert "threshold" in shown.out.splitlines()[3]
     assert shown.err == ""
 
 
@@ -741,6 +742,57 @@ def test_inspect_tree_of_one_group(place, capsys):
     assert "late" not in shown
     assert run(["inspect-tree", "shop.yaml", "--group", "taxx"]) == 1
     assert "has no group 'taxx'. Did you mean 'tax'?" in capsys.readouterr().err
+
+
+def test_inspect_tree_in_the_order_of_f1(inside, capsys):
+    assert inside("inspect-tree", "models/shop", "--format", "json", "--sort", "f1") == 0
+    tree = json.loads(capsys.readouterr().out)
+    figures = [child["f1"] for child in tree["children"]]
+    assert figures == sorted(figures)
+
+
+@pytest.mark.parametrize(
+    ("form", "begin", "end"),
+    [
+        ("mermaid", "flowchart LR\n", "\n"),
+        ("dot", "digraph {\n", "}\n"),
+        ("html", "<!doctype html>", "</html>\n"),
+    ],
+)
+def test_inspect_tree_writes_what_other_programs_draw(form, begin, end, shop):
+    for what in ("shop.yaml", "models/shop"):
+        done = cascade("inspect-tree", what, "--format", form, cwd=shop, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(begin)
+        assert done.stdout.endswith(end)
+
+
+def test_a_flowchart_that_mermaid_will_not_draw_is_told_of(place, capfd):
+    labels = ", ".join(f"l{number}" for number in range(501))
+    (place / "wide.yaml").write_text(f"name: n\nlabels: [{labels}]\n")
+    assert run(["inspect-tree", "wide.yaml", "--format", "mermaid"]) == 0
+    assert "show less with --depth or --group" in capfd.readouterr().err
+
+
+def test_inspect_tree_tells_what_a_changed_taxonomy_would_train(shop, tmp_path):
+    after = tmp_path / "after.yaml"
+    after.write_text(TAXONOMY.replace("[late, broken, refund]", "[late, broken, lost, refund]"))
+    done = cascade("inspect-tree", "models/shop", "--diff", after, cwd=shop)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "+ label lost  in delivery" in done.stdout
+    assert "fit trains 1 of 5 groups\n  * delivery: children came: 'lost'" in done.stdout
+    done = cascade("inspect-tree", "models/shop", "--diff", "models/shop", "--format", "json", cwd=shop)
+    found = json.loads(done.stdout)
+    assert (found["retrained"], found["kept"], found["rows_known"]) == ([], 5, True)
+    assert cascade("inspect-tree", "--diff", "shop.yaml", cwd=shop).stderr.startswith("model: models/shop")
+
+
+@pytest.mark.parametrize(
+    "option", [("--format", "html"), ("--depth", "1"), ("--group", "tax"), ("--sort", "name")]
+)
+def test_a_difference_is_of_the_whole_and_no_picture(option, place, capsys):
+    assert run(["inspect-tree", "shop.yaml", "--diff", "shop.yaml", *option]) == 2
+    assert "--diff" in capsys.readouterr().err
 
 
 def test_inspect_tree_takes_one_thing_only(place, capsys):

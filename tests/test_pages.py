@@ -127,12 +127,12 @@ def test_the_slider_recomputes_precision_recall_and_f1(opened):
 def test_the_tree_fits_opens_and_is_searched(opened):
     page = opened("tree.html")
     assert fits(page)
-    page.fill("#query", "double_charge")
-    assert page.inner_text("#found") == "1 found"
-    visible = [one for one in page.locator("b.label").all() if one.is_visible()]
-    assert [one.inner_text() for one in visible] == ["double_charge"]
-    page.fill("#query", "")
-    assert page.locator("details[open]").count() == 1
+    page.fill("input[type=search]", "double_charge")
+    visible = [one.inner_text() for one in page.locator("li .name").all() if one.is_visible()]
+    assert visible == ["feedback", "billing", "double_charge"]
+    page.fill("input[type=search]", "")
+    page.click("#open")
+    assert page.locator("details:not([open])").count() == 0
 
 
 @pytest.mark.parametrize("name", ["report.html", "tree.html"])

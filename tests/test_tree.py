@@ -1,85 +1,22 @@
 from __future__ import annotations
 
-import io
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
-from rich.cells import cell_len
-from rich.console import Console
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trees import a_shop, expected_edges, expected_nodes, manifest_of, taxonomies
 
-from cascade.drawing import render
 from cascade.errors import DataError
-from cascade.store import GroupRecord, Manifest
 from cascade.taxonomy import Taxonomy
-from cascade.tree import TOP_LEVEL, TreeNode, of_model, of_taxonomy, ordered, pruned, subtree, walk
-from cascade.walk import modelled
-
-SHOP = {
-    "name": "shop",
-    "description": "What customers say.",
-    "labels": ["spam"],
-    "groups": {
-        "billing": {
-            "description": "Money.",
-            "threshold": {"precision": 0.9},
-            "labels": [{"name": "refund", "description": "Money\nback."}, "vat"],
-        },
-        "delivery": {
-            "labels": ["late", {"name": "broken", "threshold": 0.4}, "refund"],
-            "groups": {"courier": {"also_in": ["billing"], "negatives": "all", "labels": ["rude", "kind"]}},
-        },
-        "mood": {"choose": "one", "route": "always", "labels": ["happy", "angry"]},
-    },
-}
+from cascade.tree import TOP_LEVEL, of_model, of_taxonomy, ordered, pruned, subtree, walk
 
 
 @pytest.fixture
 def shop():
-    return Taxonomy.from_dict(SHOP)
-
-
-def manifest_of(taxonomy, **changes):
-    """A manifest in which the n-th label has 5 n rows and an F1 of n / 10."""
-    labels = taxonomy.graph.labels
-    rows = {label: 5 * place for place, label in enumerate(labels)}
-    groups = {}
-    for group in taxonomy.graph.groups:
-        children = modelled(taxonomy, group)
-        groups[group] = GroupRecord(
-            backend={"kind": "linear", "C": 1.0},
-            node="0" * 64,
-            files={},
-            negatives="siblings",
-            slopes=(1.0,) * len(children),
-            offsets=(0.0,) * len(children),
-            route_threshold=0.0125,
-            rows=1234,
-            positives=tuple(rows.get(child, 600) for child in children),
-        )
-    manifest = Manifest(
-        taxonomy=taxonomy.to_dict(),
-        nodes=taxonomy.graph.nodes,
-        groups=groups,
-        thresholds=dict.fromkeys(labels, 0.25),
-        metrics={"f1": {label: place / 10 for place, label in enumerate(labels)}},
-        suspicious=(),
-        seed=0,
-        versions={},
-    )
-    return replace(manifest, **changes)
-
-
-def drawn(tree, width=80, depth=None):
-    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
-    console.print(render(tree, depth))
-    return console.file.getvalue().splitlines()
-
-
-def line_of(lines, name):
-    found = [line for line in lines if f" {name} " in f"{line} "]
-    assert found, lines
-    return found[0]
+    return a_shop()
 
 
 def node_of(tree, *path):
@@ -217,6 +154,7 @@ def test_json_is_plain_and_complete(shop):
         "kind": "label",
         "description": "",
         "rows": late["rows"],
+        "positives": late["rows"],
         "threshold": 0.25,
         "also_in": [],
         "warnings": late["warnings"],
@@ -260,144 +198,77 @@ def test_a_tree_that_is_shallow_enough_is_not_pruned(shop):
     assert pruned(of_taxonomy(shop), 3) == of_taxonomy(shop)
 
 
-def test_a_drawing_counts_everything_however_deep_it_goes(shop):
-    first = "4 groups, 9 labels, 1,234 training rows"
-    tree = of_model(shop, manifest_of(shop))
-    assert drawn(tree)[0] == first
-    assert drawn(tree, depth=1)[0] == first
-
-
-def test_a_drawing_of_a_model_shows_rows_f1_and_threshold(shop):
-    lines = drawn(of_model(shop, manifest_of(shop)), width=100)
-    place = shop.graph.labels.index("late")
-    assert line_of(lines, "late").split()[-5:] == [
-        "late",
-        str(5 * place),
-        lines_bar(place / 10),
-        f"{place / 10:.2f}",
-        "0.25",
-    ]
-    assert "1,234 rows, linear, F1 0.75, choose one, route always" in line_of(lines, "mood")
-    assert "route from 0.013" in line_of(lines, "billing")
-
-
-def lines_bar(f1):
-    eighths = round(f1 * 5 * 8)
-    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
-
-
-@pytest.mark.parametrize(
-    ("f1", "bar", "number"),
-    [(None, "", "-"), (0.0, "", "0.00"), (0.35, "█▊", "0.35"), (0.5, "██▌", "0.50"), (1.0, "█████", "1.00")],
-)
-def test_the_bar_is_as_long_as_the_f1(shop, f1, bar, number):
-    figures = {"f1": {} if f1 is None else {"late": f1}}
-    words = line_of(drawn(of_model(shop, manifest_of(shop, metrics=figures))), "late").split()
-    assert words[-2 - bool(bar) : -1] == ([bar, number] if bar else [number])
-
-
-def test_figures_stand_in_columns_under_their_headings(shop):
-    lines = drawn(of_model(shop, manifest_of(shop)), width=100)
-    heading = lines[1]
-    for name in ("spam", "late", "happy", "rude"):
-        line = line_of(lines, name)
-        assert line[: heading.index("rows") + 4][-1].isdigit()
-        assert line[: heading.index("threshold") + 9].endswith("0.25")
-
-
-def test_a_drawing_of_a_taxonomy_shows_descriptions_on_one_line_and_no_figures(shop):
-    lines = drawn(of_taxonomy(shop))
-    assert line_of(lines, "refund").endswith("refund  threshold precision 0.9  also in delivery  Money back.")
-    assert "threshold" not in line_of(lines, "late")
-    assert not any("F1" in line for line in lines)
-
-
-def test_a_shared_group_points_to_where_it_was_told(shop):
-    lines = drawn(of_taxonomy(shop))
-    assert [("told above" in line) for line in lines if "courier" in line] == [False, True]
-
-
-def test_names_in_square_brackets_are_no_markup():
-    tree = of_taxonomy(Taxonomy.from_dict({"name": "n", "labels": ["[red]a[/red]", ":smile:"]}))
-    text = "\n".join(drawn(tree))
-    assert "[red]a[/red]" in text
-    assert ":smile:" in text
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_no_line_is_wider_than_the_console_even_with_long_and_wide_names(width):
-    names = [f"label {place} " + "long " * (place % 12) + "長い名前" * (place % 7) for place in range(500)]
-    groups = {f"group {at}": {"labels": [name.strip() for name in names[at::20]]} for at in range(20)}
-    taxonomy = Taxonomy.from_dict({"name": "n", "groups": groups})
-    for tree in (of_taxonomy(taxonomy), of_model(taxonomy, manifest_of(taxonomy))):
-        lines = drawn(tree, width)
-        assert max(map(cell_len, lines)) <= width
-        assert len(lines) == 1 + (tree.rows is not None) + 1 + 20 + 500
-
-
-def test_a_long_name_is_cut_before_its_figures_are():
-    labels = ["a label " + "with a long name " * 10, "b"]
-    taxonomy = Taxonomy.from_dict({"name": "n", "labels": [name.strip() for name in labels]})
-    line = line_of(drawn(of_model(taxonomy, manifest_of(taxonomy))), "label")
-    assert "…" in line
-    assert line.split()[-5:] == ["0", "0.00", "0.25", "no", "rows"]
-
-
-def test_a_terminal_without_box_characters_gets_ascii(shop):
-    raw = io.BytesIO()
-    console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), width=80, highlight=False)
-    console.print(render(of_model(shop, manifest_of(shop))))
-    console.file.flush()
-    assert b"|-- mood" in raw.getvalue().replace(b"`", b"|")
-    assert b"####" in raw.getvalue()
-
-
-def test_a_single_node_is_a_tree():
-    assert [depth for depth, _ in walk(TreeNode("a", "label"))] == [0]
-    assert drawn(TreeNode("a", "label", description="One."))[-1] == "a  One."
-
-
-# Orders and means
-
-
-def test_children_come_in_the_order_that_is_wanted(shop):
-    tree = of_model(shop, manifest_of(shop))
-    assert [child.name for child in ordered(tree, "name").children] == ["billing", "delivery", "mood", "spam"]
-    by_rows = ordered(tree, "rows").children
-    assert [child.rows for child in by_rows] == sorted((child.rows for child in by_rows), reverse=True)
-    by_f1 = [child.f1 for child in ordered(tree, "f1").children]
-    assert by_f1 == sorted(by_f1)
-    for order in ("name", "rows", "f1"):
-        assert sorted(node.name for _, node in walk(ordered(tree, order))) == sorted(
-            node.name for _, node in walk(tree)
-        )
-
-
-def test_what_has_no_f1_comes_last(shop):
-    manifest = manifest_of(shop)
-    manifest.metrics["f1"].pop("late")
-    (delivery,) = [one for one in of_model(shop, manifest).children if one.name == "delivery"]
-    assert ordered(delivery, "f1").children[-1].name == "late"
-
-
-def test_the_f1_of_a_group_is_the_mean_of_the_labels_below(shop):
-    tree, figures = of_model(shop, manifest_of(shop)), manifest_of(shop).metrics["f1"]
-    for _, node in walk(tree):
-        if node.kind == "group":
-            name = "" if node is tree else node.name
-            below = [figures[label] for label in shop.graph.descendant_labels(name)]
-            assert node.f1 == pytest.approx(sum(below) / len(below))
+def test_the_f1_of_a_group_is_the_mean_of_the_labels_below_it(shop):
+    figures = {"f1": {"refund": 0.5, "late": 1.0, "rude": 0.0, "happy": 0.2}}
+    tree = of_model(shop, manifest_of(shop, metrics=figures))
+    assert node_of(tree, "delivery").f1 == 0.5
+    assert node_of(tree, "mood").f1 == 0.2
+    assert tree.f1 == pytest.approx(1.7 / 4)
     assert of_taxonomy(shop).f1 is None
 
 
-def test_a_hosted_group_names_its_model(shop):
-    manifest = manifest_of(shop)
-    hosted = replace(
-        manifest.groups["billing"], backend={"kind": "openai"}, notes={"model": "ft:gpt:shop::1"}
+def test_positives_are_what_the_parents_model_learnt_from(shop):
+    tree = of_model(shop, manifest_of(shop))
+    assert node_of(tree, "billing").positives == 600
+    assert node_of(tree, "mood").positives is None  # no model scores it
+    assert tree.positives is None
+    late = node_of(tree, "delivery", "late")
+    assert late.positives == late.rows
+
+
+def test_children_come_in_the_order_that_was_asked_for(shop):
+    figures = {"f1": {"late": 0.9, "broken": 0.1, "rude": 0.5, "kind": 0.5}}
+    tree = of_model(shop, manifest_of(shop, metrics=figures))
+    order = [child.name for child in node_of(ordered(tree, "f1"), "delivery").children]
+    assert order == ["broken", "courier", "late", "refund"]  # that of courier is 0.5, refund has none
+    assert [child.name for child in ordered(tree, "name").children] == ["billing", "delivery", "mood", "spam"]
+    rows = [child.rows for child in node_of(ordered(tree, "rows"), "mood").children]
+    assert rows == sorted(rows, reverse=True)
+
+
+def test_a_shared_group_is_told_where_it_comes_first_in_any_order():
+    names = {"name": "shop", "groups": {"z": {"labels": ["a"]}, "b": {"labels": ["c"]}}}
+    names["groups"]["z"]["groups"] = {"s": {"also_in": ["b"], "labels": ["d"]}}
+    tree = ordered(of_taxonomy(Taxonomy.from_dict(names)), "name")
+    assert [(node.name, node.repeated) for _, node in walk(tree) if node.name == "s"] == [
+        ("s", False),
+        ("s", True),
+    ]
+    assert len(node_of(tree, "b", "s").children) == 1
+
+
+def test_a_subtree_tells_what_was_told_elsewhere(shop):
+    courier = node_of(subtree(of_taxonomy(shop), "delivery"), "courier")
+    assert not courier.repeated
+    assert len(courier.children) == 2
+
+
+def test_what_is_pruned_was_not_told():
+    groups = {
+        "a": {"groups": {"deep": {"groups": {"s": {"also_in": ["b"], "labels": ["x"]}}}}, "labels": ["p"]}
+    }
+    groups["b"] = {"labels": ["q"]}
+    tree = pruned(of_taxonomy(Taxonomy.from_dict({"name": "n", "groups": groups})), 3)
+    assert [child.name for child in node_of(tree, "b", "s").children] == ["x"]
+
+
+@given(taxonomies(), st.sampled_from(["f1", "rows", "name", None]))
+@settings(deadline=None, derandomize=True)
+def test_every_edge_stands_in_the_tree_once_and_every_name_under_each_parent(taxonomy, order):
+    tree = of_model(taxonomy, manifest_of(taxonomy))
+    nodes = [node for _, node in walk(tree if order is None else ordered(tree, order))]
+    assert Counter(node.name for node in nodes) == expected_nodes(taxonomy)
+    assert Counter((node.name, child.name) for node in nodes for child in node.children) == expected_edges(
+        taxonomy
     )
-    tree = of_model(shop, replace(manifest, groups={**manifest.groups, "billing": hosted}))
-    lines = drawn(tree, width=160)
-    assert "openai" in line_of(lines, "billing")
-    assert "ft:gpt:shop::1" in line_of(lines, "billing")
-    models = {one["name"]: one.get("model") for one in tree.to_json()["children"]}
-    assert (models["billing"], models["mood"]) == ("ft:gpt:shop::1", None)
+
+
+@given(taxonomies())
+@settings(deadline=None, derandomize=True)
+def test_json_has_every_edge_once(taxonomy):
+    edges, left = Counter(), [json.loads(json.dumps(of_taxonomy(taxonomy).to_json()))]
+    while left:
+        group = left.pop()
+        edges.update((group["name"], child["name"]) for child in group["children"])
+        left += [child for child in group["children"] if child["kind"] == "group"]
+    assert edges == expected_edges(taxonomy)

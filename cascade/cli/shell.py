@@ -98,11 +98,18 @@ class Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             return _told(ctx, f"error: {where}{error.strerror or error}", PROBLEM)
         except (Exception, KeyboardInterrupt) as error:
-            # Compiled code does not look for an interrupt: its caller gets a SystemError caused by one.
-            if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+            if _is_interrupt(error):
                 return _told(ctx, f"interrupted. {_RESUME.get(str(ctx.invoked_subcommand), '')}", INTERRUPTED)
             what = " ".join(f"{type(error).__name__}: {error}".split())
             return _told(ctx, f"unexpected error: {what}; run again with --debug", PROBLEM)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or was caused by it.
+
+    Compiled code does not look for one: each compiled function on the way makes a SystemError of it.
+    """
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 
 def _explained(error: CascadeError) -> str:

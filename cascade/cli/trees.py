@@ -2,59 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cascade.cli.inputs import chosen_model, load_taxonomy
-from cascade.cli.shell import (
-    DONE,
-    TOP_LEVEL,
-    cascade,
-    debug_option,
-    model_option,
-    print_json,
-    print_lines,
-    show,
-)
+from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 
 if TYPE_CHECKING:
-    from cascade.difference import Change, Difference, Side
-    from cascade.tree import Order, TreeNode
+    from cascade.contents import Side
+    from cascade.tree import SortKey, TreeNode
 
-_KINDS = {
-    "added": "added",
-    "removed": "removed",
-    "renamed": "renamed",
-    "merged": "merged",
-    "moved": "moved",
-    "settings": "settings",
-    "f1": "F1, out of fold, the greatest loss first",
-}
+FORMATS = ("text", "mermaid", "dot", "json", "html")
 
 
-@cascade.command("inspect-tree", short_help="Show a taxonomy or a model as a tree.")
+@cascade.command("inspect-tree", short_help="Show a taxonomy or a model as a tree, or what differs in two.")
 @click.argument("what", required=False)
 @model_option
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "mermaid", "dot", "html"]),
+    type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="Of the tree.",
+    help="Of the tree; with --diff text or json.",
 )
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels to show.")
 @click.option("--group", metavar="NAME", help="Show this group only.")
 @click.option(
     "--sort",
-    "order",
-    type=click.Choice(["name", "rows", "f1"]),
-    help="Children by name, by rows (most first) or by F1 (worst first) [default: as in the taxonomy].",
+    type=click.Choice(["f1", "rows", "name"]),
+    help="Children by F1 (lowest first), rows (most first) or name [default: as in the taxonomy].",
 )
-@click.option("--diff", "other", metavar="OTHER", help="What OTHER, a taxonomy or a model, has otherwise.")
+@click.option(
+    "--diff", metavar="OTHER", help="Show what changes from WHAT to this taxonomy file or model folder."
+)
 @debug_option
 def inspect_tree(
     what: str | None,
@@ -62,8 +46,8 @@ def inspect_tree(
     form: str,
     depth: int | None,
     group: str | None,
-    order: Order | None,
-    other: str | None,
+    sort: SortKey | None,
+    diff: str | None,
 ) -> int:
     """Show the groups and labels of a taxonomy file, or of a model folder with rows and quality.
 
@@ -71,78 +55,87 @@ def inspect_tree(
     """
     if what is not None and model is not None:
         raise click.UsageError("expected WHAT or --model, found both.")
-    here = _side(what, model)
-    if other is not None:
-        _show_difference(here, _side(other, None), form)
-        return DONE
-    _show_tree(_tree(here, group, order, depth), form)
+    if diff is not None:
+        _refuse_with_diff(form, depth, group, sort)
+        _show_difference(_side(what, model), _side(diff, None), form)
+    else:
+        _show_tree(_part(_tree(_side(what, model)), group, sort), form, depth)
     return DONE
 
 
+def _refuse_with_diff(form: str, *others: object) -> None:
+    if form not in {"text", "json"}:
+        raise click.UsageError(f"--diff has the formats text and json; found {form}.")
+    if any(other is not None for other in others):
+        raise click.UsageError("--diff compares the whole: expected no --depth, --group or --sort.")
+
+
 def _side(what: str | None, model: Path | None) -> Side:
-    from cascade.difference import Side
+    """A taxonomy file or a model folder, with the name it was given by."""
+    from cascade.contents import Side
 
     if what is not None and not Path(what).is_dir():
-        return Side(load_taxonomy(what))
+        return Side(what, load_taxonomy(what))
     from cascade.model import Cascade
 
-    loaded = Cascade.load(Path(what) if what is not None else chosen_model(model))
-    return Side(loaded.taxonomy, loaded.manifest)
+    folder = Path(what) if what is not None else chosen_model(model)
+    loaded = Cascade.load(folder)
+    return Side(str(folder), loaded.taxonomy, loaded.manifest)
 
 
-def _tree(side: Side, group: str | None, order: Order | None, depth: int | None) -> TreeNode:
-    from cascade.tree import of_model, of_taxonomy, ordered, pruned, subtree
+def _tree(side: Side) -> TreeNode:
+    from cascade.tree import of_model, of_taxonomy
 
-    tree = of_taxonomy(side.taxonomy) if side.manifest is None else of_model(side.taxonomy, side.manifest)
-    if group is not None:
-        tree = subtree(tree, group)
-    if order is not None:
-        tree = ordered(tree, order)
-    return tree if depth is None else pruned(tree, depth)
+    return of_model(side.taxonomy, side.manifest) if side.manifest else of_taxonomy(side.taxonomy)
 
 
-def _show_tree(tree: TreeNode, form: str) -> None:
+def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:
+    from cascade.tree import ordered, subtree
+
+    tree = tree if group is None else subtree(tree, group)
+    return tree if sort is None else ordered(tree, sort)
+
+
+def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
+    from cascade.drawing import render
+    from cascade.tree import pruned
+
+    if form == "text":
+        show(render(tree, depth))
+        return
+    tree = tree if depth is None else pruned(tree, depth)
     if form == "json":
         print_json(tree.to_json())
-    elif form == "text":
-        from cascade.drawing import render
-
-        show(render(tree))
     else:
-        from cascade import diagrams
+        # A file in UTF-8, whatever the terminal's encoding.
+        click.echo(_writer(form)(tree).encode(errors="backslashreplace"), nl=False)
 
-        draw = {"mermaid": diagrams.mermaid, "dot": diagrams.dot, "html": diagrams.page}[form]
-        click.echo(draw(tree).encode(errors="backslashreplace"), nl=False)
+
+def _writer(form: str) -> Callable[[TreeNode], str]:
+    from cascade.diagrams import dot
+    from cascade.tree_page import page
+
+    return {"dot": dot, "html": page}.get(form, _mermaid)
+
+
+def _mermaid(tree: TreeNode) -> str:
+    from cascade.diagrams import MERMAID_EDGES, exceeds_mermaid, mermaid
+
+    text = mermaid(tree)
+    if exceeds_mermaid(text):
+        note(
+            f"Mermaid draws at most {MERMAID_EDGES} edges unless its page allows more (maxEdges, "
+            "maxTextSize): show less with --depth or --group."
+        )
+    return text
 
 
 def _show_difference(before: Side, after: Side, form: str) -> None:
     from cascade.difference import difference
+    from cascade.drawing import render_difference
 
-    if form not in ("text", "json"):
-        raise click.UsageError(f"--diff comes as text or json, not as {form}.")
     found = difference(before, after)
     if form == "json":
         print_json(found.to_json())
     else:
-        print_lines(_difference_lines(found))
-
-
-def _difference_lines(found: Difference) -> Iterator[str]:
-    for kind, title in _KINDS.items():
-        changes = found.of(kind)
-        if changes:
-            yield f"{title}: {len(changes)}"
-            yield from (f"  {_change_line(change)}" for change in changes)
-    yield f"`fit` trains anew: {len(found.retrained) or 'nothing'}"
-    yield from (f"  {group or TOP_LEVEL}: {why}" for group, why in found.retrained)
-
-
-def _change_line(change: Change) -> str:
-    name = f"{change.name or TOP_LEVEL}{' (group)' if change.is_group and change.name else ''}"
-    if change.kind == "added":
-        return f"{name}, in {change.after}"
-    if change.kind == "removed":
-        return f"{name}, was in {change.before}"
-    if change.kind in ("merged", "renamed"):
-        return f"{name} -> {change.after}"
-    return f"{name}: {change.before} -> {change.after}"
+        show(render_difference(found))
