@@ -10,7 +10,16 @@ Exit codes: 0 done, 1 a problem that the message explains, 2 wrong usage, 3 done
 from __future__ import annotations
 
 # A command is there once its module was imported.
-from cascade.cli import checking, evaluating, explaining, fitting, hosted, predicting, trees  # noqa: F401
+from cascade.cli import (  # noqa: F401
+    checking,
+    evaluating,
+    explaining,
+    fitting,
+    hosted,
+    predicting,
+    serving,
+    trees,
+)
 from cascade.cli.shell import Commands, cascade, main, run
 
 __all__ = ["Commands", "cascade", "main", "run"]

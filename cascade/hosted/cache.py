@@ -11,13 +11,14 @@ import json
 import os
 import sqlite3
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from cascade.hosted.journal import enter_wal
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL) WITHOUT ROWID"
 _VERSION = 1
@@ -27,7 +28,6 @@ _ROWS = 400
 # SQLite takes some 32,000 values in a statement, older ones 999.
 _KEYS_AT_ONCE = 500
 _PATIENCE_SECONDS = 5.0
-_RETRY_SECONDS = 0.05
 _PRIVATE = 0o600
 
 
@@ -201,7 +201,7 @@ class Cache:
 
 
 def _prepare(file: sqlite3.Connection, patience: float) -> None:
-    _switch(file, time.monotonic() + patience)
+    enter_wal(file, patience)
     file.execute("PRAGMA synchronous = NORMAL")
     version = file.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, _VERSION):
@@ -209,18 +209,6 @@ def _prepare(file: sqlite3.Connection, patience: float) -> None:
     if version == 0:
         file.execute(_TABLE)
         file.execute(f"PRAGMA user_version = {_VERSION}")
-
-
-def _switch(file: sqlite3.Connection, until: float) -> None:
-    """Have readers not wait for writers; two processes that do it at once get in each other's way."""
-    while True:
-        try:
-            file.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not _passes(error) or time.monotonic() > until:
-                raise
-            time.sleep(_RETRY_SECONDS)
 
 
 def _passes(error: Exception) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cascade.errors import BackendError
+from cascade.hosted.journal import enter_wal
 
 SCHEMA = 1
 _BUSY_SECONDS = 30.0
@@ -402,7 +403,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         database.row_factory = sqlite3.Row
-        database.execute("PRAGMA journal_mode = WAL")
+        enter_wal(database, _BUSY_SECONDS)
         database.execute("PRAGMA synchronous = FULL")
     except BaseException:
         database.close()

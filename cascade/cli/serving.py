@@ -1,0 +1,106 @@
+"""``cascade serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cascade.cli.hosted import keep_answers
+from cascade.cli.inputs import chosen_model
+from cascade.cli.shell import DONE, cascade, debug_option, model_option, note
+from cascade.errors import CascadeError
+
+if TYPE_CHECKING:
+    from cascade.model import Cascade
+
+_MIB = 1 << 20
+
+
+@cascade.command(short_help="Answer over HTTP, with a page to try the model on.")
+@model_option
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="N")
+@click.option(
+    "--token-env", metavar="NAME", help="Environment variable that holds the token clients have to show."
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    metavar="MIB",
+    help="Of a request.",
+)
+@click.option(
+    "--max-texts",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Of a request.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    metavar="N",
+    help="Texts that may wait for an answer; who comes then is told to come back.",
+)
+@debug_option
+def serve(
+    model: Path | None,
+    host: str,
+    port: int,
+    token_env: str | None,
+    max_body: int,
+    max_texts: int,
+    max_waiting: int,
+) -> int:
+    """Answer over HTTP with the rows that `predict` writes, and show a page at /.
+
+    Only this machine is answered, unless --host says otherwise; then clients have to show a token. When fit
+    replaces the model, the new one answers from then on, and no request is lost. Ctrl-C or SIGTERM ends it,
+    after all that was asked is answered.
+    """
+    try:
+        from cascade.serve.limits import Limits
+        from cascade.serve.server import Address
+        from cascade.serve.server import serve as listen
+    except ModuleNotFoundError as error:
+        raise CascadeError(
+            f"the package {error.name!r} is not installed. Run: pip install 'cascade-classifier[serve]'"
+        ) from error
+
+    limits = Limits(body=max_body * _MIB, texts=max_texts, waiting=max_waiting)
+    address = Address(host, port, _token(token_env))
+    folder = chosen_model(model)
+    listen(folder, _loaded, address, limits, say=note, ready=_tell)
+    return DONE
+
+
+def _loaded(folder: Path) -> Cascade:
+    from cascade.model import Cascade
+
+    model = Cascade.load(folder)
+    if model.is_hosted:
+        keep_answers(folder)
+    return model
+
+
+def _token(name: str | None) -> str:
+    if name is None:
+        return ""
+    token = os.environ.get(name, "").strip()
+    if not token:
+        raise CascadeError(f"--token-env {name}: that environment variable is not set, or empty")
+    return token
+
+
+def _tell(address: str) -> None:
+    click.echo(address)
+    sys.stdout.flush()

@@ -1,0 +1,80 @@
+"""The page at ``/`` and the page of the API: each one file, its style and script inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+
+class Page(NamedTuple):
+    """A page and the policy that lets a browser run what is in it and nothing else."""
+
+    body: bytes
+    policy: str
+
+
+@cache
+def front() -> Page:
+    """The page to try the model on."""
+    style, script = _part("page.css"), _part("page.js")
+    body = _part("page.html").replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
+    return Page(body.encode(), _policy(style, script))
+
+
+def reference(description: Mapping[str, Any]) -> Page:
+    """What an OpenAPI description says, to be read."""
+    style = _part("page.css")
+    paths = [
+        _endpoint(method, path, told)
+        for path, methods in description["paths"].items()
+        for method, told in methods.items()
+    ]
+    schemas = "".join(
+        f"<h3 id='{html.escape(name)}'>{html.escape(name)}</h3>{_json(schema)}"
+        for name, schema in description.get("components", {}).get("schemas", {}).items()
+    )
+    body = _part("reference.html").replace("/*STYLE*/", style)
+    return Page(
+        body.replace("<!--PATHS-->", "".join(paths)).replace("<!--SCHEMAS-->", schemas).encode(),
+        _policy(style, None),
+    )
+
+
+def _endpoint(method: str, path: str, told: Mapping[str, Any]) -> str:
+    answers = "".join(
+        f"<tr><th scope='row'>{html.escape(status)}</th><td>{html.escape(answer['description'])}</td></tr>"
+        for status, answer in told["responses"].items()
+    )
+    request = told.get("requestBody")
+    body = f"<h3>Body</h3>{_json(request['content'])}" if request else ""
+    return (
+        f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2>"
+        f"<p>{html.escape(told.get('summary', ''))}. {html.escape(told.get('description', ''))}</p>{body}"
+        f"<h3>Answers</h3><table>{answers}</table></section>"
+    )
+
+
+def _json(value: Any) -> str:
+    return f"<pre tabindex='0'>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+
+
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _policy(style: str, script: str | None) -> str:
+    allowed = f"'{_digest(script)}'" if script else "'none'"
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src {allowed}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _digest(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

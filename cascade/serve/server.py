@@ -1,0 +1,180 @@
+"""A socket, a process that listens, and how both end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from cascade.answers import Model
+from cascade.errors import DataError
+from cascade.serve.app import Service
+from cascade.serve.gate import is_loopback
+from cascade.serve.limits import Limits
+from cascade.serve.swapping import Say, Shelf
+from cascade.serve.wire import protocol, tune_collector
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 30
+_KEEP_ALIVE_SECONDS = 75
+_LEAST_TOKEN = 16
+# A thread that computes would keep the one that answers waiting for 5 ms at a time.
+_SWITCH_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, and what has to be shown there; `token` is empty where nothing has to be."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = field(default="", repr=False)
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and ends on a signal as if it had been told to."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {one: signal.signal(one, self.handle_exit) for one in signals}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+def serve(
+    folder: Path,
+    load: Callable[[Path], Model],
+    address: Address,
+    limits: Limits,
+    *,
+    say: Say,
+    ready: Callable[[str], None],
+) -> None:
+    """Answer requests until SIGTERM or SIGINT; those in flight are answered first.
+
+    Parameters
+    ----------
+    folder, load
+        The model folder, and what makes a model of it.
+    address
+        Where to listen; port 0 is any that is free.
+    say
+        Gets a line about each event.
+    ready
+        Called with the base URL once requests are answered.
+
+    Raises
+    ------
+    DataError
+        The address cannot be had, or is open to other machines and there is no token, or a short one.
+    ModelError
+        There is no model that can answer.
+    """
+    family, where = _resolved(address)
+    loopback = is_loopback(where)
+    _check_token(address, where, loopback=loopback)
+    with _listening(family, where, address) as listening:
+        shelf = Shelf(folder, load, say)
+        service = Service(shelf, limits, token=address.token, loopback=loopback)
+        tune_collector()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        url = _url(where, listening.getsockname()[1])
+        _logged_to(say)
+        _Server(_config(service, limits), lambda: ready(url)).run([listening])
+
+
+def _config(service: Service, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        service.app,
+        http=protocol(limits),
+        ws="none",
+        loop="auto",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+def _resolved(address: Address) -> tuple[int, str]:
+    """Family and number of the address."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise DataError(
+            f"--host {address.host}: {error}; expected a name or an address of this machine: 127.0.0.1"
+        ) from error
+    family, _, _, _, where = found[0]
+    return family, str(where[0])
+
+
+def _check_token(address: Address, where: str, *, loopback: bool) -> None:
+    token = address.token
+    if not token and not loopback:
+        raise DataError(
+            f"--host {address.host}: other machines reach {where}, so a token is needed. Put one into an "
+            "environment variable and name that: --token-env NAME; or listen on 127.0.0.1"
+        )
+    is_plain = token.isascii() and token.isprintable() and " " not in token
+    if token and not (is_plain and len(token) >= _LEAST_TOKEN):
+        raise DataError(
+            f"--token-env: the token is too short, or has blanks; expected {_LEAST_TOKEN} ASCII characters "
+            "or more, such as `openssl rand -hex 32` gives"
+        )
+
+
+@contextlib.contextmanager
+def _listening(family: int, where: str, address: Address) -> Iterator[socket.socket]:
+    try:
+        listening = socket.create_server((where, address.port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise DataError(
+            f"{_url(where, address.port)}: cannot listen there: {error}. Give another --port, or 0 for any"
+        ) from error
+    with listening:
+        yield listening
+
+
+def _url(where: str, port: int) -> str:
+    return f"http://[{where}]:{port}" if ":" in where else f"http://{where}:{port}"
+
+
+class _Lines(logging.Handler):
+    """Hands each record on as a line."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(logging.ERROR)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(self.format(record))
+
+
+def _logged_to(say: Say) -> None:
+    """Have errors of the service told; what clients do wrong is in the metrics."""
+    for name in ("uvicorn", "cascade.serve"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [_Lines(say)], False
+        log.setLevel(logging.ERROR)

@@ -1,0 +1,100 @@
+"""The model that answers, and the one that takes its place when `fit` has written another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cascade.answers import Form, Model, Style, prediction_lines
+from cascade.errors import CascadeError, ModelError
+from cascade.store import MANIFEST
+
+Say = Callable[[str], None]
+_Stamp = tuple[int, int, int] | None
+
+
+class Shelf:
+    """Holds the model of a folder and follows the folder.
+
+    Parameters
+    ----------
+    load
+        Makes a model of the folder.
+    say
+        Gets a line about each model that came, or could not.
+    seconds
+        Between two looks at the folder.
+
+    Attributes
+    ----------
+    model
+        What answers now.
+    swaps, failures
+        How many models came since the first, and how many were broken.
+    """
+
+    def __init__(
+        self, folder: Path, load: Callable[[Path], Model], say: Say, *, seconds: float = 1.0
+    ) -> None:
+        self._folder, self._load, self._say, self._seconds = folder, load, say, seconds
+        self._stamp = _stamp(folder)
+        self._complaint = ""
+        self.swaps = self.failures = 0
+        self.model = _ready(load, folder)
+
+    async def follow(self) -> None:
+        """Look at the folder again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take the folder's model if it is another one; what is broken is told once, and tried again."""
+        stamp = _stamp(self._folder)
+        if stamp == self._stamp and not self._complaint:
+            return
+        started = time.perf_counter()
+        try:
+            model = await asyncio.to_thread(_ready, self._load, self._folder)
+        except (CascadeError, OSError, MemoryError) as error:
+            self._stamp = stamp
+            self._complain(str(error) or type(error).__name__)
+            return
+        self._stamp, self._complaint = stamp, ""
+        if model.digest != self.model.digest:
+            self.model = model
+            self.swaps += 1
+            self._say(
+                f"{self._folder}: another model, {model.digest[:12]}, answers from now on; "
+                f"loaded in {time.perf_counter() - started:.1f} s"
+            )
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self.failures += 1
+            self._say(f"{complaint}\n{self._folder}: model {self.model.digest[:12]} goes on answering")
+        self._complaint = complaint
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """Changes whenever a manifest takes the place of another; None where there is none."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _ready(load: Callable[[Path], Model], folder: Path) -> Model:
+    """A model that has answered once, so that the first request finds all in place."""
+    model = load(folder)
+    if getattr(model, "can_wait", False):
+        raise ModelError(
+            f"{folder}: a group asks by the Batch API, which takes hours. Take `batch: true` out of its "
+            "backend and fit again; a fine-tune that is there already is not ordered twice"
+        )
+    if not model.is_hosted:  # a question would cost money
+        prediction_lines(model, [1], ["ready?"], Form(None, Style(trace=True)))
+    return model
