@@ -64,40 +64,31 @@ class Service:
 
     def _described(self, api: FastAPI) -> FastAPI:
         """The endpoints, with what OpenAPI says of them."""
-        told = described.refusals
+        for kind, handler in ((Refusal, _refused), (HTTPException, _unknown), (Exception, _broken)):
+            api.add_exception_handler(kind, handler)
+        told = {"requestBody": described.question(self._limits)}
+        told_tree = described.answered("The tree.", {"type": "object"})
+        told_health = described.answered("They are.", {"type": "object"})
+        told_figures = described.plain("The figures.", self._meters.media_type)
         guard = (401, 421) if self._token else (421,)
-        api.add_exception_handler(Refusal, _refused)
-        api.add_exception_handler(HTTPException, _unknown)
-        api.add_exception_handler(Exception, _broken)
-        api.post(
-            "/v1/predict",
-            summary="Labels of one text or of many",
-            response_class=Response,
-            responses={200: described.ANSWERS, **told(400, 408, 413, 415, 422, 503, *guard)},
-            openapi_extra={"requestBody": described.question(self._limits)},
-        )(self.predict)
-        api.get(
-            "/v1/taxonomy",
-            summary="The tree of groups and labels, with thresholds",
-            response_class=Response,
-            responses={200: described.answered("The tree.", {"type": "object"}), **told(*guard)},
-        )(self.taxonomy)
-        api.get(
-            "/healthz",
-            summary="Whether requests are answered",
-            response_class=Response,
-            responses={200: described.answered("They are.", {"type": "object"}), **told(421)},
-        )(self.health)
-        api.get(
-            "/metrics",
-            summary="Figures for Prometheus",
-            response_class=Response,
-            responses={200: described.plain("The figures.", self._meters.media_type), **told(*guard)},
-        )(self.metrics)
+        mistakes = (400, 408, 413, 415, 422, 503, *guard)
+        asked = self._endpoint("Labels of one text or of many", described.ANSWERS, mistakes)
+        api.post("/v1/predict", openapi_extra=told, **asked)(self.predict)
+        tree = self._endpoint("The tree of groups and labels, with thresholds", told_tree, guard)
+        api.get("/v1/taxonomy", **tree)(self.taxonomy)
+        api.get("/healthz", **self._endpoint("Whether requests are answered", told_health, (421,)))(
+            self.health
+        )
+        api.get("/metrics", **self._endpoint("Figures for Prometheus", told_figures, guard))(self.metrics)
         api.get("/", include_in_schema=False)(self.front)
         api.get("/docs", include_in_schema=False)(self.docs)
         api.openapi = lambda: self._description  # type: ignore[method-assign]
         return api
+
+    @staticmethod
+    def _endpoint(summary: str, answer: dict[str, Any], statuses: tuple[int, ...]) -> dict[str, Any]:
+        responses = {200: answer, **described.refusals(*statuses)}
+        return {"summary": summary, "response_class": Response, "responses": responses}
 
     async def _dispatched(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Questions go straight to `predict`: to find the way to it would take a third of the time."""
@@ -208,8 +199,14 @@ class _Bodies:
         Refusal
             408, 413 or 503.
         """
-        held = 0
         body = bytearray()
+        try:
+            await self._read(request, body)
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> None:
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 async for chunk in request.stream():
@@ -218,15 +215,11 @@ class _Bodies:
                     if self._held + len(chunk) > self._limits.held:
                         raise overloaded("Too many bytes are waiting.", "a little patience")
                     body += chunk
-                    held += len(chunk)
                     self._held += len(chunk)
-            yield bytes(body)
         except TimeoutError as error:
             expected = f"all of it within {self._limits.body_seconds:g} s"
             late = {"Connection": "close"}
             raise Refusal(408, "The body took too long.", "", f"{len(body)} bytes", expected, late) from error
-        finally:
-            self._held -= held
 
     async def _refuse(self, request: Request, size: int) -> None:
         """Raise 413, after the rest was read: who is still sending does not hear."""

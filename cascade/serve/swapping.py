@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cascade.answers import Form, Model, Style, prediction_lines
-from cascade.errors import CascadeError, ModelError
+from cascade.errors import ModelError
 from cascade.store import MANIFEST
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ class Shelf:
         started = time.perf_counter()
         try:
             model = await asyncio.to_thread(_ready, self._load, self._folder)
-        except (CascadeError, OSError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the old one can still answer
             self._stamp = stamp
             self._complain(str(error) or type(error).__name__)
             return
