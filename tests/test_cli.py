@@ -19,7 +19,18 @@ from cascade import __version__
 from cascade.cli import Commands, run
 from cascade.store import read_manifest
 
-COMMANDS = ("check", "fit", "predict", "evaluate", "inspect-tree")
+COMMANDS = (
+    "check",
+    "fit",
+    "predict",
+    "evaluate",
+    "explain",
+    "inspect-tree",
+    "jobs",
+    "export",
+    "sandbox",
+    "serve",
+)
 HEAVY = ("pandas", "numpy", "scipy", "sklearn", "networkx", "rich", "pyarrow", "yaml", "joblib")
 TAXONOMY = """\
 name: shop

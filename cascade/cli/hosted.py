@@ -233,7 +233,14 @@ def _loss(record: JobRecord) -> str:
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write [default: export/NAME]."
 )
 @click.option("--data", multiple=True, metavar="FILE", help="Rows to use instead of data.train; repeatable.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Fixes every choice.",
+)
 @click.option(
     "--skip-bad-rows", is_flag=True, help="Go on without the rows that cannot be used; exit code 3."
 )
@@ -265,9 +272,21 @@ def export(
 
 @cascade.command(short_help="A service on this machine to rehearse fine-tunes with.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("sandbox"), show_default=True, metavar="DIR"
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("sandbox"),
+    show_default=True,
+    metavar="DIR",
+    help="Keeps files, jobs and models.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, metavar="N")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8642,
+    show_default=True,
+    metavar="N",
+    help="Of this machine; 0 takes a free one.",
+)
 @click.option("--chaos", metavar="SPEC", help="Faults to inject, such as seed=1,rate=0.1.")
 @click.option(
     "--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Of each answer."

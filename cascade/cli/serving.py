@@ -23,7 +23,14 @@ _MIB = 1 << 20
 @cascade.command(short_help="Answer over HTTP, with a page to try the model on.")
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="N")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="N",
+    help="0 takes a free one.",
+)
 @click.option(
     "--token-env", metavar="NAME", help="Environment variable that holds the token clients have to show."
 )
