@@ -857,6 +857,13 @@ def test_the_dates_of_a_price_file_are_those_of_its_service():
     assert "after 2027-06-20" in example
 
 
+def test_of_two_days_the_earlier_counts():
+    told = {("https://api.openai.com/v1", "gpt-4.1-mini-2025-04-14"): date(2026, 12, 24)}
+    examples = findings_of(hosted(), date(2026, 12, 1), told)["model-ends"].examples
+    assert [one for one in examples if "no answers after 2026-12-24" in one]
+    assert not [one for one in examples if "no answers after 2027-01-14" in one]
+
+
 def test_embedded_groups_end_never():
     assert not {"model-ends", "large-hosted-group"} & findings_of(SHOP, date(2099, 1, 1)).keys()
 

@@ -182,6 +182,10 @@ def test_confused_siblings_share_a_group(judged, shown):
     for one in shown["pairs"]:
         assert one["true"] != one["given"]
         assert {one["true"], one["given"]} <= set(judged.graph.children[one["group"]])
+        true, given = (judged.graph.labels.index(one[side]) for side in ("true", "given"))
+        missed, wrong = judged.true & ~judged.chosen, judged.chosen & ~judged.true
+        assert one["rows"] == (missed[:, true] & wrong[:, given]).sum() > 0
+    assert shown["pairs"]
 
 
 # The page
