@@ -372,11 +372,12 @@ def run_until_done(folder, *words, tries=8):
     raise AssertionError(done.stderr)
 
 
+@pytest.mark.slow  # after a doubt about a job, cascade looks for it for half a minute
 @pytest.mark.parametrize(
     ("moments", "chaos"),
     [
         (2, "seed=1,rate=0.1,pause=0.05,kinds=limit+cut_after+cut_before"),
-        pytest.param(20, "seed=2,rate=0.2,pause=0.1", marks=pytest.mark.slow),
+        (20, "seed=2,rate=0.2,pause=0.1"),
     ],
 )
 def test_whoever_is_killed_pays_each_job_once_and_loses_no_row(tmp_path, fitted, address, moments, chaos):

@@ -84,6 +84,7 @@ def test_every_exchange_of_a_life_is_valid(checked, tmp_path):
     assert wanted - checker.checked == set()
 
 
+@pytest.mark.slow
 def test_completions_of_older_models_are_valid(checked, tmp_path):
     address, checker = checked
     older = backend(address, format="completion", base_model="babbage-002")
