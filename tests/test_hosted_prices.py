@@ -10,6 +10,7 @@ from test_hosted_examples import problem_of
 from cascade.errors import BackendError
 from cascade.hosted import tokens
 from cascade.hosted.answers import codec_of
+from cascade.hosted.asking import Usage
 from cascade.hosted.examples import Examples
 from cascade.hosted.prices import EPOCHS_OF_AUTO, Price, Prices, flat_plan, node_plan
 from cascade.hosted.services import BASE_MODEL, PROVIDERS, Settings
@@ -217,3 +218,14 @@ def test_the_flat_plan_has_all_labels_in_one_answer(prices):
     )
     assert capped.examples == 60
     assert capped.training_usd < plan.training_usd
+
+
+@pytest.mark.parametrize(("batched", "factor"), [(0, 1.0), (10, 0.5), (4, 0.8)])
+def test_what_was_used_costs_less_for_what_went_in_batches(batched, factor):
+    used = Usage(
+        10, prompt_tokens=2_000_000, cached_tokens=500_000, completion_tokens=1_000_000, batched=batched
+    )
+    whole = 1.5 * 0.80 + 0.5 * 0.20 + 3.20
+    assert Prices.load().used_usd("ft:gpt-4.1-mini-2025-04-14:x::1", used) == pytest.approx(whole * factor)
+    assert Prices.load().used_usd("somebody's", used) is None
+    assert Prices.load().used_usd("gpt-4.1-mini", Usage()) == 0

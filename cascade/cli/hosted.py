@@ -97,12 +97,7 @@ def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     options = [{name: value for name, value in spec.items() if name != "kind"} for spec in specs]
     if not all(Settings.of(one).address == prices.service for one in options):
         return None
-    tokens = (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
-    at_once, batched = (prices.answer_usd(model, *tokens, batch=batch) for batch in (False, True))
-    if at_once is None or batched is None:
-        return None
-    share = used.batched / used.requests if used.requests else 0.0
-    return at_once * (1 - share) + batched * share
+    return prices.used_usd(model, used)
 
 
 def _usage_line(used: Usage, cost: float | None) -> str:

@@ -17,6 +17,7 @@ from cascade.backends.base import BoolArray, NodeProblem, Texts, sampled
 from cascade.errors import BackendError
 from cascade.hosted import tokens
 from cascade.hosted.answers import Codec, codec_of
+from cascade.hosted.asking import Usage
 from cascade.hosted.examples import Examples
 from cascade.hosted.services import Settings
 
@@ -128,6 +129,18 @@ class Prices:
         cached = price.input if price.cached is None else price.cached
         total = price.input * (n_input - n_cached) + cached * n_cached + price.output * n_output
         return total * (self.batch_factor if batch else 1.0) / _A_MILLION
+
+    def used_usd(self, model: str, used: Usage) -> float | None:
+        """What the use of a model came to; None where it is not known.
+
+        Tokens are not told apart by the way they were asked: they count by the share of requests in batches.
+        """
+        tokens = (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+        at_once = self.answer_usd(model, *tokens)
+        if at_once is None:
+            return None
+        share = used.batched / used.requests if used.requests else 0.0
+        return at_once * (1 - share + share * self.batch_factor)
 
     @staticmethod
     def _known(model: str, names: Mapping[str, object]) -> str | None:
