@@ -128,7 +128,9 @@ def _write_page(shown: Mapping[str, Any], path: Path) -> None:
 
     content = page(shown)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
+    draft = path.with_name(f".{path.name}.draft")  # half a page must not be taken for a whole one
+    draft.write_text(content, encoding="utf-8")
+    draft.replace(path)
     note(f"{path}: a page of {len(content.encode()) / 1e6:.1f} MB, which loads nothing from elsewhere")
 
 
