@@ -151,6 +151,33 @@ def read_all(
     return rows, refused
 
 
+def labelled_row(
+    columns: Columns,
+    names: LabelNames,
+    id: str | int,  # noqa: A002
+    text: str,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """A row to be written as a line of JSONL, from which `read_rows` with the same arguments reads the same.
+
+    Raises
+    ------
+    DataError
+        Labels stand in 0/1 columns, and there is none for one of these.
+    """
+    row: dict[str, Any] = {columns.id or "id": id, columns.text or "text": text}
+    if columns.labels is None or isinstance(columns.labels, str):
+        return row | {columns.labels or "labels": list(labels)}
+    flags = {column: names.resolve(column) for column in columns.labels}
+    for label in labels:
+        if label not in flags.values():
+            raise DataError(
+                f"label {_shown(label)}: the taxonomy's `data: labels:` lists 0/1 columns, and none for it. "
+                "List it there too, or leave the list out"
+            )
+    return row | {column: int(label in labels) for column, label in flags.items()}
+
+
 # Slices
 
 

@@ -23,6 +23,7 @@ from cascade.records import (
     BadRow,
     Columns,
     Row,
+    labelled_row,
     read_all,
     read_rows,
     read_slice,
@@ -1224,3 +1225,35 @@ def test_no_heavy_library_is_loaded_to_read_text_files(written):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.split() == ["1", "False", "False"]
+
+
+# Rows to be written
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        PLAIN,
+        Columns(text="message", labels="tags", id="ticket"),
+        Columns(text="id", id="number"),
+        Columns(labels=("overdue", "refund", "broken")),
+    ],
+)
+@given(
+    text=st.text(st.characters(codec="utf-8")),
+    identity=st.one_of(st.integers(), st.text(st.characters(codec="utf-8"), min_size=1)),
+    labels=st.lists(st.sampled_from(["late", "refund", "broken"]), unique=True),
+)
+def test_a_row_that_was_written_is_read_again(columns, text, identity, labels):
+    row = labelled_row(columns, NAMES, identity, text, labels)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text(json.dumps(row) + "\n", "utf-8")
+        [found] = rows_of(path, columns, NAMES)
+    assert (found.id, found.text, set(found.labels)) == (identity, text, set(labels))
+
+
+def test_a_label_without_a_column_of_its_own_is_not_lost():
+    columns = Columns(labels=("overdue", "refund"))
+    with pytest.raises(DataError, match=r"'broken'.*0/1 columns, and none for it"):
+        labelled_row(columns, NAMES, 1, "in pieces", ["late", "broken"])
