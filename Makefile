@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CASCADE := $(VENV)/bin/cascade
 STAMP := $(VENV)/.cascade-installed
+APT := DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes
 
 TAXONOMIES ?= taxonomies
 MODELS ?= models
@@ -42,8 +43,8 @@ demo: $(STAMP) ## train on the feedback data, measure, and label some new messag
 	@echo '$$ cascade predict training_data/new_messages.jsonl' && \
 	$(CASCADE) predict training_data/new_messages.jsonl --model $(MODELS)/feedback
 
-test: $(STAMP) lint ## format, lint, types, import layers, and all tests but the slow ones
-	$(VENV)/bin/python -m pytest
+test: $(STAMP) lint browser ## format, lint, types, import layers, and all tests but the slow ones
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow
@@ -54,8 +55,11 @@ lint: $(STAMP) ## format, lint, types and import layers, changing nothing
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-browser: ## Debian's Chromium, which the tests of pages need (as root)
-	apt-get install --yes --no-install-recommends chromium
+# Only root may, only Debian and its kin have it, and only tests of pages need it: they are skipped without.
+browser: ## Debian's Chromium, which the tests of pages need, where it is not there and can be had
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	timeout 300 sh -c '$(APT) update && $(APT) install --no-install-recommends chromium' >/dev/null; } || \
+	echo 'there is no Chromium, and it cannot be installed here: the tests of pages are skipped' >&2
 
 pictures: $(STAMP) ## the pictures of the README and the docs, from our own data
 	$(VENV)/bin/python tests/pictures.py

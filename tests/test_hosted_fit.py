@@ -47,7 +47,7 @@ FILLER = [
     "thanks",
 ]
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name != "CASCADE_MODEL"},
+    **{name: value for name, value in os.environ.items() if name not in ("CASCADE_MODEL", "COLUMNS")},
     "PYTHONPATH": str(Path(cascade.__file__).parents[1]),
     "SANDBOX_KEY": KEY,
 }
