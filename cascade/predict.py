@@ -31,6 +31,7 @@ from typing import IO, Any, Literal, Protocol, Self
 from cascade import engine
 from cascade.answers import Form, Model, Style, prediction_lines
 from cascade.errors import DataError, ModelError
+from cascade.files import Locked, can_lock, drafted, write_all, writing
 from cascade.records import (
     BadRow,
     Columns,
@@ -470,9 +471,9 @@ class _Files:
 
     def written(self, model: Model, chunks: Iterator[_Chunk], form: Form) -> _Answer:
         work = self.note.parent
-        with _drafted(self.lines, work) as lines, _drafted(self.refusals, work) as refusals:
+        with drafted(self.lines, work) as lines, drafted(self.refusals, work) as refusals:
             answered, refused = _write_chunks(model, chunks, form, lines, refusals)
-        with _drafted(self.note, work) as note:
+        with drafted(self.note, work) as note:
             counts = (answered, refused, lines.size, refusals.size)
             note.write(json.dumps(dict(zip(_NOTED, counts, strict=True))).encode())
         return _Answer(self.number, answered, refused)
@@ -493,75 +494,10 @@ _WORK = "_work"
 _NOTED = ("answered", "refused", "lines_bytes", "refusals_bytes")
 
 
-class _Draft:
-    """A file in the making under a name of its own."""
-
-    def __init__(self, final: Path, file: IO[bytes]) -> None:
-        self._final, self._file = final, file
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Write all of it."""
-        with _writing(self._final):
-            _write_all(self._file, data)
-        self.size += len(data)
-        return len(data)
-
-
-@contextlib.contextmanager
-def _drafted(path: Path, folder: Path) -> Iterator[_Draft]:
-    """A file that gets its name, whole and on the disk, when the block ends well; it is made in `folder`."""
-    draft = folder / f"{path.name}.{uuid.uuid4().hex}.new"
-    try:
-        with _writing(path):
-            file = draft.open("wb", buffering=0)
-        with file:
-            yield _Draft(path, file)
-            with _writing(path):
-                os.fsync(file.fileno())
-        with _writing(path):
-            draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
 # Where rows go
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror or error}. Once that is mended, the same command "
-            "goes on where it stopped"
-        ) from error
-
-
-def _write_all(stream: IO[bytes], data: bytes) -> None:
-    """All of `data`: a stream without a buffer may take less of it at a time."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
-
-
-class _Locked:
-    """A file that only this process has, for as long as it lives."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _writing(path):
-            self._file = _opened_alone(path)
-
-    def close(self) -> None:
-        """Let others have it."""
-        self._file.close()
-
-
-class _Refusals(_Locked):
+class _Refusals(Locked):
     """The file of refused rows, in the making beside its place."""
 
     def __init__(self, final: Path) -> None:
@@ -570,78 +506,34 @@ class _Refusals(_Locked):
 
     def cut(self) -> None:
         """Forget what there is."""
-        with _writing(self.path):
+        with writing(self.path):
             self._file.truncate(0)
 
     def append(self, data: bytes) -> None:
         """Write behind all there is, onto the disk."""
-        with _writing(self.path):
-            _write_all(self._file, data)
+        with writing(self.path):
+            write_all(self._file, data)
             os.fsync(self._file.fileno())
 
     def commit(self) -> None:
         """Give the file its final name."""
-        with _writing(self.final):
-            if not _can_lock():
+        with writing(self.final):
+            if not can_lock():
                 self._file.close()  # on Windows an open file keeps its name
             self.path.replace(self.final)
 
     def drop(self) -> None:
         """Leave neither this file nor an older one under its final name."""
         self.discard()
-        with _writing(self.final):
+        with writing(self.final):
             self.final.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Leave nothing of this file."""
-        with _writing(self.path):
-            if not _can_lock():
+        with writing(self.path):
+            if not can_lock():
                 self._file.close()
             self.path.unlink(missing_ok=True)
-
-
-def _can_lock() -> bool:
-    return os.name == "posix"
-
-
-def _opened_alone(path: Path) -> IO[bytes]:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = path.open("ab", buffering=0)
-        except FileNotFoundError:
-            continue  # the run that had it until now has just removed the folder
-        try:
-            _lock(file, path)
-            # The run that held the lock until now may have renamed or removed the file meanwhile.
-            if _is_at(file, path):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    if not _can_lock():
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(
-            f"{path}: another run is writing here. Wait for it to end, or give this one another output file"
-        ) from error
-    except OSError:
-        # Some network disks know no locks; two runs at once are then the user's to avoid.
-        return
 
 
 class _Sink(Protocol):
@@ -706,7 +598,7 @@ def _target(name: Path | str | None, is_folder: bool = False) -> Path | None:
     if name is None:
         return None
     path = Path(name)
-    with _writing(path):
+    with writing(path):
         # Renaming something onto a link would replace the link, not what it stands for.
         path = path.resolve() if path.is_symlink() or is_folder else path
         if is_folder:
@@ -765,7 +657,7 @@ class _Stream:
             for line in answer.refusals.decode().removesuffix("\n").split("\n"):
                 self._refuse(line)
         self.refused += answer.refused
-        _write_all(self._stdout, answer.lines)
+        write_all(self._stdout, answer.lines)
         self._stdout.flush()
         self.answered += answer.answered
 
@@ -813,7 +705,7 @@ class _Parts:
         self._root = targets.out.with_name(targets.out.name + _PART)
         self.folder = self._root / _key(job)
         with contextlib.ExitStack() as stack:
-            self._lock = stack.enter_context(contextlib.closing(_Locked(self._root / _LOCK)))
+            self._lock = stack.enter_context(contextlib.closing(Locked(self._root / _LOCK)))
             self._errors = stack.enter_context(contextlib.closing(_Refusals(targets.errors)))
             self._take_over()
             if not self.done:
@@ -864,7 +756,7 @@ class _Parts:
         return [answer for answer in found if answer is not None]
 
     def _begin(self) -> None:
-        with _writing(self._root):
+        with writing(self._root):
             # What the run is about goes first and comes last: it must never stand beside parts of another.
             (self._root / _JOB).unlink(missing_ok=True)
             for one in self._root.iterdir():
@@ -873,7 +765,7 @@ class _Parts:
             (self.folder / _WORK).mkdir(parents=True)
         self._errors.cut()
         if self._job is not None:
-            with _drafted(self._root / _JOB, self.folder / _WORK) as file:
+            with drafted(self._root / _JOB, self.folder / _WORK) as file:
                 file.write(json.dumps(self._job).encode())
 
     def add(self, answer: _Answer) -> None:
@@ -904,14 +796,14 @@ class _Parts:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _join(self, parts: Iterable[Path]) -> None:
-        with _drafted(self._out, self.folder / _WORK) as joined:
+        with drafted(self._out, self.folder / _WORK) as joined:
             joined.write(self._form.head())
             for part in parts:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, joined, _JOIN_BYTES)
 
     def _move(self) -> None:
-        with _writing(self._out):
+        with writing(self._out):
             (self.folder / _SUCCESS).touch()
             if self._out.exists():
                 shutil.rmtree(self._out)

@@ -124,14 +124,13 @@ def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 
 def _write_page(shown: Mapping[str, Any], path: Path) -> None:
+    from cascade.files import drafted
     from cascade.report import page
 
-    content = page(shown)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")  # half a page must not be taken for a whole one
-    draft.write_text(content, encoding="utf-8")
-    draft.replace(path)
-    note(f"{path}: a page of {len(content.encode()) / 1e6:.1f} MB, which loads nothing from elsewhere")
+    content = page(shown).encode()
+    with drafted(path) as file:
+        file.write(content)
+    note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")
 
 
 def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, note, progress
 from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
+from cascade.files import drafted
 
 if TYPE_CHECKING:
     from cascade.records import BadRow, Columns, Row
@@ -127,9 +128,8 @@ def remember_last(folder: Path) -> None:
     if not folder.resolve().is_relative_to(MODELS.resolve()) or folder.resolve() == MODELS.resolve():
         return
     name = folder.resolve().relative_to(MODELS.resolve()).as_posix()
-    temporary = LAST.with_name(f"{LAST.name}.{os.getpid()}")
-    temporary.write_text(f"{name}\n", "utf-8")
-    temporary.replace(LAST)
+    with drafted(LAST) as file:
+        file.write(f"{name}\n".encode())
 
 
 def _is_last(folder: Path) -> bool:

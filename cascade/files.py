@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all, and files that one process has alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from cascade.errors import DataError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """DataError for what the system refuses while `path` is written."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written: {error.strerror or error}. Once that is mended, give the "
+            "same command again"
+        ) from error
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """All of `data`: a stream without a buffer may take less of it at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+class Locked:
+    """A file that only this process has, for as long as it lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            self._file = _opened_alone(path)
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+class Draft:
+    """A file in the making under a name of its own."""
+
+    def __init__(self, final: Path, file: IO[bytes]) -> None:
+        self._final, self._file = final, file
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write all of it."""
+        with writing(self._final):
+            write_all(self._file, data)
+        self.size += len(data)
+        return len(data)
+
+
+@contextlib.contextmanager
+def drafted(path: Path, folder: Path | None = None) -> Iterator[Draft]:
+    """A file that gets its name, whole and on the disk, when the block ends well.
+
+    It is made in `folder`, which is on the same disk; by default that of `path`, which is made as well.
+    """
+    draft = (folder or path.parent) / f"{path.name}.{uuid.uuid4().hex}.new"
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = draft.open("wb", buffering=0)
+        with file:
+            yield Draft(path, file)
+            with writing(path):
+                os.fsync(file.fileno())
+        with writing(path):
+            draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def can_lock() -> bool:
+    """Whether a file can be had alone here, and renamed while it is open."""
+    return os.name == "posix"
+
+
+def _opened_alone(path: Path) -> IO[bytes]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab", buffering=0)
+        except FileNotFoundError:
+            continue  # the run that had it until now has just removed the folder
+        try:
+            _lock(file, path)
+            # The run that held the lock until now may have renamed or removed the file meanwhile.
+            if _is_at(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    if not can_lock():
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(
+            f"{path}: another run is writing here. Wait for it to end, or give this one another output file"
+        ) from error
+    except OSError:
+        # Some network disks know no locks; two runs at once are then the user's to avoid.
+        return
