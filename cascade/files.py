@@ -43,6 +43,15 @@ class Locked:
         """Let others have it."""
         self._file.close()
 
+    def discard(self) -> None:
+        """Leave nothing of this file; nothing happens where it was closed, as others may have it."""
+        if self._file.closed:
+            return
+        with writing(self.path):
+            if not can_lock():
+                self._file.close()
+            self.path.unlink(missing_ok=True)
+
 
 class Draft:
     """A file in the making under a name of its own."""

@@ -528,13 +528,6 @@ class _Refusals(Locked):
         with writing(self.final):
             self.final.unlink(missing_ok=True)
 
-    def discard(self) -> None:
-        """Leave nothing of this file."""
-        with writing(self.path):
-            if not can_lock():
-                self._file.close()
-            self.path.unlink(missing_ok=True)
-
 
 class _Sink(Protocol):
     """Where answers go, and what came of them so far; `done` are the slices that need no answer any more."""

@@ -151,6 +151,11 @@ def read_all(
     return rows, refused
 
 
+def plain_row(columns: Columns, id: str | int, text: str) -> dict[str, Any]:  # noqa: A002
+    """A row without labels, from which `read_rows` without label names reads the same."""
+    return {columns.id or "id": id, columns.text or "text": text}
+
+
 def labelled_row(
     columns: Columns,
     names: LabelNames,
@@ -165,7 +170,7 @@ def labelled_row(
     DataError
         Labels stand in 0/1 columns, and there is none for one of these.
     """
-    row: dict[str, Any] = {columns.id or "id": id, columns.text or "text": text}
+    row = plain_row(columns, id, text)
     if columns.labels is None or isinstance(columns.labels, str):
         return row | {columns.labels or "labels": list(labels)}
     flags = {column: names.resolve(column) for column in columns.labels}

@@ -17,6 +17,7 @@ from cascade.cli import (  # noqa: F401
     fitting,
     hosted,
     predicting,
+    reviewing,
     serving,
     trees,
 )

@@ -1,0 +1,191 @@
+"""``cascade review``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.inputs import chosen_model, columns_of
+from cascade.cli.shell import (
+    DONE,
+    REFUSED,
+    Bar,
+    cascade,
+    debug_option,
+    json_option,
+    model_option,
+    note,
+    number,
+    print_json,
+    print_lines,
+    progress,
+)
+from cascade.errors import DataError
+
+if TYPE_CHECKING:
+    from cascade.model import Cascade
+    from cascade.records import BadRow, Columns, Row
+    from cascade.review import Question
+    from cascade.teaching import Picking
+
+_SHOWN_LABELS = 5
+_STDIN = "-"
+
+
+@cascade.command(short_help="Queue the rows that teach most, for a person to look at.")
+@click.argument("source", metavar="TEXTS")
+@model_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the queue goes [default: TEXTS.review.jsonl, beside the texts].",
+)
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Rows to queue."
+)
+@click.option(
+    "--known",
+    multiple=True,
+    metavar="FILE",
+    help="Rows whose texts need no look, such as those of training; again for more files.",
+)
+@click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
+@click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")
+@json_option
+@debug_option
+def review(
+    source: str,
+    model: Path | None,
+    out: Path | None,
+    rows: int,
+    known: Sequence[str],
+    text_column: str | None,
+    id_column: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Queue the rows that teach most: those the model is least certain of, of all kinds, none twice.
+
+    TEXTS is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    What was answered or skipped before is left out. `cascade serve --review` shows the rows of the queue, one
+    at a time.
+    """
+    from cascade.model import Cascade
+    from cascade.review import QUEUE, beside, questions, write_queue
+    from cascade.teaching import pick
+
+    if out is None and source == _STDIN:
+        raise click.UsageError("standard input has no name: say with --out where the queue goes.")
+    queue = out or beside(Path(source.removesuffix(".gz")), QUEUE)
+    if queue.exists() and source != _STDIN and queue.samefile(source):
+        raise DataError(f"{queue}: is the input, and would be overwritten; name another file with --out")
+    loaded = Cascade.load(chosen_model(model))
+    if loaded.is_hosted:
+        keep_answers(loaded.folder)
+    columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
+    with progress("reading") as bar:
+        texts = _Texts(source, columns, _texts_known(known, columns, queue, loaded), bar)
+        picking = pick(loaded, texts, rows)
+        found = questions(loaded, picking)
+    if found:
+        write_queue(queue, found)
+    if loaded.is_hosted:
+        tell_usage(loaded.manifest)
+    return _told(queue, texts, picking, found, as_json=as_json)
+
+
+class _Texts:
+    """The rows of a file that are worth a look, each text once; counts the others."""
+
+    def __init__(self, source: str, columns: Columns, known: set[str], bar: Bar) -> None:
+        self._source, self._columns, self._known, self._bar = source, columns, known, bar
+        self.refused: list[BadRow] = []
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        from cascade.records import BadRow, read_rows
+
+        for count, row in enumerate(read_rows(self._source, self._columns), 1):
+            self._bar.at(count, None)
+            if isinstance(row, BadRow):
+                self.refused.append(row)
+            elif row.text.strip() in self._known:
+                self.left_out += 1
+            else:
+                yield row
+
+
+def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
+    """The texts of these files, and of what was answered or skipped before."""
+    from cascade.records import read_all
+    from cascade.review import ANSWERS, beside, skipped_beside
+
+    answers = beside(queue, ANSWERS)
+    before = [path for path in (answers, skipped_beside(answers)) if path.exists()]
+    rows, refused = read_all(files, columns, None)
+    told, torn = read_all(before, columns_of(model.taxonomy.data), None)
+    for one in (*refused, *torn):
+        note(f"{one.file} row {one.number}: {one.reason}")
+    return {row.text.strip() for row in (*rows, *told)}
+
+
+def _told(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], *, as_json: bool) -> int:
+    from cascade.records import summarise_bad
+
+    refused = [*texts.refused, *_unanswered(picking)]
+    if refused:
+        note(summarise_bad(refused))
+    if as_json:
+        print_json(_summary(queue, texts, picking, found))
+    else:
+        print_lines(_lines(queue, texts, picking, found))
+    return REFUSED if refused else DONE
+
+
+def _unanswered(picking: Picking) -> list[BadRow]:
+    from cascade.records import BadRow
+
+    return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in picking.failed]
+
+
+def _summary(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question]) -> dict[str, Any]:
+    return {
+        "queue": str(queue) if found else None,
+        "queued": len(found),
+        "rows": picking.rows,
+        "doubtful": picking.doubtful,
+        "left_out": texts.left_out,
+        "refused": len(texts.refused) + len(picking.failed),
+        "reasons": {reason: dict(labels) for reason, labels in _reasons(found).items()},
+    }
+
+
+def _reasons(found: Sequence[Question]) -> dict[str, Counter[str]]:
+    """How many rows are asked for each reason, by label; the reason that is most frequent first."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for question in found:
+        for doubt in question.doubts:
+            counts[doubt.reason][doubt.label] += 1
+    ordered = sorted(counts.items(), key=lambda one: -one[1].total())
+    return {reason: Counter(dict(labels.most_common())) for reason, labels in ordered}
+
+
+def _lines(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question]) -> Iterator[str]:
+    queued = f"{queue}: {_count(len(found), 'row')}" if found else "no rows"
+    known = f", {number(texts.left_out)} are known and left out" if texts.left_out else ""
+    yield f"{queued}; {number(picking.doubtful)} of {number(picking.rows)} have something in doubt{known}"
+    for reason, labels in _reasons(found).items():
+        rows = sum(any(doubt.reason == reason for doubt in question.doubts) for question in found)
+        most = [f"{label} {number(count)}" for label, count in labels.most_common(_SHOWN_LABELS) if label]
+        yield f"  {reason:<16} {_count(rows, 'row'):>8}{': ' if most else ''}{', '.join(most)}"
+    yield f"next: cascade serve --review {queue}" if found else "nothing to look at: no queue was written"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
