@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from cascade.backends.base import BoolArray, FloatArray, IntArray
+from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel
 from cascade.decide import Ranked, contenders
 from cascade.errors import DataError
+from cascade.graph import Graph
 from cascade.taxonomy import Taxonomy
 from cascade.walk import Walked, batches, edges
 
@@ -43,11 +44,14 @@ class Model(Protocol):
     @property
     def digest(self) -> str: ...
     @property
+    def graph(self) -> Graph: ...
+    @property
     def is_hosted(self) -> bool: ...
     @classmethod
     def load(cls, folder: Path) -> Self: ...
     def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked: ...
     def decide(self, walked: Walked) -> BoolArray: ...
+    def node(self, group: str) -> NodeModel: ...
 
 
 Refuse = Callable[[int, str], None]

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cascade.answers import Model
 from cascade.backends.base import BoolArray, Contributions, Explainable
 from cascade.decide import contenders
 from cascade.graph import ROOT
-from cascade.model import Cascade
 from cascade.walk import Walked, always, edges, modelled
 
 MOST_WORDS = 3
@@ -122,7 +122,7 @@ def _below(steps: Sequence[Step], depth: int) -> Iterator[tuple[int, Step]]:
         yield from _below(step.steps, depth + 1)
 
 
-def explain(model: Cascade, text: str, most_words: int = MOST_WORDS) -> Explanation:
+def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanation:
     """Why `model` answers as it does for a text.
 
     Parameters
@@ -143,7 +143,7 @@ def explain(model: Cascade, text: str, most_words: int = MOST_WORDS) -> Explanat
 class _Teller:
     """Tells the steps of one walk."""
 
-    def __init__(self, model: Cascade, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
+    def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
         if walked.conditionals is None:
             raise ValueError("the walk was made without a trace")
         self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words

@@ -276,6 +276,14 @@ class Review:
         self._lock.discard()
         self._lock.close()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What answers are made of: groups and labels, as far as they have a column."""
+        columns = self._columns.labels
+        if columns is None or isinstance(columns, str):
+            return self._taxonomy.graph.nodes
+        return tuple(name for name in map(self._taxonomy.resolve, columns) if name is not None)
+
     def said(self) -> dict[str, Reviewed]:
         """What was said of each row of which anything was, of this queue or of another one."""
         self._answers.refresh()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cascade.cli.hosted import keep_answers
-from cascade.cli.inputs import chosen_model
-from cascade.cli.shell import DONE, cascade, debug_option, model_option, note
+from cascade.cli.inputs import chosen_model, columns_of
+from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, number
 from cascade.errors import CascadeError
 
 if TYPE_CHECKING:
     from cascade.model import Cascade
+    from cascade.review import Review
 
 _MIB = 1 << 20
 
@@ -33,6 +36,18 @@ _MIB = 1 << 20
 )
 @click.option(
     "--token-env", metavar="NAME", help="Environment variable that holds the token clients have to show."
+)
+@click.option(
+    "--review",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A queue that `review` wrote, to be looked at on the page /review.",
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where its answers go [default: FILE.reviewed.jsonl, beside the queue].",
 )
 @click.option(
     "--max-body",
@@ -64,6 +79,8 @@ def serve(
     host: str,
     port: int,
     token_env: str | None,
+    review: Path | None,
+    answers: Path | None,
     max_body: int,
     max_texts: int,
     max_waiting: int,
@@ -73,7 +90,12 @@ def serve(
     Only this machine is answered, unless --host says otherwise; then clients have to show a token. When fit
     replaces the model, the new one answers from then on, and no request is lost. Ctrl-C or SIGTERM ends it,
     after all that was asked is answered.
+
+    With --review, people look at the rows of a queue one at a time. Each answer is appended to a file that
+    fit reads, before the next row is shown.
     """
+    if answers is not None and review is None:
+        raise click.UsageError("--answers is for the answers to a queue: name that with --review.")
     try:
         from cascade.serve.limits import Limits
         from cascade.serve.server import Address
@@ -86,8 +108,29 @@ def serve(
     limits = Limits(body=max_body * _MIB, texts=max_texts, waiting=max_waiting)
     address = Address(host, port, _token(token_env))
     folder = chosen_model(model)
-    listen(folder, _loaded, address, limits, say=note, ready=_tell)
+    with _reviewing(folder, review, answers) as shown:
+        listen(folder, _loaded, address, limits, review=shown, say=note, ready=_tell)
     return DONE
+
+
+@contextlib.contextmanager
+def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterator[Review | None]:
+    """The queue and its answers, for as long as they are served."""
+    if queue is None:
+        yield None
+        return
+    from cascade.model import Cascade
+    from cascade.review import ANSWERS, Review, beside, read_queue
+
+    taxonomy = Cascade.load(folder).taxonomy
+    path = answers or beside(queue, ANSWERS)
+    with contextlib.closing(
+        Review(read_queue(queue, taxonomy), path, taxonomy, columns_of(taxonomy.data))
+    ) as shown:
+        for line in shown.notes:
+            note(line)
+        note(f"{queue}: {number(len(shown.questions))} rows; answers go to {path}")
+        yield shown
 
 
 def _loaded(folder: Path) -> Cascade:

@@ -15,17 +15,22 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cascade import __version__
 from cascade.answers import Model
+from cascade.review import Review
 from cascade.serve import described, page
 from cascade.serve.asking import parse
 from cascade.serve.batching import Batcher
-from cascade.serve.gate import Gate
+from cascade.serve.bodies import Bodies, check_type
+from cascade.serve.explaining import Explainer
+from cascade.serve.gate import OPEN_PATHS, Gate
 from cascade.serve.limits import Limits
 from cascade.serve.meters import Meters
-from cascade.serve.refusals import Refusal, overloaded, shown
+from cascade.serve.refusals import Refusal
+from cascade.serve.reviewing import Desk
 from cascade.serve.swapping import Shelf
 from cascade.tree import of_model
 
@@ -40,6 +45,8 @@ class Service:
     ----------
     shelf
         Holds the model that answers.
+    review
+        A queue to be looked at, and its answers; None for none.
     token
         What clients have to show; empty for nothing.
     loopback
@@ -51,11 +58,21 @@ class Service:
         The whole of it as an ASGI application.
     """
 
-    def __init__(self, shelf: Shelf, limits: Limits, *, token: str = "", loopback: bool = True) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        limits: Limits,
+        *,
+        review: Review | None = None,
+        token: str = "",
+        loopback: bool = True,
+    ) -> None:
         self._shelf, self._limits, self._token = shelf, limits, token
         self._meters = Meters()
         self._batcher = Batcher(limits.waiting, hosted=shelf.model.is_hosted, told=self._meters.walked)
-        self._bodies = _Bodies(limits)
+        self._explainer = Explainer()
+        self._desk = None if review is None else Desk(review)
+        self._bodies = Bodies(limits)
         self._taxonomy: tuple[str, bytes] = ("", b"")
         self._api = self._described(
             FastAPI(title="Cascade", version=__version__, docs_url=None, redoc_url=None, lifespan=self._life)
@@ -66,14 +83,17 @@ class Service:
         """The endpoints, with what OpenAPI says of them."""
         for kind, handler in ((Refusal, _refused), (HTTPException, _unknown), (Exception, _broken)):
             api.add_exception_handler(kind, handler)
-        told = {"requestBody": described.question(self._limits)}
         told_tree = described.answered("The tree.", {"type": "object"})
         told_health = described.answered("They are.", {"type": "object"})
         told_figures = described.plain("The figures.", self._meters.media_type)
         guard = (401, 421) if self._token else (421,)
         mistakes = (400, 408, 413, 415, 422, 503, *guard)
         asked = self._endpoint("Labels of one text or of many", described.ANSWERS, mistakes)
+        told = {"requestBody": described.question(self._limits)}
         api.post("/v1/predict", openapi_extra=told, **asked)(self.predict)
+        wondering = described.body("Wondering", {"text": "where is my refund?"})
+        why = self._endpoint("Why a text gets its labels", described.EXPLANATION, mistakes)
+        api.post("/v1/explain", openapi_extra={"requestBody": wondering}, **why)(self.explain)
         tree = self._endpoint("The tree of groups and labels, with thresholds", told_tree, guard)
         api.get("/v1/taxonomy", **tree)(self.taxonomy)
         api.get("/healthz", **self._endpoint("Whether requests are answered", told_health, (421,)))(
@@ -82,8 +102,47 @@ class Service:
         api.get("/metrics", **self._endpoint("Figures for Prometheus", told_figures, guard))(self.metrics)
         api.get("/", include_in_schema=False)(self.front)
         api.get("/docs", include_in_schema=False)(self.docs)
+        if self._desk is not None:
+            self._describe_review(api, self._desk, mistakes, guard)
         api.openapi = lambda: self._description  # type: ignore[method-assign]
         return api
+
+    def _describe_review(
+        self, api: FastAPI, desk: Desk, mistakes: tuple[int, ...], guard: tuple[int, ...]
+    ) -> None:
+        """The endpoints of a queue, with what OpenAPI says of them."""
+        told = described.ROW
+
+        async def overview(_: Request) -> Response:
+            return await desk.overview()
+
+        async def following(request: Request) -> Response:
+            async with self._json(request) as body:
+                return await desk.next(body)
+
+        async def row(request: Request) -> Response:
+            return await desk.row(request.path_params["key"])
+
+        async def put(request: Request) -> Response:
+            async with self._json(request) as body:
+                return await desk.put(request.path_params["key"], body)
+
+        async def undo(request: Request) -> Response:
+            return await desk.undo(request.path_params["key"], request.query_params.get("seen", ""))
+
+        path, key = f"{_ROWS}/{{key}}", {"parameters": described.KEY}
+        all_rows = self._endpoint("The rows of the queue", described.OVERVIEW, (422, *guard))
+        api.get("/v1/review", **all_rows)(overview)
+        asking = {"requestBody": described.body("ReviewAsked", {"tab": "1"}, "Another tab, another name.")}
+        one = self._endpoint("The next row", described.NEXT, mistakes)
+        api.post("/v1/review/next", openapi_extra=asking, **one)(following)
+        api.get(path, openapi_extra=key, **self._endpoint("A row", told, (404, 422, *guard)))(row)
+        answering = {**key, "requestBody": described.body("ReviewAnswer", {"labels": [], "note": "odd"})}
+        taken = self._endpoint("Answer a row", told, (404, 409, *mistakes))
+        api.put(path, openapi_extra=answering, **taken)(put)
+        undone = self._endpoint("Take an answer back", told, (404, 409, 422, *guard))
+        api.delete(path, openapi_extra={"parameters": described.KEY_AND_SEEN}, **undone)(undo)
+        api.get("/review", include_in_schema=False)(self.reviewing)
 
     @staticmethod
     def _endpoint(summary: str, answer: dict[str, Any], statuses: tuple[int, ...]) -> dict[str, Any]:
@@ -115,12 +174,24 @@ class Service:
 
     async def predict(self, request: Request) -> Response:
         """The same rows as cascade predict gives, all from one model, whose digest comes with them."""
-        _check_type(request)
-        async with self._bodies.of(request) as body:
+        async with self._json(request) as body:
             asked = parse(body, self._limits.texts)
             model = self._shelf.model
             rows = await self._batcher.ask(model, asked.ids, asked.texts, asked.style)
         return Response(_answers(model, rows), media_type=_JSON)
+
+    async def explain(self, request: Request) -> Response:
+        """The walk of a text with every score, threshold and decision, and what words did."""
+        async with self._json(request) as body:
+            found = await self._explainer.answer(self._shelf.model, body)
+        return Response(found, media_type=_JSON)
+
+    @contextlib.asynccontextmanager
+    async def _json(self, request: Request) -> AsyncIterator[bytes]:
+        """The body of a request that says it is JSON; its room is taken until the block ends."""
+        check_type(request)
+        async with self._bodies.of(request) as body:
+            yield body
 
     async def taxonomy(self, _: Request) -> Response:
         """Names, descriptions, training rows and thresholds of all nodes, and F1s of labels."""
@@ -143,7 +214,11 @@ class Service:
 
     async def front(self, _: Request) -> Response:
         """The page to try the model on."""
-        return _html(page.front())
+        return _html(page.front(review=self._desk is not None))
+
+    async def reviewing(self, _: Request) -> Response:
+        """The page that shows the rows of the queue, one at a time."""
+        return _html(page.review())
 
     async def docs(self, _: Request) -> Response:
         """What the OpenAPI description says, to be read."""
@@ -161,75 +236,27 @@ class Service:
                 one["responses"].get("200", {}).get("content", {}).pop("text/plain", None)
         components = told.setdefault("components", {})
         components["schemas"] = described.schemas(self._limits)
+        if self._desk is not None:
+            # Anybody may read the description, but not what stands behind a token.
+            components["schemas"] |= described.review_schemas(() if self._token else self._desk.names)
         if self._token:
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            for path in ("/v1/predict", "/v1/taxonomy", "/metrics"):
+            for path in told["paths"].keys() - OPEN_PATHS:
                 for one in told["paths"][path].values():
                     one["security"] = [{"token": []}]
         return told
 
     def _answered(self, path: str, status: int, seconds: float) -> None:
+        path = _ROWS if path.startswith(_ROWS) else path
         known = path in _KNOWN  # of what anybody may ask for, no count is kept for each
         self._meters.answered(path if known else "other", status, seconds)
 
 
-_KNOWN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/metrics", "/v1/predict", "/v1/taxonomy"})
-
-
-def _check_type(request: Request) -> None:
-    """Refusal of a body of another type: pages of elsewhere may send those without being asked first."""
-    given = request.headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != _JSON:
-        title = "The body has to be called JSON."
-        raise Refusal(415, title, "header Content-Type", shown(given) if given else "none", _JSON)
-
-
-class _Bodies:
-    """Reads bodies, and knows how much all of them hold together."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits, self._held = limits, 0
-
-    @contextlib.asynccontextmanager
-    async def of(self, request: Request) -> AsyncIterator[bytes]:
-        """The body of a request; its room is taken until the block ends.
-
-        Raises
-        ------
-        Refusal
-            408, 413 or 503.
-        """
-        body = bytearray()
-        try:
-            await self._read(request, body)
-            yield bytes(body)
-        finally:
-            self._held -= len(body)
-
-    async def _read(self, request: Request, body: bytearray) -> None:
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                async for chunk in request.stream():
-                    if len(body) + len(chunk) > self._limits.body:
-                        await self._refuse(request, len(body) + len(chunk))
-                    if self._held + len(chunk) > self._limits.held:
-                        raise overloaded("Too many bytes are waiting.", "a little patience")
-                    body += chunk
-                    self._held += len(chunk)
-        except TimeoutError as error:
-            expected = f"all of it within {self._limits.body_seconds:g} s"
-            late = {"Connection": "close"}
-            raise Refusal(408, "The body took too long.", "", f"{len(body)} bytes", expected, late) from error
-
-    async def _refuse(self, request: Request, size: int) -> None:
-        """Raise 413, after the rest was read: who is still sending does not hear."""
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > self._limits.discarded:
-                break
-        found, expected = f"{size:,} bytes", f"at most {self._limits.body:,} bytes"
-        close = {"Connection": "close"}
-        raise Refusal(413, "The body is too large.", "", found, expected, close)
+_ROWS = "/v1/review/rows"
+_KNOWN = frozenset(
+    {"/", "/docs", "/healthz", "/metrics", "/openapi.json", "/review", "/v1/explain", "/v1/predict"}
+    | {"/v1/review", "/v1/review/next", _ROWS, "/v1/taxonomy"}
+)
 
 
 def _answers(model: Model, rows: list[bytes]) -> bytes:
@@ -255,7 +282,14 @@ async def _refused(_: Request, refusal: Exception) -> Response:
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler was registered for
     where, known = f"{request.method} {request.url.path}"[:200], "POST /v1/predict, GET /docs and others"
-    return Refusal(error.status_code, error.detail, "", where, known, error.headers or {}).response()
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers or {}
+    return Refusal(error.status_code, error.detail, "", where, known, headers).response()
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path; the framework knows only those of the first of its routes."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+    return sorted({method for route in fitting for method in route.methods})
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
+from cascade.explain import Verdict
 from cascade.serve.asking import MOST_TOP
+from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
 from cascade.serve.refusals import MEDIA_TYPE
+from cascade.serve.reviewing import MOST_LABELS
 
+_JSON = "application/json"
+_SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
 _ID = {"type": ["string", "integer"]}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 
@@ -38,6 +44,49 @@ def schemas(limits: Limits) -> dict[str, Any]:
             },
             optional=("entered", "chosen"),
         ),
+        "Wondering": _object(
+            {
+                "text": {"type": "string", "maxLength": MOST_CHARACTERS},
+                "words": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": MOST_WORDS,
+                    "description": "Told for each node, and as many against it.",
+                },
+            },
+            optional=("words",),
+        )
+        | {"additionalProperties": False},
+        "Explanation": _object(
+            {
+                "model": {"type": "string"},
+                "text": {"type": "string"},
+                "labels": _array(_array({})),
+                "steps": _array({"$ref": _ref("Step")}),
+                "silent": {"type": "object", "additionalProperties": {"type": "string"}},
+            }
+        ),
+        "Step": _object(
+            {
+                "node": {"type": "string"},
+                "is_group": {"type": "boolean"},
+                "conditional": _SCORE,
+                "path": _SCORE,
+                "threshold": {**_SCORE, "type": ["number", "null"]},
+                "verdict": {"enum": list(get_args(Verdict))},
+                "why": {"type": "string"},
+                "counts": {"type": "boolean"},
+                "pushes": _array({"$ref": _ref("Word")}),
+                "steps": _array({"$ref": _ref("Step")}),
+            }
+        ),
+        "Word": _object(
+            {
+                "word": {"type": "string"},
+                "push": {"type": "number"},
+                "spans": _array(_array({"type": "integer", "minimum": 0})),
+            }
+        ),
         "Problem": _object(
             {
                 "type": {"type": "string"},
@@ -49,6 +98,58 @@ def schemas(limits: Limits) -> dict[str, Any]:
             },
             optional=("where", "found", "expected"),
         ),
+    }
+
+
+def review_schemas(names: Sequence[str]) -> dict[str, Any]:
+    """Those of a review; answers are made of these names, or of any where there are none."""
+    name = {"enum": list(names)} if names else {"type": "string"}
+    verdict = {"enum": ["accepted", "corrected", "skipped"]}
+    said = _object(
+        {
+            "verdict": verdict,
+            "labels": _array({"type": "string"}),
+            "note": {"type": "string"},
+            "at": {"type": "string"},
+            "revision": {"type": "string"},
+        }
+    )
+    row = {
+        "key": {"type": "string"},
+        "place": {"type": "integer", "minimum": 1},
+        "id": _ID,
+        "text": {"type": "string"},
+        "proposed": _array({"type": "string"}),
+        "scores": {"type": "object", "additionalProperties": _SCORE},
+        "doubts": _array(
+            _object({"reason": {"type": "string"}, "label": {"type": "string"}, "size": _SCORE})
+        ),
+        "model": {"type": "string"},
+        "said": {"oneOf": [said, {"type": "null"}]},
+    }
+    beginning = {"key": row["key"], "id": _ID, "beginning": row["text"]}
+    states = _object({**beginning, "verdict": {"enum": [*verdict["enum"], None]}})
+    counts = _object({name: {"type": "integer"} for name in (*verdict["enum"], "left")})
+    empty = {"row": {"type": "null"}, "counts": counts}
+    answer = {"note": {"type": "string"}, "seen": {"type": "string", "description": _SEEN}}
+    labels = {**_array(name), "maxItems": MOST_LABELS}
+    return {
+        "Reviewing": _object({"answers": {"type": "string"}, "counts": counts, "rows": _array(states)}),
+        "Reviewed": _object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}, optional=("counts",)),
+        "ReviewNext": {
+            "oneOf": [_object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}), _object(empty)]
+        },
+        "ReviewRow": _object(row),
+        "ReviewAsked": _object({"tab": {"type": "string"}, "after": {"type": "string"}}, optional=("after",))
+        | {"additionalProperties": False},
+        "ReviewAnswer": {
+            "oneOf": [
+                _object({"labels": labels, "skip": {"const": False}, **answer}, optional=("skip", *answer))
+                | {"additionalProperties": False},
+                _object({"skip": {"const": True}, **answer}, optional=tuple(answer))
+                | {"additionalProperties": False},
+            ]
+        },
     }
 
 
@@ -64,6 +165,13 @@ def question(limits: Limits) -> dict[str, Any]:
     }
     told = f"At most {limits.texts:,} texts and {limits.body:,} bytes."
     return {"required": True, "description": told, "content": {"application/json": content}}
+
+
+def body(schema: str, example: dict[str, Any], told: str = "") -> dict[str, Any]:
+    """The body of a request, by the name of its schema."""
+    content = {"schema": {"$ref": _ref(schema)}, "examples": {"one": {"value": example}}}
+    described = {"description": told} if told else {}
+    return {"required": True, **described, "content": {_JSON: content}}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -88,9 +196,23 @@ def plain(description: str, media_type: str) -> dict[str, Any]:
 
 
 ANSWERS = answered("A row for each text, in their order.", {"$ref": "#/components/schemas/Answers"})
+EXPLANATION = answered("The walk.", {"$ref": "#/components/schemas/Explanation"})
+OVERVIEW = answered("All rows, in the order of the queue.", {"$ref": "#/components/schemas/Reviewing"})
+NEXT = answered(
+    "The first row without an answer that no other tab shows; null for none.",
+    {"$ref": "#/components/schemas/ReviewNext"},
+)
+ROW = answered("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
+KEY = [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}]
+KEY_AND_SEEN = [
+    *KEY,
+    {"name": "seen", "in": "query", "description": _SEEN, "schema": {"type": "string"}},
+]
 
 _REFUSED = {
     400: "The body is no JSON in UTF-8.",
+    404: "There is no such row.",
+    409: "Somebody else has answered the row meanwhile: said has what they said.",
     401: "A token is needed, or it is another one.",
     408: "The body took too long to come.",
     413: "The body is too large.",

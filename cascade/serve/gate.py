@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cascade.serve.refusals import Refusal, shown
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/review", "/healthz", "/docs", "/openapi.json"})
 """What needs no token: it tells nothing of the model, and the page asks for the token itself."""
 
 _HEADERS = [

@@ -15,6 +15,7 @@ import uvicorn
 
 from cascade.answers import Model
 from cascade.errors import DataError
+from cascade.review import Review
 from cascade.serve.app import Service
 from cascade.serve.gate import is_loopback
 from cascade.serve.limits import Limits
@@ -66,6 +67,7 @@ def serve(
     address: Address,
     limits: Limits,
     *,
+    review: Review | None = None,
     say: Say,
     ready: Callable[[str], None],
 ) -> None:
@@ -77,6 +79,8 @@ def serve(
         The model folder, and what makes a model of it.
     address
         Where to listen; port 0 is any that is free.
+    review
+        A queue to be looked at, and its answers.
     say
         Gets a line about each event.
     ready
@@ -94,7 +98,7 @@ def serve(
     _check_token(address, where, loopback=loopback)
     with _listening(family, where, address) as listening:
         shelf = Shelf(folder, load, say)
-        service = Service(shelf, limits, token=address.token, loopback=loopback)
+        service = Service(shelf, limits, review=review, token=address.token, loopback=loopback)
         tune_collector()
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(where, listening.getsockname()[1])

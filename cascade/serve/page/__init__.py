@@ -1,4 +1,4 @@
-"""The page at ``/`` and the page of the API: each one file, its style and script inside."""
+"""The pages at ``/`` and ``/review`` and that of the API: each one file, its style and script inside."""
 
 from __future__ import annotations
 
@@ -20,11 +20,24 @@ class Page(NamedTuple):
 
 
 @cache
-def front() -> Page:
-    """The page to try the model on."""
-    style, script = _part("page.css"), _part("page.js")
-    body = _part("page.html").replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
-    return Page(body.encode(), _policy(style, script))
+def front(*, review: bool = False) -> Page:
+    """The page to try the model on, with a way to the other one where there is a `review`."""
+    way = '<a href="/review">Review</a>' if review else ""
+    return _page("page.html", "page.js", way)
+
+
+@cache
+def review() -> Page:
+    """The page that shows the rows of a queue."""
+    return _page("review.html", "review.js", "")
+
+
+def _page(body: str, script: str, ways: str) -> Page:
+    style, scripts = _part("page.css"), _part("common.js") + _part(script)
+    filled = (
+        _part(body).replace("<!--NAV-->", ways).replace("/*STYLE*/", style).replace("/*SCRIPT*/", scripts)
+    )
+    return Page(filled.encode(), _policy(style, scripts))
 
 
 def reference(description: Mapping[str, Any]) -> Page:

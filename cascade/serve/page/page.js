@@ -1,36 +1,5 @@
-"use strict";
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
-  const at = (id) => document.getElementById(id);
   const state = { tree: null, texts: [], rows: [], picked: 0, open: new Map() };
-
-  function make(tag, className, text) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
-
-  function say(text, wrong) {
-    at("status").textContent = text;
-    at("status").className = wrong ? "wrong" : "";
-  }
-
-  async function fetched(path, body) {
-    const headers = {};
-    const token = sessionStorage.getItem("token");
-    if (token) headers.authorization = `Bearer ${token}`;
-    if (body) headers["content-type"] = "application/json";
-    const asked = { headers, method: body ? "POST" : "GET", body: body && JSON.stringify(body) };
-    const answer = await fetch(path, asked);
-    const found = await answer.json();
-    if (answer.status === 401) at("entry").hidden = false;
-    if (!answer.ok) {
-      const details = [found.where, found.found && `found ${found.found}`, found.expected && `expected ${found.expected}`];
-      throw new Error([found.title, details.filter(Boolean).join(", ")].filter(Boolean).join(" "));
-    }
-    return found;
-  }
 
   async function loadTree() {
     const told = await fetched("/v1/taxonomy");
@@ -65,7 +34,9 @@
       button.append(make("span", "said", state.texts[place].slice(0, 600)));
       const labels = make("span", "labels");
       for (const label of row.labels) {
-        labels.append(make("span", "", `✓ ${label} ${row.scores[label].toFixed(2)}`));
+        const chip = make("span", "", `✓ ${label} ${row.scores[label].toFixed(2)}`);
+        chip.addEventListener("mouseenter", () => tellOfLabel(place, label));
+        labels.append(chip);
       }
       if (!row.labels.length) labels.append(make("span", "none", "no label"));
       button.append(labels);
@@ -81,19 +52,42 @@
     });
   }
 
-  // What the trace of the picked text says of each edge.
-  function visits() {
-    const row = state.rows[state.picked];
+  // What the trace of a text says of each edge.
+  function visits(place) {
+    const row = state.rows[place];
     const found = new Map();
-    for (const entry of (row && row.trace) || []) found.set(`${entry.parent}\n${entry.node}`, entry);
+    for (const entry of (row && row.trace) || []) found.set(edge(entry.parent, entry.node), entry);
     return found;
+  }
+
+  // Of several ways to a label the one that gave most.
+  function tellOfLabel(place, label) {
+    const ways = state.rows[place].trace.filter((entry) => entry.node === label);
+    const best = ways.reduce((one, other) => (other.conditional > one.conditional ? other : one));
+    tell(place, { name: label, kind: "label" }, best.parent, best, "chosen");
+  }
+
+  // Why, and once it is there what words did, with these words marked in the text.
+  let telling = 0;
+  async function tell(place, node, parent, entry, kind) {
+    const turn = ++telling, text = state.texts[place];
+    at("reason").replaceChildren(...reason(node, parent, entry, kind));
+    if (text === undefined) return;
+    at("text").replaceChildren(text);
+    const steps = entry && await explained(text);
+    const step = steps && steps.get(edge(parent, node.name));
+    if (!step || turn !== telling) return;
+    at("reason").append(pushes(step));
+    at("text").replaceChildren(...marked(text, step));
   }
 
   function draw() {
     if (!state.tree) return;
-    const found = visits(), labels = new Set((state.rows[state.picked] || { labels: [] }).labels);
+    const found = visits(state.picked), labels = new Set((state.rows[state.picked] || { labels: [] }).labels);
     const items = state.tree.children.map((child) => drawNode(child, "", found, labels)).filter(Boolean);
     at("tree").replaceChildren(...items);
+    at("text").replaceChildren(state.texts[state.picked] || "");
+    at("text").hidden = !state.texts.length;
   }
 
   function kindOf(entry, labels) {
@@ -106,20 +100,19 @@
   const SAID = { chosen: "chosen", entered: "entered", missed: "scored, not chosen", "": "not visited" };
 
   function drawNode(node, parent, found, labels) {
-    const entry = found.get(`${parent}\n${node.name}`), kind = kindOf(entry, labels);
+    const entry = found.get(edge(parent, node.name)), kind = kindOf(entry, labels);
     const isTop = parent === "";
     if (!entry && state.rows.length && !at("all").checked) return null;
     if (!state.rows.length && !isTop && !at("all").checked) return null;
     const item = make("li"), button = make("button", `node ${entry ? "visited" : ""} ${kind}`);
     button.type = "button";
     button.append(make("span", `mark ${kind}`, MARKS[kind]), make("span", "name", node.name));
-    if (entry) button.append(meter(entry), make("span", "figure", entry.path.toFixed(2)));
-    const why = reason(node, parent, entry, kind);
+    if (entry) button.append(meter(entry.path, entry.threshold), make("span", "figure", entry.path.toFixed(2)));
     button.setAttribute("aria-label", `${node.name}, ${SAID[kind]}${entry ? `, ${entry.path.toFixed(2)} of ${entry.threshold.toFixed(2)}` : ""}`);
-    for (const event of ["mouseenter", "focus", "click"]) button.addEventListener(event, () => { at("reason").replaceChildren(...why); });
+    for (const event of ["mouseenter", "focus", "click"]) button.addEventListener(event, () => tell(state.picked, node, parent, entry, kind));
     item.append(button);
     const inner = (node.children || []).map((child) => drawNode(child, node.name, found, labels)).filter(Boolean);
-    if (inner.length) item.append(folded(button, inner, `${parent}\n${node.name}`, entry));
+    if (inner.length) item.append(folded(button, inner, edge(parent, node.name), entry));
     return item;
   }
 
@@ -136,25 +129,6 @@
     open(state.open.has(key) ? state.open.get(key) : !entry || Boolean(list.querySelector(".chosen")));
     button.addEventListener("click", () => { state.open.set(key, list.hidden); open(list.hidden); });
     return list;
-  }
-
-  function meter(entry) {
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("class", "meter");
-    svg.setAttribute("viewBox", "0 0 100 10");
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    const shapes = [
-      ["rect", { class: "ground", x: 0, y: 0, width: 100, height: 10 }],
-      ["rect", { class: "score", x: 0, y: 0, width: 100 * entry.path, height: 10 }],
-      ["line", { class: "least", x1: 100 * entry.threshold, x2: 100 * entry.threshold, y1: 0, y2: 10 }],
-    ];
-    for (const [name, values] of shapes) {
-      const shape = document.createElementNS(SVG, name);
-      for (const [key, value] of Object.entries(values)) shape.setAttribute(key, value);
-      svg.append(shape);
-    }
-    return svg;
   }
 
   function reason(node, parent, entry, kind) {
@@ -182,16 +156,11 @@
   at("texts").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
   });
-  at("entry").addEventListener("submit", (event) => {
-    event.preventDefault();
-    sessionStorage.setItem("token", at("token").value.trim());
-    at("token").value = "";
-    begin();
-  });
   at("all").addEventListener("change", draw);
 
   function begin() {
     loadTree().then(() => say(""), (error) => say(error.message, true));
   }
+  askForToken(begin);
   begin();
 })();

@@ -1,0 +1,73 @@
+"""Why a text got its labels, for who asks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cascade.answers import Model
+from cascade.backends.base import RowsError
+from cascade.explain import explain
+from cascade.serve.bodies import object_of, text_of, wrong
+from cascade.serve.refusals import Refusal, overloaded
+
+MOST_CHARACTERS = 10_000
+"""Of a text; what is told of a word names all its places, at every node."""
+
+MOST_WORDS = 20
+_WORDS = 4
+_MOST_WAITING = 64
+
+
+class Explainer:
+    """Explains one text at a time; all methods are called on the event loop."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def answer(self, model: Model, body: bytes) -> bytes:
+        """What `cascade.explain.explain` tells of the text that a body asks about, as JSON.
+
+        Raises
+        ------
+        Refusal
+            400 or 422 for a body that asks nothing, 503 where too many wait or a service did not answer.
+        """
+        text, words = _asked(body)
+        async with self._in_turn():
+            try:
+                found = await asyncio.to_thread(explain, model, text, words)
+            except RowsError as error:
+                raise overloaded(f"A service did not answer: {error}", "an answer", seconds=5) from error
+        told = {"model": model.digest, **found.to_json()}
+        return json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        if self._waiting >= _MOST_WAITING:
+            raise overloaded("Too many explanations are waiting.", f"at most {_MOST_WAITING} of all clients")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting -= 1
+
+
+def _asked(body: bytes) -> tuple[str, int]:
+    asked = object_of(body, "a JSON object with text", ("text", "words"))
+    text = text_of(asked.get("text"), "text")
+    if len(text) > MOST_CHARACTERS:
+        found, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
+        raise Refusal(422, "The text is too long to be explained.", "text", found, expected)
+    return text, _words(asked.get("words", _WORDS))
+
+
+def _words(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MOST_WORDS:
+        raise wrong("words", value, f"a whole number from 0 to {MOST_WORDS}")
+    return value

@@ -1,0 +1,408 @@
+(() => {
+  const MOST_SUGGESTED = 9;
+  const FEW = 40;  // with no more labels than these all groups are open at first
+  const state = { tree: null, parents: new Map(), nodes: new Map(), row: null, chosen: new Set(), counts: null, busy: false };
+  // The same for as long as this tab lives, so that its row is its own after the page was loaded anew.
+  const tab = sessionStorage.getItem("tab") || crypto.randomUUID();
+  sessionStorage.setItem("tab", tab);
+
+  // What this tab answered, the last at the end, to be taken back.
+  const past = {
+    all: () => JSON.parse(sessionStorage.getItem("past") || "[]"),
+    keep: (entries) => sessionStorage.setItem("past", JSON.stringify(entries.slice(-200))),
+  };
+
+  // What was chosen and not taken yet outlives a reload.
+  const draft = {
+    name: () => `draft:${state.row.key}`,
+    keep() {
+      if (isAsFound()) sessionStorage.removeItem(this.name());
+      else sessionStorage.setItem(this.name(), JSON.stringify({ labels: [...state.chosen], note: at("note").value }));
+    },
+    read() { return JSON.parse(sessionStorage.getItem(this.name()) || "null"); },
+    forget() { sessionStorage.removeItem(this.name()); },
+  };
+
+  const foundLabels = (row) => (row.said && row.said.verdict !== "skipped" ? row.said.labels : row.proposed);
+  const foundNote = (row) => (row.said ? row.said.note : "");
+  const isSame = (labels) => labels.length === state.chosen.size && labels.every((name) => state.chosen.has(name));
+  const isAsFound = () => isSame(foundLabels(state.row)) && at("note").value === foundNote(state.row);
+
+  // The taxonomy
+
+  function learn(node, parent) {
+    if (!state.nodes.has(node.name)) state.nodes.set(node.name, { node, parents: [] });
+    if (parent) state.nodes.get(node.name).parents.push(parent);
+    for (const child of node.children || []) learn(child, node);
+  }
+
+  function groupsAbove(name, found = new Set()) {
+    for (const parent of (state.nodes.get(name) || { parents: [] }).parents) {
+      if (parent === state.tree || found.has(parent.name)) continue;
+      found.add(parent.name);
+      groupsAbove(parent.name, found);
+    }
+    return found;
+  }
+
+  // A label says more than its groups do, and of some groups only one child is right.
+  function choose(name, now) {
+    if (!now) state.chosen.delete(name);
+    else {
+      for (const group of groupsAbove(name)) state.chosen.delete(group);
+      for (const other of [...state.chosen]) if (groupsAbove(other).has(name)) state.chosen.delete(other);
+      for (const parent of (state.nodes.get(name) || { parents: [] }).parents) {
+        if (parent.choose === "one") for (const child of parent.children) if (child.kind === "label") state.chosen.delete(child.name);
+      }
+      state.chosen.add(name);
+    }
+    draft.keep();
+    drawChoice();
+  }
+
+  function drawTree() {
+    const few = state.tree.labels_below <= FEW;
+    const list = make("ul");
+    list.append(...state.tree.children.map((child) => drawNode(child, few)));
+    at("choices").replaceChildren(list);
+  }
+
+  function drawNode(node, open) {
+    const item = make("li");
+    item.dataset.words = `${node.name.replaceAll("_", " ")} ${node.description || ""}`.toLowerCase();
+    if (node.kind === "label") {
+      item.append(drawChoiceOf(node, node.name, ""));
+      return item;
+    }
+    const details = make("details"), summary = make("summary", "group", node.name);
+    details.open = open;
+    details.append(summary);
+    if (node.description) summary.title = node.description;
+    if (node.choose === "one") summary.append(make("span", "quiet", " (one of these)"));
+    const list = make("ul");
+    if (node.repeated) {
+      summary.append(make("span", "quiet", " (its labels stand above)"));
+    } else {
+      const alone = make("li");
+      alone.dataset.words = item.dataset.words;
+      alone.append(drawChoiceOf(node, `${node.name}, and no more is known`, "alone"));
+      list.append(...node.children.map((child) => drawNode(child, open)), alone);
+    }
+    details.append(list);
+    item.append(details);
+    return item;
+  }
+
+  function drawChoiceOf(node, told, className) {
+    const line = make("label", `choice ${className}`), box = make("input");
+    box.type = "checkbox";
+    box.value = node.name;
+    box.addEventListener("change", () => choose(node.name, box.checked));
+    line.append(box, make("span", "name", told), make("span", "bar"), make("span", "figure"));
+    if (node.description) line.title = node.description;
+    line.addEventListener("mouseenter", () => markWords(node.name));
+    return line;
+  }
+
+  function suggested() {
+    const scores = state.row.scores;
+    return Object.keys(scores).sort((one, other) => scores[other] - scores[one]).slice(0, MOST_SUGGESTED);
+  }
+
+  // Boxes, bars and digits as the row has them.
+  function dress() {
+    const digits = new Map(suggested().map((name, place) => [name, place + 1]));
+    for (const line of at("choices").querySelectorAll(".choice")) {
+      const name = line.querySelector("input").value, score = state.row.scores[name];
+      line.querySelector(".bar").replaceChildren(...(score === undefined ? [] : [meter(score, thresholdOf(name))]));
+      line.querySelector(".figure").textContent = score === undefined ? "" : score.toFixed(2);
+      const shown = line.querySelector(".name"), digit = shown.querySelector("kbd");
+      if (digit) digit.remove();
+      if (digits.has(name)) shown.prepend(make("kbd", "", String(digits.get(name))));
+    }
+    drawChoice();
+  }
+
+  const thresholdOf = (name) => state.nodes.has(name) ? state.nodes.get(name).node.threshold : undefined;
+
+  function drawChoice() {
+    for (const box of at("choices").querySelectorAll("input")) box.checked = state.chosen.has(box.value);
+    const names = [...state.chosen];
+    at("chips").replaceChildren(...(names.length ? names.map(chip) : [make("li", "none", "none of them")]));
+    const take = at("take"), same = isSame(state.row.proposed);
+    take.replaceChildren(state.row.said ? "Keep this " : same ? "Accept " : "Take the correction ", make("kbd", "", "Enter"));
+  }
+
+  function chip(name) {
+    const item = make("li"), added = !state.row.proposed.includes(name);
+    const button = make("button", added ? "added" : "", `${added ? "+" : "✓"} ${name} ×`);
+    button.type = "button";
+    button.setAttribute("aria-label", `Take ${name} away`);
+    button.addEventListener("click", () => { choose(name, false); at("row-heading").focus(); });
+    button.addEventListener("mouseenter", () => markWords(name));
+    item.append(button);
+    return item;
+  }
+
+  // The words that spoke for a label and against it are marked in the text.
+  let marking = 0;
+  async function markWords(name) {
+    const turn = ++marking, text = state.row.text, steps = await explained(text);
+    if (!steps || turn !== marking || state.row.text !== text) return;
+    const ways = [...steps.values()].filter((step) => step.node === name);
+    const step = ways.find((one) => one.counts) || ways[0];
+    at("text").replaceChildren(...marked(text, step));
+    at("marked").replaceChildren(...(step ? [`${name}: `, pushes(step)] : [`${name} was not looked at, as its group was not entered`]));
+  }
+
+  // Search
+
+  function search() {
+    const wanted = at("search").value.toLowerCase().replaceAll("_", " ").split(/\s+/).filter(Boolean);
+    let count = 0;
+    const show = (list) => {
+      let any = false;
+      for (const item of list.children) {
+        const own = wanted.every((word) => item.dataset.words.includes(word));
+        const details = item.querySelector(":scope > details");
+        const visible = details ? show(details.querySelector("ul")) || (own && !wanted.length) : own;
+        item.hidden = !visible;
+        if (details && wanted.length) details.open = visible;
+        if (!details && visible) count += 1;
+        any ||= visible;
+      }
+      return any;
+    };
+    show(at("choices").firstElementChild);
+    at("matches").textContent = wanted.length ? `${count} found` : "";
+    activate(wanted.length ? lines()[0] : null);
+  }
+
+  const lines = () => [...at("choices").querySelectorAll(".choice")].filter((line) => line.offsetParent !== null);
+  const active = () => at("choices").querySelector(".choice.active");
+
+  function activate(line) {
+    const before = active();
+    if (before) before.classList.remove("active");
+    if (!line) return;
+    line.classList.add("active");
+    line.scrollIntoView({ block: "nearest" });
+  }
+
+  function searchKey(event) {
+    const shown = lines(), place = shown.indexOf(active());
+    if (event.key === "ArrowDown") activate(shown[Math.min(place + 1, shown.length - 1)]);
+    else if (event.key === "ArrowUp") activate(shown[Math.max(place - 1, 0)]);
+    else if (event.key === "Enter" && active()) choose(active().querySelector("input").value, !active().querySelector("input").checked);
+    else if (event.key === "Escape") { leaveSearch(); }
+    else return;
+    event.preventDefault();
+  }
+
+  function leaveSearch() {
+    at("search").value = "";
+    search();
+    openChosen();
+    at("row-heading").focus();
+  }
+
+  // Groups with something chosen or suggested in them are open.
+  function openChosen() {
+    for (const details of at("choices").querySelectorAll("details")) details.open = state.tree.labels_below <= FEW;
+    const wanted = new Set([...state.chosen, ...suggested()]);
+    for (const box of at("choices").querySelectorAll("input")) {
+      if (!wanted.has(box.value)) continue;
+      for (let above = box.closest("details"); above; above = above.parentElement.closest("details")) above.open = true;
+    }
+  }
+
+  // Rows
+
+  function show(told) {
+    if (told.counts) drawCounts(told.counts);
+    state.row = told.row;
+    at("conflict").hidden = true;
+    at("card").hidden = at("work").hidden = !state.row;
+    if (!state.row) { at("row-heading").textContent = "Nothing is left to look at"; drawUndo(); return; }
+    const { row } = state, kept = draft.read();
+    state.chosen = new Set(kept ? kept.labels : foundLabels(row));
+    at("note").value = kept ? kept.note : foundNote(row);
+    at("note-part").hidden = !at("note").value;
+    at("row-heading").textContent = `Row ${row.place} of ${state.total}`;
+    at("where").textContent = `id ${row.id}${row.said ? `, ${row.said.verdict}` : ""}`;
+    at("text").replaceChildren(row.text);
+    at("text").scrollTop = 0;
+    at("marked").replaceChildren("Point at a label to see the words for it and against it.");
+    at("doubts").replaceChildren(...row.doubts.slice(0, 3).map(doubt));
+    at("search").value = "";
+    search();
+    dress();
+    openChosen();
+    drawUndo();
+    for (const button of at("all").querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.key === row.key));
+    at("row-heading").focus({ preventScroll: true });
+  }
+
+  const REASONS = {
+    "near threshold": (one) => `${one.label} is near its threshold`,
+    "parents disagree": (one) => `groups disagree about ${one.label}`,
+    "nothing chosen": () => "no label reached its threshold",
+  };
+  const doubt = (one) => make("li", "", (REASONS[one.reason] || (() => `${one.reason} ${one.label}`))(one));
+
+  function drawCounts(counts) {
+    state.counts = counts;
+    const total = counts.accepted + counts.corrected + counts.skipped + counts.left;
+    state.total = total;
+    at("progress").replaceChildren(...["accepted", "corrected", "skipped"].map((name) => {
+      const part = make("span", name);
+      part.style.width = `${(100 * counts[name]) / Math.max(total, 1)}%`;
+      return part;
+    }));
+    const told = `${counts.accepted} accepted, ${counts.corrected} corrected, ${counts.skipped} skipped, ${counts.left} left`;
+    at("counts").textContent = told;
+    at("progress").setAttribute("aria-label", told);
+  }
+
+  const drawUndo = () => { at("undo").disabled = !past.all().length; };
+
+  // One thing at a time: a second press while the first is on its way does nothing.
+  async function alone(act) {
+    if (state.busy) return;
+    state.busy = true;
+    try {
+      await act();
+    } catch (error) {
+      say(error.status ? error.message : `Not kept: the service does not answer. Try again once it does. (${error.message})`, true);
+    } finally {
+      state.busy = false;
+    }
+  }
+
+  const pathOf = (key) => `/v1/review/rows/${encodeURIComponent(key)}`;
+  const next = async (after) => show(await fetched("/v1/review/next", { tab, after: after || "" }));
+
+  async function put(answer, seen) {
+    const { row } = state, labels = [...state.chosen];
+    try {
+      const told = await fetched(pathOf(row.key), { ...answer, note: at("note").value, seen }, "PUT");
+      draft.forget();
+      past.keep([...past.all(), { key: row.key, revision: told.row.said.revision, labels, note: at("note").value }]);
+      say(`Row ${row.place} ${told.row.said.verdict}`);
+      await next(row.key);
+      if (at("rows").open) await drawAll();
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      tellConflict(answer, error.body.said);
+    }
+  }
+
+  function tellConflict(answer, said) {
+    const box = at("conflict"), theirs = make("button", "", "Keep theirs"), mine = make("button", "", "Take mine");
+    const told = said ? `${said.verdict}${said.verdict === "skipped" ? "" : `: ${said.labels.join(", ") || "none of them"}`}` : "taken back";
+    theirs.type = mine.type = "button";
+    theirs.addEventListener("click", () => alone(async () => { draft.forget(); await next(state.row.key); }));
+    mine.addEventListener("click", () => alone(() => put(answer, said ? said.revision : "")));
+    const actions = make("div", "actions");
+    actions.append(theirs, mine);
+    box.replaceChildren(make("b", "", "Somebody else has answered this row meanwhile. "), make("span", "", told), actions);
+    box.hidden = false;
+    theirs.focus();
+  }
+
+  const seen = () => (state.row.said ? state.row.said.revision : "");
+  const take = () => alone(() => put({ labels: [...state.chosen] }, seen()));
+  const skip = () => alone(() => put({ skip: true }, seen()));
+
+  const undo = () => alone(async () => {
+    const entries = past.all(), last = entries.pop();
+    if (!last) return;
+    past.keep(entries);
+    try {
+      const told = await fetched(`${pathOf(last.key)}?seen=${encodeURIComponent(last.revision)}`, undefined, "DELETE");
+      sessionStorage.setItem(`draft:${last.key}`, JSON.stringify({ labels: last.labels, note: last.note }));
+      show(told);
+      say(`Row ${told.row.place} is as it was`);
+    } catch (error) {
+      if (error.status !== 409 && error.status !== 404) { past.keep([...entries, last]); throw error; }
+      say("That row was answered anew elsewhere, and stays.", true);
+      drawUndo();
+    }
+    if (at("rows").open) await drawAll();
+  });
+
+  function annotate() {
+    at("note-part").hidden = false;
+    at("note").focus();
+  }
+
+  // All rows
+
+  const MARKS = { accepted: "✓", corrected: "✎", skipped: "↷", left: "·" };
+
+  async function drawAll() {
+    const told = await fetched("/v1/review"), which = at("which").value;
+    drawCounts(told.counts);
+    const wanted = told.rows.filter((row) => {
+      const kind = row.verdict === null ? "left" : row.verdict === "skipped" ? "skipped" : "answered";
+      return !which || which === kind;
+    });
+    at("all").replaceChildren(...wanted.map((row) => {
+      const item = make("li"), button = make("button"), verdict = row.verdict || "left";
+      button.type = "button";
+      button.dataset.key = row.key;
+      button.setAttribute("aria-current", String(state.row !== null && state.row.key === row.key));
+      button.setAttribute("aria-label", `${verdict}: ${row.beginning}`);
+      button.append(make("span", "", MARKS[verdict]), make("span", "beginning", row.beginning || "(empty)"));
+      button.addEventListener("click", () => alone(async () => show(await fetched(pathOf(row.key)))));
+      item.append(button);
+      return item;
+    }));
+  }
+
+  // Keys
+
+  const KEYS = { Enter: take, s: skip, u: undo, n: annotate, "/": () => at("search").focus() };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const { target } = event, isWriting = target.matches("textarea, input:not([type=checkbox]), select");
+    if (event.key === "Escape" && target === at("note")) { at("row-heading").focus(); return; }
+    if (isWriting || (event.key === "Enter" && target.matches("button, summary, a, input"))) return;
+    if (event.key === "u") undo();
+    else if (!state.row) return;
+    else if (/^[1-9]$/.test(event.key)) {
+      const name = suggested()[Number(event.key) - 1];
+      if (!name) return;
+      choose(name, !state.chosen.has(name));
+    } else if (Object.hasOwn(KEYS, event.key)) KEYS[event.key]();
+    else return;
+    event.preventDefault();
+  });
+
+  at("search").addEventListener("input", search);
+  at("search").addEventListener("keydown", searchKey);
+  at("note").addEventListener("input", () => draft.keep());
+  at("note").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); take(); }
+  });
+  at("take").addEventListener("click", take);
+  at("skip").addEventListener("click", skip);
+  at("undo").addEventListener("click", undo);
+  at("annotate").addEventListener("click", annotate);
+  at("rows").addEventListener("toggle", () => { if (at("rows").open) alone(drawAll); });
+  at("which").addEventListener("change", () => alone(drawAll));
+
+  const begin = () => alone(async () => {
+    const told = await fetched("/v1/taxonomy");
+    state.tree = told.tree;
+    learn(told.tree, null);
+    at("model").textContent = told.name;
+    at("entry").hidden = true;
+    drawTree();
+    await next("");
+    say("");
+  });
+  askForToken(begin);
+  begin();
+})();
