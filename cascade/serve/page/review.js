@@ -1,5 +1,5 @@
 (() => {
-  const MOST_SUGGESTED = 9;
+  const MOST_SUGGESTED = 9, MOST_DOUBTS = 4;
   const FEW = 40;  // with no more labels than these all groups are open at first
   const state = { tree: null, parents: new Map(), nodes: new Map(), row: null, chosen: new Set(), counts: null, busy: false };
   // The same for as long as this tab lives, so that its row is its own after the page was loaded anew.
@@ -233,7 +233,7 @@
     at("text").replaceChildren(row.text);
     at("text").scrollTop = 0;
     at("marked").replaceChildren("Point at a label to see the words for it and against it.");
-    at("doubts").replaceChildren(...row.doubts.slice(0, 3).map(doubt));
+    drawDoubts(row.doubts);
     at("search").value = "";
     search();
     dress();
@@ -244,11 +244,20 @@
   }
 
   const REASONS = {
-    "near threshold": (one) => `${one.label} is near its threshold`,
-    "parents disagree": (one) => `groups disagree about ${one.label}`,
-    "nothing chosen": () => "no label reached its threshold",
+    "near threshold": "near their thresholds",
+    "parents disagree": "groups disagree about",
+    "nothing chosen": "no label reached its threshold",
   };
-  const doubt = (one) => make("li", "", (REASONS[one.reason] || (() => `${one.reason} ${one.label}`))(one));
+
+  // A line for each reason, with the labels that it is about.
+  function drawDoubts(doubts) {
+    const reasons = Map.groupBy(doubts, (one) => one.reason);
+    at("doubts").replaceChildren(...[...reasons].map(([reason, ones]) => {
+      const names = ones.map((one) => one.label).filter(Boolean), more = names.length - MOST_DOUBTS;
+      const told = names.slice(0, MOST_DOUBTS).join(", ") + (more > 0 ? ` and ${more} more` : "");
+      return make("li", "", (REASONS[reason] || reason) + (told && `: ${told}`));
+    }));
+  }
 
   function drawCounts(counts) {
     state.counts = counts;
