@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import openai
 import pytest
@@ -206,6 +207,59 @@ def test_a_taxonomy_may_ask_for_batches_from_fit_on(fitted, address, tmp_path):
     run(folder, *PREDICT, "--out", "batched.jsonl")
     run(fitted[0], *PREDICT, "--out", tmp_path / "at_once.jsonl")
     assert (folder / "batched.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
+
+
+@contextmanager
+def served(folder):
+    """The address of a service of the model."""
+    command = [sys.executable, "-m", "cascade", "serve", "--port", "0", "--model", "models/shop"]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def asked_over_http(url, path, body):
+    """Status and JSON of an answer."""
+    request = Request(f"{url}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_hosted_models_are_reviewed_and_served(tmp_path):
+    pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+    with ExitStack() as running:
+        address = running.enter_context(sandbox(tmp_path / "sandbox"))
+        folder = put(tmp_path / "shop", taxonomy(address))
+        run(folder, *FIT)
+        rows_there = [json.loads(line) for line in (folder / "test.jsonl").read_text("utf-8").splitlines()]
+        predicted = [json.loads(line) for line in run(folder, *PREDICT).stdout.splitlines()]
+        n_asked = n_questions(address)
+        reviewed = run(folder, "review", "test.jsonl", "--model", "models/shop", "--rows", "5")
+        assert "5 rows; " in reviewed.stdout
+        assert "kept answers" in reviewed.stderr
+        assert n_questions(address) == n_asked
+        url = running.enter_context(served(folder))
+        texts = [row["text"] for row in rows_there]
+        status, told_ = asked_over_http(url, "/v1/predict", {"texts": texts})
+        assert (status, told_["rows"]) == (200, predicted)
+        assert n_questions(address) == n_asked
+        status, told_ = asked_over_http(url, "/v1/explain", {"text": texts[0]})
+        assert status == 200
+        assert [name for name, _ in told_["labels"]] == predicted[0]["labels"]
+        assert "a service does not tell" in told_["silent"][""]
+    # The sandbox and the service are gone; a service without a sandbox says so and does not fall.
+    with served(folder) as url:
+        for path, body in (("/v1/predict", {"text": "unheard of"}), ("/v1/explain", {"text": "unheard of"})):
+            status, told_ = asked_over_http(url, path, body)
+            assert (status, told_["title"][:26]) == (503, "A service did not answer: ")
+        assert asked_over_http(url, "/v1/predict", {"text": texts[0]})[0] == 200
 
 
 def test_batches_are_for_hosted_models_and_kept_answers(fitted, tmp_path):

@@ -58,7 +58,7 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
 
     loaded = Cascade.load(chosen_model(model))
     if loaded.is_hosted:
-        keep_answers(loaded.folder)
+        keep_answers(loaded.folder, is_awaited=True)
     found = explained(loaded, sys.stdin.read() if text == "-" else text, words)
     if as_json:
         print_json(found.to_json())

@@ -50,15 +50,22 @@ if TYPE_CHECKING:
 ANSWERS = "answers.sqlite"
 
 
-def keep_answers(folder: Path, *, forget: bool = False, show: bool = False, batch: bool = False) -> None:
-    """Have answers of services kept in a model folder, so that a repeat costs nothing."""
-    from cascade.hosted.asking import Asker, shared_asker
+def keep_answers(
+    folder: Path, *, forget: bool = False, show: bool = False, batch: bool = False, is_awaited: bool = False
+) -> None:
+    """Have answers of services kept in a model folder, so that a repeat costs nothing.
+
+    Where somebody waits for each answer, services in trouble are given up soon.
+    """
+    from cascade.hosted.asking import IMPATIENT, Asker, Patience, shared_asker
     from cascade.hosted.batches import Batches
     from cascade.hosted.cache import Cache
 
     cache = None if forget else Cache(folder / ANSWERS, note)
     patient = Batches(folder, everything=batch, report=_tell_batch)
-    shared_asker(lambda: Asker(cache=cache, patient=patient, log=note if show else None))
+    patience = IMPATIENT if is_awaited else Patience()
+    log = note if show else None
+    shared_asker(lambda: Asker(cache=cache, patient=patient, patience=patience, log=log))
 
 
 def _tell_batch(step: BatchStep) -> None:

@@ -138,7 +138,7 @@ def _loaded(folder: Path) -> Cascade:
 
     model = Cascade.load(folder)
     if model.is_hosted:
-        keep_answers(folder)
+        keep_answers(folder, is_awaited=True)
     return model
 
 

@@ -35,12 +35,9 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _ANSWER_SECONDS = 120.0
-_MOST_REPEATS = 6
 # Before the first repetition, and before a model that wakes up is asked once more; doubled each time.
 _REPEAT_SECONDS = 0.5
 _LOADING_SECONDS, _MOST_LOADING_SECONDS = 2.0, 15.0
-# For a model to wake up, or a service to allow anything at all again.
-_PATIENCE_SECONDS = 600.0
 # Before anything was answered: a token is about so many bytes of JSON.
 _BYTES_PER_TOKEN = 4.0
 _LEARNT = 0.05
@@ -48,6 +45,26 @@ _JITTER = 0.5
 # A request to send at least this soon is sent now, as sleeps are no more exact.
 _SOON_SECONDS = 0.001
 _CLOSED = "the asker was closed while questions were being asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a service in trouble is waited for.
+
+    Attributes
+    ----------
+    repeats
+        How often a question is asked again whose connection was cut, or whose answer was broken.
+    seconds
+        For a model to wake up, or a service to allow anything at all again.
+    """
+
+    repeats: int = 6
+    seconds: float = 600.0
+
+
+IMPATIENT = Patience(repeats=3, seconds=15.0)
+"""Where somebody waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,7 @@ class _Means:
     chance: Callable[[], float]
     count: Callable[[str, Usage], None]
     keep: Callable[[bytes, Kept], None]
+    patience: Patience
 
 
 class Asker:
@@ -173,6 +191,8 @@ class Asker:
         Where answers are kept and looked up; `close` closes it.
     patient
         How questions are asked that can wait, and which these are; None where none can.
+    patience
+        How long services in trouble are waited for.
     log
         Gets every request and response with its texts, but no key. Nothing else shows texts.
     clock, sleep
@@ -187,13 +207,14 @@ class Asker:
         cache: Cache | None = None,
         *,
         patient: Patient | None = None,
+        patience: Patience = Patience(),
         log: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._clients, self._cache, self._patient = clients, cache, patient
-        self._means = _Means(log, clock, sleep, chance, self.count, self._keep)
+        self._means = _Means(log, clock, sleep, chance, self.count, self._keep, patience)
         self._services: dict[tuple[str, str], _Service] = {}
         self._usage: dict[str, Usage] = {}
         self._guard = threading.Lock()
@@ -602,13 +623,13 @@ class _Service:
         now = self._means.clock()
         self._limiter.refused(error.trouble, now, sent, error.retry_after)
         self._refused_since = min(self._refused_since, now)
-        if now - self._refused_since > _PATIENCE_SECONDS:
+        if now - self._refused_since > self._means.patience.seconds:
             self._drop(self._jobs.values(), error)
         else:
             self._queue.appendleft(job)
 
     def _repeat(self, job: _Job, error: ServiceError) -> None:
-        if job.tries <= _MOST_REPEATS:
+        if job.tries <= self._means.patience.repeats:
             wait = _REPEAT_SECONDS * 2.0 ** (job.tries - 1)
             self._later(wait, job)
         elif self._answered_at < job.begun:
@@ -628,7 +649,7 @@ class _Service:
         if not job.is_probe:
             sleeper.aside.append(job)
             return
-        if now - sleeper.since > _PATIENCE_SECONDS:
+        if now - sleeper.since > self._means.patience.seconds:
             self._drop(self._of(job.model), error)
             return
         wait = min(_LOADING_SECONDS * 2.0**sleeper.asked, _MOST_LOADING_SECONDS)

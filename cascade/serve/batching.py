@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cascade.answers import Form, Model, Style, prediction_lines
+from cascade.errors import BackendError
 from cascade.serve.refusals import overloaded
 
 MOST_TEXTS = 256
@@ -157,6 +158,10 @@ class Batcher:
     async def _answer(self, batch: list[_Piece]) -> None:
         try:
             found = await self._walked(batch)
+        except BackendError as error:  # the service answers nobody
+            for piece in batch:
+                _fail(piece.of, overloaded(f"A service did not answer: {error}", "an answer", seconds=5))
+            return
         except Exception as error:
             if len(batch) > 1:  # the others must not pay for one of them
                 for piece in batch:

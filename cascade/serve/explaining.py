@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cascade.answers import Model
-from cascade.backends.base import RowsError
+from cascade.errors import BackendError
 from cascade.explain import explain
 from cascade.serve.bodies import object_of, text_of, wrong
 from cascade.serve.refusals import Refusal, overloaded
@@ -41,7 +41,7 @@ class Explainer:
         async with self._in_turn():
             try:
                 found = await asyncio.to_thread(explain, model, text, words)
-            except RowsError as error:
+            except BackendError as error:
                 raise overloaded(f"A service did not answer: {error}", "an answer", seconds=5) from error
         told = {"model": model.digest, **found.to_json()}
         return json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
