@@ -185,6 +185,19 @@ def read_queue(path: Path, taxonomy: Taxonomy) -> list[Question]:
     return found
 
 
+def is_queue(path: Path) -> bool:
+    """Whether the first row of a file is one of a queue."""
+    if path.suffix != ".jsonl" or not path.exists():
+        return False
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"proposed", "scores", "doubts"} <= row.keys()
+
+
 def _question(path: Path, row: Row) -> Question:
     found = row.source
     try:

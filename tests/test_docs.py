@@ -29,7 +29,11 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 NEEDED = ("taxonomies", "training_data", "Makefile", "pyproject.toml")
-PARAMETERS = {name: command.params for name, command in commands.commands.items()}
+# Those of a command, and of all that it is a group of.
+PARAMETERS = {
+    name: [one for part in (command, *getattr(command, "commands", {}).values()) for one in part.params]
+    for name, command in commands.commands.items()
+}
 
 # These install, change the checkout, or take minutes: that make and the file know them is enough.
 NOT_RUN = re.compile(
@@ -173,7 +177,7 @@ def run_shown(folder, script, where):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_of_a_page_have_a_language_that_says_whether_they_run(page):
-    known = {"sh", "python", "console", "text", "yaml", "csv", "jsonl"}
+    known = {"sh", "python", "console", "text", "yaml", "csv", "json", "jsonl"}
     odd = [f"{name_of(page)}:{block.line}" for block in blocks_of(page) if block.language not in known]
     assert odd == []
     left_open = re.findall(r"^ *```.*", prose_of(page), re.MULTILINE)

@@ -19,6 +19,7 @@ from cascade.cli import (  # noqa: F401
     predicting,
     reviewing,
     serving,
+    studio,
     trees,
 )
 from cascade.cli.shell import Commands, cascade, main, run
