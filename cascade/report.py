@@ -7,6 +7,7 @@ figures by a script of its own.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from cascade.store import Manifest
 from cascade.taxonomy import Taxonomy
 
 MOST_MISTAKES = 100
+MOST_OF_ROW = 3
 MOST_PAIRS = 30
 MOST_MENDED = 20
 MOST_SUSPICIOUS = 100
@@ -329,11 +331,18 @@ def mistakes(judged: Judged) -> list[dict[str, Any]]:
 
 
 def _surest(sureness: FloatArray, errors: BoolArray) -> list[tuple[int, int]]:
-    """The cells of the greatest, `MOST_MISTAKES` / 2 at most."""
+    """The cells of the greatest, `MOST_MISTAKES` / 2 at most, and of each row `MOST_OF_ROW`."""
     at = np.flatnonzero(errors)
-    order = np.argsort(-sureness.ravel()[at], kind="stable")[: MOST_MISTAKES // 2]
-    rows, labels = np.divmod(at[order], errors.shape[1])
-    return list(zip(rows.tolist(), labels.tolist(), strict=True))
+    order = np.argsort(-sureness.ravel()[at], kind="stable")
+    found: list[tuple[int, int]] = []
+    of_row: Counter[int] = Counter()
+    for row, label in zip(*np.divmod(at[order], errors.shape[1]), strict=True):
+        if len(found) == MOST_MISTAKES // 2:
+            break
+        if of_row[row] < MOST_OF_ROW:
+            of_row[row] += 1
+            found.append((int(row), int(label)))
+    return found
 
 
 def _mistake(judged: Judged, row: int, column: int) -> dict[str, Any]:
@@ -380,8 +389,13 @@ def page(shown: Mapping[str, Any]) -> str:
             f"the package {error.name!r} is not installed. Run: pip install 'cascade-classifier[report]'"
         ) from error
     template = files("cascade").joinpath("report.html").read_text("utf-8")
+    # What `labels` tells of each label, and more, need not be there twice.
+    evaluation = {name: value for name, value in shown["evaluation"].items() if name != "per_label"}
+    data = json.dumps(
+        {**shown, "evaluation": evaluation}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     # Within a script nothing ends it but its own tag, and no name or text may look like one.
-    data = json.dumps(shown, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    data = data.replace("<", "\\u003c")
     parts = {"title": escape(str(shown["name"])), "figures": data, "plotly": get_plotlyjs()}
     for name, content in parts.items():
         template = template.replace(f"<!-- {name} -->", content)

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +18,18 @@ from cascade.datasets import label_truth
 from cascade.evaluate import Scored, evaluate
 from cascade.metrics import micro_f1
 from cascade.model import Cascade
-from cascade.report import MOST_FLOWING, NOTHING, OTHERS, Judged, calibration, curve, figures, flows, page
+from cascade.report import (
+    MOST_FLOWING,
+    NOTHING,
+    OTHERS,
+    Judged,
+    calibration,
+    curve,
+    figures,
+    flows,
+    mistakes,
+    page,
+)
 from cascade.taxonomy import Taxonomy
 
 HOSTILE = "</script><b onload=alert(1)> & 'x'"
@@ -178,6 +191,13 @@ def test_mistakes_are_errors_the_surest_first_of_both_kinds(judged, shown):
     assert ways.get("rude", ["delivery", "courier"]) == ["delivery", "courier"]
 
 
+def test_mistakes_are_of_many_rows(judged):
+    nothing = Scored(judged.scored.paths, np.zeros_like(judged.scored.chosen))
+    found = mistakes(replace(judged, truth=np.ones_like(judged.truth), scored=nothing))
+    rows = Counter(one["id"] for one in found)
+    assert (len(found), max(rows.values())) == (50, 3)
+
+
 def test_confused_siblings_share_a_group(judged, shown):
     for one in shown["pairs"]:
         assert one["true"] != one["given"]
@@ -215,13 +235,19 @@ class Seen(HTMLParser):
             self.scripts[-1] += data
 
 
+def drawn(figures):
+    """What the page has of the figures: of each label it tells once."""
+    evaluation = {name: value for name, value in figures["evaluation"].items() if name != "per_label"}
+    return {**figures, "evaluation": evaluation}
+
+
 def test_the_page_is_one_file_in_which_names_and_texts_are_inert(shown):
     text = page(shown)
     seen = Seen(text)
     assert [target for target in seen.loaded if not target.startswith("#")] == []
     assert seen.handlers == []
     assert len(seen.scripts) == 3
-    assert json.loads(seen.scripts[0]) == shown
+    assert json.loads(seen.scripts[0]) == drawn(shown)
     assert len(text.encode()) < 6_000_000
     assert re.search(r"Content-Security-Policy.*default-src 'none'", text)
 
@@ -239,4 +265,4 @@ def test_the_command_writes_the_page_and_the_same_figures(model, shown, tmp_path
     told = json.loads(done.stdout)
     assert told.keys() == shown.keys()
     assert told["labels"] == shown["labels"]
-    assert json.loads(Seen((tmp_path / "out" / "page.html").read_text("utf-8")).scripts[0]) == told
+    assert json.loads(Seen((tmp_path / "out" / "page.html").read_text("utf-8")).scripts[0]) == drawn(told)
