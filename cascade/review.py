@@ -275,6 +275,7 @@ class Review:
     ) -> None:
         self.path, self._taxonomy, self._columns, self._now = path, taxonomy, columns, now
         self.questions = {question.key: question for question in rows}
+        self._keys = {question.text: question.key for question in rows}
         self._lock = Locked(path.with_name(f".{path.name}.lock"))
         try:
             self._answers = _Book(path, self._read_answers)
@@ -378,12 +379,18 @@ class Review:
         for row in _rows(path, self._columns, self._taxonomy):
             verdict, note, at = _told(row)
             known: Verdict = "accepted" if verdict == "accepted" else "corrected"
-            yield key_of(row.id, row.text), Reviewed(known, row.labels, note, at)
+            yield self._key(row), Reviewed(known, row.labels, note, at)
 
     def _read_skips(self, path: Path) -> Iterator[tuple[str, Reviewed]]:
         for row in _rows(path, self._columns, None):
             _, note, at = _told(row)
-            yield key_of(row.id, row.text), Reviewed("skipped", (), note, at)
+            yield self._key(row), Reviewed("skipped", (), note, at)
+
+    def _key(self, row: Row) -> str:
+        """The key of a row of the files; by its text alone where no column has ids."""
+        found = key_of(row.id, row.text)
+        has_id = self._columns.id is not None or self._columns.text != "id"
+        return found if has_id else self._keys.get(row.text, found)
 
 
 def skipped_beside(answers: Path) -> Path:

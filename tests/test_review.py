@@ -127,7 +127,11 @@ def test_answers_are_rows_that_fit_reads(opened, tmp_path):
 
 @pytest.mark.parametrize(
     "columns",
-    [Columns(text="message", labels="tags", id="ticket"), Columns(labels=("late", "refund", "happy"))],
+    [
+        Columns(text="message", labels="tags", id="ticket"),
+        Columns(labels=("late", "refund", "happy")),
+        Columns(text="id"),
+    ],
 )
 def test_answers_stand_in_the_columns_of_the_taxonomy(opened, tmp_path, columns):
     review = opened(tmp_path, columns=columns)
