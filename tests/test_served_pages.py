@@ -154,6 +154,14 @@ def test_both_pages_lead_to_each_other_and_want_the_token(browser, shop_model, q
             assert not page.is_visible("#entry")
 
 
+def test_the_page_of_the_api_can_be_read(browser, width, served):
+    with watched(browser, width, served) as page:
+        page.goto(f"{served}/docs")
+        assert "PUT /v1/review/rows/{key}" in page.inner_text("main")
+        assert fits(page)
+        assert hindrances(page) == []
+
+
 # Rows one at a time
 
 
