@@ -399,7 +399,7 @@ def test_the_command_queues_what_teaches_most(model):
     )
     done = run(model, "review", "in.jsonl", "--model", "model", "--rows", "2")
     assert "in.review.jsonl: 2 rows; " in done.stdout
-    assert "next: cascade serve --review in.review.jsonl" in done.stdout
+    assert "next: cascade serve --review in.review.jsonl --model model\n" in done.stdout
     lines = [json.loads(line) for line in (model / "in.review.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 2
     assert {line["id"] for line in lines} < {f"t{n}" for n in range(5)}

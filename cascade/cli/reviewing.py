@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.hosted import keep_answers, tell_usage
-from cascade.cli.inputs import chosen_model, columns_of
+from cascade.cli.inputs import chosen_model, columns_of, model_words
 from cascade.cli.shell import (
     DONE,
     REFUSED,
@@ -97,7 +98,8 @@ def review(
         write_queue(queue, found)
     if loaded.is_hosted:
         tell_usage(loaded.manifest)
-    return _told(queue, texts, picking, found, as_json=as_json)
+    following = f"cascade serve --review {shlex.quote(str(queue))}{model_words(loaded.folder)}"
+    return _told(queue, texts, picking, found, following, as_json=as_json)
 
 
 class _Texts:
@@ -135,7 +137,9 @@ def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cas
     return {row.text.strip() for row in (*rows, *told)}
 
 
-def _told(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], *, as_json: bool) -> int:
+def _told(
+    queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str, *, as_json: bool
+) -> int:
     from cascade.records import summarise_bad
 
     refused = [*texts.refused, *_unanswered(picking)]
@@ -144,7 +148,7 @@ def _told(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question
     if as_json:
         print_json(_summary(queue, texts, picking, found))
     else:
-        print_lines(_lines(queue, texts, picking, found))
+        print_lines(_lines(queue, texts, picking, found, following))
     return REFUSED if refused else DONE
 
 
@@ -176,7 +180,9 @@ def _reasons(found: Sequence[Question]) -> dict[str, Counter[str]]:
     return {reason: Counter(dict(labels.most_common())) for reason, labels in ordered}
 
 
-def _lines(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question]) -> Iterator[str]:
+def _lines(
+    queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str
+) -> Iterator[str]:
     queued = f"{queue}: {_count(len(found), 'row')}" if found else "no rows"
     known = f", {number(texts.left_out)} are known and left out" if texts.left_out else ""
     yield f"{queued}; {number(picking.doubtful)} of {number(picking.rows)} have something in doubt{known}"
@@ -184,7 +190,7 @@ def _lines(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Questio
         rows = sum(any(doubt.reason == reason for doubt in question.doubts) for question in found)
         most = [f"{label} {number(count)}" for label, count in labels.most_common(_SHOWN_LABELS) if label]
         yield f"  {reason:<16} {_count(rows, 'row'):>8}{': ' if most else ''}{', '.join(most)}"
-    yield f"next: cascade serve --review {queue}" if found else "nothing to look at: no queue was written"
+    yield f"next: {following}" if found else "nothing to look at: no queue was written"
 
 
 def _count(count: int, what: str) -> str:
