@@ -205,7 +205,7 @@ def test_two_tabs_get_two_rows_and_a_third_as_many_as_there_are(port):
 
 def test_a_row_that_nobody_answers_is_free_again(model, tmp_path):
     time = [0.0]
-    a_queue(tmp_path / "q.jsonl", 2)
+    a_queue(tmp_path / "q.jsonl", 4)
     rows = read_queue(tmp_path / "q.jsonl", model.taxonomy)
     review = Review(rows, tmp_path / "a.jsonl", model.taxonomy, Columns())
     desk = Desk(review, clock=lambda: time[0])
@@ -213,9 +213,9 @@ def test_a_row_that_nobody_answers_is_free_again(model, tmp_path):
     def following(tab):
         return json.loads(asyncio.run(desk.next(json.dumps({"tab": tab}).encode())).body)["row"]["id"]
 
-    assert [following("one"), following("two")] == [1, 2]
+    assert [following("one"), following("two"), following("three")] == [1, 2, 3]
     time[0] = HELD_SECONDS + 1
-    assert following("three") == 1
+    assert following("four") == 1
     review.close()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -108,7 +110,7 @@ def test_doubts_are_told_the_greatest_first_and_none_that_is_small(model):
 
 
 def test_a_label_that_is_rare_counts_for_more(model):
-    weights = dict(zip(model.graph.labels, teaching._rarity(model), strict=True))
+    weights = dict(zip(model.graph.labels, teaching._Judge(model).weights.tolist(), strict=False))
     assert weights["gift"] == max(weights.values()) > 2
     assert min(weights.values()) >= 1 / 3
 
@@ -120,6 +122,29 @@ def test_the_same_text_is_picked_once(model):
     found = pick(model, rows(*["money my the my the"] * 5, "oh the my the my lateword"), 6)
     assert sorted(numbers(found)) == [1, 6]
     assert (found.rows, found.doubtful) == (6, 6)
+
+
+class Unanswered:
+    """A model whose service does not answer for some texts."""
+
+    def __init__(self, model, *texts):
+        self._model, self._texts = model, texts
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def walk(self, texts, *, trace=False):
+        failed = {place: "busy" for place, text in enumerate(texts) if text in self._texts}
+        return replace(self._model.walk(texts, trace=trace), failed=failed)
+
+
+def test_what_a_service_did_not_answer_for_is_told_and_not_picked(model):
+    texts = ["an unheard of thing", "money my the my the", "another thing unheard of"]
+    found = pick(Unanswered(model, texts[0]), rows(*texts), 3)
+    assert 1 not in numbers(found)
+    assert numbers(found)
+    assert [(row.number, why) for row, why in found.failed] == [(1, "busy")]
+    assert found.rows == 3
 
 
 def test_nothing_is_picked_of_nothing(model):
@@ -166,6 +191,12 @@ def test_each_is_the_one_that_adds_most(matrix, most):
         assert worth([*before, one]) > worth(before)
     if len(chosen) < min(most, len(doubts)):
         assert worth(list(range(len(doubts)))) == pytest.approx(worth(chosen))
+
+
+def test_of_two_that_add_as_much_the_one_unlike_the_first_is_next():
+    doubts, weights = sparse.csr_array(np.diag([1.0, 0.5, 0.5])), np.ones(3)
+    like = sparse.csr_array([[1.0, 0], [0.9, np.sqrt(1 - 0.81)], [0, 1.0]])
+    assert greedy(doubts, weights, like, 3) == [0, 2, 1]
 
 
 def test_texts_are_alike_as_far_as_they_share_words():
