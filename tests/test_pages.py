@@ -119,6 +119,7 @@ def test_the_report_of_hundreds_of_labels_can_be_read(page, bills, tmp_path):
     assert page.locator("#label-rows tr").count() == 536
     assert page.locator("#treemap .slice").count() > 30
     assert "largest of" in page.inner_text("#flow-note")
+    assert 20 < page.locator("#sankey .sankey-link").count() <= 60
     page.fill("#query", "income tax")
     assert page.locator("#label-rows tr").count() >= 3
     page.click("#label-rows tr:has-text('Income tax rates') button")
