@@ -8,7 +8,7 @@ guide, "Import pre-annotated data" and "Label Studio JSON format of annotated ta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -285,8 +285,3 @@ def _names(taxonomy: Taxonomy, ways: Sequence[Way]) -> list[str]:
         if not any(other[: len(one)] == one for other in ways if len(other) > len(one)):
             names.append(name)
     return list(dict.fromkeys(names))
-
-
-def lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Rows as lines of JSONL."""
-    return (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)

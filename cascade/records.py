@@ -183,6 +183,11 @@ def labelled_row(
     return row | {column: int(label in labels) for column, label in flags.items()}
 
 
+def row_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSONL."""
+    return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
 # Slices
 
 

@@ -22,7 +22,7 @@ from cascade.answers import Style, prediction_rows
 from cascade.errors import CascadeError, DataError
 from cascade.files import Locked, drafted, write_all, writing
 from cascade.model import Cascade
-from cascade.records import Columns, Row, labelled_row, plain_row, read_all, summarise_bad
+from cascade.records import Columns, Row, labelled_row, plain_row, read_all, row_line, summarise_bad
 from cascade.taxonomy import Taxonomy
 from cascade.teaching import Doubt, Picking
 
@@ -160,7 +160,7 @@ def write_queue(path: Path, rows: Sequence[Question]) -> None:
     """Write a queue, whole or not at all."""
     with drafted(path) as file:
         for question in rows:
-            file.write(_line(question.row()))
+            file.write(row_line(question.row()))
 
 
 def read_queue(path: Path, taxonomy: Taxonomy) -> list[Question]:
@@ -329,7 +329,7 @@ class Review:
         self._check_seen(key, seen)
         said = Reviewed(verdict, names, note, self._time())
         row = labelled_row(self._columns, self._taxonomy, question.id, question.text, names)
-        self._answers.put(key, said, _line(self._about(question, said) | row))
+        self._answers.put(key, said, row_line(self._about(question, said) | row))
         self._skips.remove(key)
         return said
 
@@ -339,7 +339,7 @@ class Review:
         self._check_seen(key, seen)
         said = Reviewed("skipped", (), note, self._time())
         row = plain_row(self._columns, question.id, question.text)
-        self._skips.put(key, said, _line(self._about(question, said) | row))
+        self._skips.put(key, said, row_line(self._about(question, said) | row))
         self._answers.remove(key)
         return said
 
@@ -411,10 +411,6 @@ def _rows(path: Path, columns: Columns, names: Taxonomy | None) -> list[Row]:
     if refused:
         raise DataError(f"{summarise_bad(refused)}\n{path}: mend these rows, or name another file")
     return rows
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
 
 
 class _Book:

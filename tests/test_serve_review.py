@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
-from test_serve import TOKEN, ask, environment, get, run, serving
+from test_serve import TOKEN, ask, check_by_schemathesis, environment, get, run, serving
 
 from cascade.explain import explain
 from cascade.model import Cascade
@@ -344,15 +344,4 @@ def test_the_description_tells_of_the_review_and_answers_are_as_described(port):
 
 
 def test_schemathesis_finds_nothing(port, tmp_path):
-    pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    options = ["--max-examples", "20", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color"]
-    url = f"http://127.0.0.1:{port}/openapi.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", url, *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    check_by_schemathesis(port, tmp_path)

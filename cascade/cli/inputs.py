@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, note, progress
+from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, counted, note, progress
 from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
 from cascade.files import drafted
 
@@ -45,7 +45,7 @@ def labelled_rows(
 def stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
     if not refused:
         return
-    count = f"{len(refused):,} bad {'row' if len(refused) == 1 else 'rows'}"
+    count = counted(len(refused), "bad row")
     if not skip:
         raise DataError(f"{count}. Mend what is listed above, or learn without with --skip-bad-rows.")
     note(f"{count} left out")

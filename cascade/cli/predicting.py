@@ -16,6 +16,7 @@ from cascade.cli.shell import (
     OUT_HELP,
     REFUSED,
     cascade,
+    counted,
     debug_option,
     engine_option,
     jobs_option,
@@ -113,7 +114,7 @@ def _predicted(model: Cascade, request: Request) -> Outcome:
 def _told_outcome(outcome: Outcome, request: Request) -> int:
     """The exit code, after a line about where the rows are."""
     if request.out is not None:
-        note(f"{request.out}: {number(outcome.rows)} {'row' if outcome.rows == 1 else 'rows'}")
+        note(f"{request.out}: {counted(outcome.rows, 'row')}")
     if not outcome.refused:
         return DONE
     rows = "1 row was" if outcome.refused == 1 else f"{number(outcome.refused)} rows were"

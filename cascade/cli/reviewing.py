@@ -17,6 +17,7 @@ from cascade.cli.shell import (
     REFUSED,
     Bar,
     cascade,
+    counted,
     debug_option,
     json_option,
     model_option,
@@ -183,15 +184,11 @@ def _reasons(found: Sequence[Question]) -> dict[str, Counter[str]]:
 def _lines(
     queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str
 ) -> Iterator[str]:
-    queued = f"{queue}: {_count(len(found), 'row')}" if found else "no rows"
+    queued = f"{queue}: {counted(len(found), 'row')}" if found else "no rows"
     known = f", {number(texts.left_out)} are known and left out" if texts.left_out else ""
     yield f"{queued}; {number(picking.doubtful)} of {number(picking.rows)} have something in doubt{known}"
     for reason, labels in _reasons(found).items():
         rows = sum(any(doubt.reason == reason for doubt in question.doubts) for question in found)
         most = [f"{label} {number(count)}" for label, count in labels.most_common(_SHOWN_LABELS) if label]
-        yield f"  {reason:<16} {_count(rows, 'row'):>8}{': ' if most else ''}{', '.join(most)}"
+        yield f"  {reason:<16} {counted(rows, 'row'):>8}{': ' if most else ''}{', '.join(most)}"
     yield f"next: {following}" if found else "nothing to look at: no queue was written"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{number(count)} {what}{'' if count == 1 else 's'}"

@@ -190,6 +190,11 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, what: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
+
+
 def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 

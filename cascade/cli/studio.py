@@ -15,6 +15,7 @@ from cascade.cli.shell import (
     REFUSED,
     Commands,
     cascade,
+    counted,
     debug_option,
     json_option,
     model_option,
@@ -75,7 +76,7 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
         file.write(json.dumps(tasks, ensure_ascii=False).encode())
     if refused:
         note(summarise_bad(refused))
-    note(f"{out}: {_count(len(tasks), 'task')}")
+    note(f"{out}: {counted(len(tasks), 'task')}")
     return REFUSED if refused else DONE
 
 
@@ -104,23 +105,23 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     or one that is marked as ground truth.
     """
     from cascade.files import drafted
-    from cascade.label_studio import lines, read
-    from cascade.records import summarise_bad
+    from cascade.label_studio import read
+    from cascade.records import row_line, summarise_bad
 
     tree = _taxonomy(taxonomy, model)
     found = read(source, tree, columns_of(tree.data))
     with drafted(out) as file:
-        for line in lines(found.rows):
-            file.write(line)
+        for row in found.rows:
+            file.write(row_line(row))
     if found.refused:
         note(summarise_bad(found.refused))
     if found.disagreeing:
-        note(f"{_count(len(found.disagreeing), 'row')} with answers that differ: {_some(found.disagreeing)}")
+        note(f"{counted(len(found.disagreeing), 'row')} with answers that differ: {_some(found.disagreeing)}")
     if as_json:
         counts = {"rows": len(found.rows), "left_out": found.left_out, "refused": len(found.refused)}
         print_json({"out": str(out), **counts, "disagreeing": found.disagreeing})
     else:
-        note(f"{out}: {_count(len(found.rows), 'row')}; {_count(found.left_out, 'task')} without an answer")
+        note(f"{out}: {counted(len(found.rows), 'row')}; {counted(found.left_out, 'task')} without an answer")
     return REFUSED if found.refused else DONE
 
 
@@ -137,7 +138,3 @@ def _taxonomy(file: str | None, model: Path | None) -> Taxonomy:
 def _some(ids: Sequence[str | int]) -> str:
     more = f" and {number(len(ids) - _SHOWN)} more" if len(ids) > _SHOWN else ""
     return ", ".join(map(str, ids[:_SHOWN])) + more
-
-
-def _count(count: int, what: str) -> str:
-    return f"{number(count)} {what}{'' if count == 1 else 's'}"
