@@ -104,7 +104,7 @@ def review(
 
 
 class _Texts:
-    """The rows of a file that are worth a look, each text once; counts the others."""
+    """The rows of a file whose texts are not known; counts the others."""
 
     def __init__(self, source: str, columns: Columns, known: set[str], bar: Bar) -> None:
         self._source, self._columns, self._known, self._bar = source, columns, known, bar
