@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade.errors import CascadeError
     from cascade.estimator import CascadeClassifier
-    from cascade.model import Cascade
-    from cascade.taxonomy import Taxonomy
+    from cascade.predict.cascade import Cascade
+    from cascade.taxonomy.definition import Taxonomy
 
 __all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__version__"]
 
 __version__ = "0.2.0"
 
 _HOMES = {
-    "Cascade": "cascade.model",
+    "Cascade": "cascade.predict.cascade",
     "CascadeClassifier": "cascade.estimator",
     "CascadeError": "cascade.errors",
-    "Taxonomy": "cascade.taxonomy",
+    "Taxonomy": "cascade.taxonomy.definition",
 }
 
 

@@ -17,10 +17,10 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from cascade.backends.base import BoolArray, FloatArray, IntArray
 from cascade.errors import DataError
-from cascade.model import CHUNK, Cascade, backend_complaints
-from cascade.taxonomy import Taxonomy
+from cascade.predict.cascade import CHUNK, Cascade, backend_complaints
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.taxonomy.definition import Taxonomy
 
 NUMBERS = "biuf"
 """Kinds of arrays that may hold 0 and 1: bool, int, unsigned and float."""

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cascade.arrays import read_json, write_json
-from cascade.backends.base import FittedNode, FloatArray, IntArray, NodeProblem, Texts
 from cascade.errors import BackendError, ModelError
+from cascade.nodes.contract import FittedNode, NodeProblem
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.system.arrays import read_json, write_json
+from cascade.text.texts import Texts
 
 FILE = "keywords.json"
 # Words, and marks such as "?" or an emoji one by one.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
+from cascade.learn.fit import fit
+from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {
     "name": "shop",

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.answers import Answer, Form, Style, prediction_lines, prediction_rows
-from cascade.decide import contenders, decide
 from cascade.errors import DataError
-from cascade.graph import ROOT
-from cascade.store import GroupRecord, Manifest
-from cascade.taxonomy import Taxonomy
-from cascade.walk import MOST_CELLS, edges, modelled, walk
+from cascade.model.decide import contenders, decide
+from cascade.model.folder import GroupRecord, Manifest
+from cascade.model.walk import MOST_CELLS, edges, modelled, walk
+from cascade.predict.answers import Answer, Form, Style, prediction_lines, prediction_rows
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
 
 # Three levels, a label with two parents, a group that is always visited, one that may be answered itself,
 # and names that JSON and tables have to quote.

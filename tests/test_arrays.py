@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.arrays import read_array, read_json, read_sealed, sealed, write_array, write_json
 from cascade.errors import ModelError
+from cascade.system.arrays import read_array, read_json, read_sealed, sealed, write_array, write_json
 
 
 class MakesFolder:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from cascade.backends import CHOOSABLE, KINDS, complaints, make_backend
-from cascade.backends.base import NodeProblem, Texts, TrialBackend, most_frequent_children
 from cascade.errors import BackendError, ModelError
-from cascade.taxonomy import BackendSpec
+from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children
+from cascade.taxonomy.definition import BackendSpec
 from cascade.testing import KeywordBackend
+from cascade.text.texts import Texts
 
 MAKERS = {
     "linear": lambda: make_backend("linear"),

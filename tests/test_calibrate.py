@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit
 
-from cascade.calibrate import (
+from cascade.validation.calibration import (
     LEAST_SLOPE,
     SHRINKAGE,
     Calibration,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.check import RULES, Finding, Report, Subject, check, render
+from cascade.checks.check import RULES, Finding, Report, Subject, check, render
 from cascade.hosted.endings import told_by_services
 from cascade.hosted.services import Settings
-from cascade.records import BadRow, Columns, Row, read_all
-from cascade.taxonomy import Taxonomy
+from cascade.rows.records import BadRow, Columns, Row, read_all
+from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {
     "name": "shop",

@@ -17,7 +17,7 @@ import pytest
 import cascade as package
 from cascade import __version__
 from cascade.cli import Commands, run
-from cascade.store import read_manifest
+from cascade.model.folder import read_manifest
 
 COMMANDS = (
     "check",

@@ -10,11 +10,11 @@ import pytest
 from test_cli import environment
 from test_report import TREE, judged, model, rows  # noqa: F401 - fixtures
 
-from cascade.comparison import compared, flat_of, flat_rows
-from cascade.evaluate import Scored
-from cascade.metrics import macro_f1, micro_f1
-from cascade.model import Cascade
-from cascade.taxonomy import Taxonomy
+from cascade.measure.comparison import compared, flat_of, flat_rows
+from cascade.measure.evaluate import Scored
+from cascade.measure.metrics import macro_f1, micro_f1
+from cascade.predict.cascade import Cascade
+from cascade.taxonomy.definition import Taxonomy
 
 
 def with_chosen(one, chosen):

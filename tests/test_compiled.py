@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import cascade
-from cascade.compiled import announce, kernel
+from cascade.system.compiled import announce, kernel
 
 ROOT = Path(cascade.__file__).parent.parent
 TINY = """
-from cascade.compiled import announce, kernel
+from cascade.system.compiled import announce, kernel
 
 announce(lambda sentence: print("said"))
 
@@ -86,7 +86,7 @@ def test_a_change_of_the_file_compiles_anew(install):
 
 
 FACTORS = """
-from cascade.compiled import kernel
+from cascade.system.compiled import kernel
 
 FACTOR = 2
 
@@ -189,7 +189,7 @@ def fresh(tmp_path):
 
     def make(source):
         path = tmp_path / f"fresh_{len(list(tmp_path.iterdir()))}.py"
-        path.write_text("import numba\nfrom cascade.compiled import kernel\n" + source)
+        path.write_text("import numba\nfrom cascade.system.compiled import kernel\n" + source)
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = module  # numba looks for it there

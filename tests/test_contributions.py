@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.backends.base import Explainable, NodeProblem, Texts
-from cascade.backends.constant import ConstantModel
-from cascade.backends.features import bags_of, occurrences_of
-from cascade.backends.linear import LinearBackend
+from cascade.nodes.constant import ConstantModel
+from cascade.nodes.contract import Explainable, NodeProblem
+from cascade.nodes.linear import LinearBackend
+from cascade.text.features import bags_of, occurrences_of
+from cascade.text.texts import Texts
 
 WORDS = ["refund", "please", "late", "don't", "café", "İstanbul", "ΣΊΣΥΦΟΣ", "!", "?", "日本", "a", "the the"]
 texts = st.one_of(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.datasets import Dataset, known_nodes, label_truth
-from cascade.graph import ROOT
-from cascade.taxonomy import Taxonomy
+from cascade.learn.datasets import Dataset, known_nodes, label_truth
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
 
 # `shared` stands in tax and in delivery, and courier in delivery and in people.
 TAXONOMY = Taxonomy.from_dict(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.decide import Ranked, contenders, decide
-from cascade.graph import ROOT
-from cascade.taxonomy import Taxonomy
+from cascade.model.decide import Ranked, contenders, decide
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
 
 NAN = float("nan")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from trees import HOSTILE, a_shop, expected_edges, manifest_of, taxonomies
 
-from cascade.diagrams import dot, exceeds_mermaid, mermaid
-from cascade.taxonomy import Taxonomy
-from cascade.tree import TreeNode, of_model, of_taxonomy, pruned, subtree
+from cascade.show.diagrams import dot, exceeds_mermaid, mermaid
+from cascade.show.tree import TreeNode, of_model, of_taxonomy, pruned, subtree
+from cascade.taxonomy.definition import Taxonomy
 
 PLAIN = re.compile(r"[0-9A-Za-z\u00c0-\ufb01 ]|#[0-9]+;|<br/>")
 

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from rich.console import Console
 from trees import manifest_of, taxonomies
 
-from cascade.contents import Side
-from cascade.difference import difference
-from cascade.drawing import render_difference
-from cascade.graph import ROOT
-from cascade.store import read_manifest
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
-from cascade.tree import TOP_LEVEL
+from cascade.changes.difference import difference
+from cascade.changes.staleness import Side
+from cascade.learn.fit import fit
+from cascade.model.folder import read_manifest
+from cascade.show.terminal import render_difference
+from cascade.show.tree import TOP_LEVEL
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
 
 
 def edited(edit, plain=SHOP):

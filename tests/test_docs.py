@@ -23,7 +23,16 @@ import pytest
 import cascade
 from cascade import __version__
 from cascade.cli import cascade as commands
-from cascade.taxonomy import DATA_KEYS, GROUP_KEYS, LABEL_KEYS, TOP_KEYS, Choose, Combine, Negatives, Route
+from cascade.taxonomy.definition import (
+    DATA_KEYS,
+    GROUP_KEYS,
+    LABEL_KEYS,
+    TOP_KEYS,
+    Choose,
+    Combine,
+    Negatives,
+    Route,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -273,7 +282,7 @@ def test_no_page_tells_of_a_command_that_does_not_exist(page):
 
 
 def test_every_rule_of_check_is_told_once_and_no_other():
-    from cascade.check import RULES
+    from cascade.checks.check import RULES
 
     told = re.findall(r"^\| `([a-z-]+)` \|", docs("check"), re.MULTILINE)
     assert sorted(told) == sorted(rule.__name__.replace("_", "-") for rule in RULES)
@@ -304,8 +313,8 @@ FAULTY_ROWS = [
 
 
 def test_rules_are_told_under_the_severity_that_they_have(tmp_path):
-    from cascade.check import check
-    from cascade.records import Columns, read_all
+    from cascade.checks.check import check
+    from cascade.rows.records import Columns, read_all
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in FAULTY_ROWS), "utf-8")
@@ -351,7 +360,7 @@ def test_every_backend_and_its_options_are_told():
 
 
 def test_every_figure_of_evaluate_is_told():
-    from cascade.evaluate import ErrorCounts, Evaluation, GroupFigures, LabelFigures
+    from cascade.measure.evaluate import ErrorCounts, Evaluation, GroupFigures, LabelFigures
 
     text = docs("evaluate")
     names = {
@@ -361,7 +370,7 @@ def test_every_figure_of_evaluate_is_told():
 
 
 def test_every_key_of_the_manifest_is_told():
-    from cascade.store import GroupRecord, Manifest
+    from cascade.model.folder import GroupRecord, Manifest
 
     told = section(docs("model-folder"), "## `manifest.json`")
     names = {one.name for kind in (Manifest, GroupRecord) for one in fields(kind)} | {"sha256"}
@@ -439,6 +448,6 @@ def test_the_newest_version_in_the_changelog_is_that_of_the_package():
 
 
 def test_the_changelog_counts_the_rules_of_check():
-    from cascade.check import RULES
+    from cascade.checks.check import RULES
 
     assert f"{len(RULES)} rules" in (ROOT / "CHANGELOG.md").read_text("utf-8")

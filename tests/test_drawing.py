@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from trees import a_shop, expected_edges, manifest_of, taxonomies
 
-from cascade.drawing import render
-from cascade.taxonomy import Taxonomy
-from cascade.tree import TreeNode, of_model, of_taxonomy, walk
+from cascade.show.terminal import render
+from cascade.show.tree import TreeNode, of_model, of_taxonomy, walk
+from cascade.taxonomy.definition import Taxonomy
 
 
 @pytest.fixture

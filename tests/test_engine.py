@@ -19,12 +19,13 @@ import joblib
 import pytest
 from test_predict import PYTHON_PATH, KeywordModel, damaged_rows, names_in
 
-from cascade import engine, predict
 from cascade.errors import CascadeError, DataError
-from cascade.predict import Request, predict_file
-from cascade.records import ByteSlice
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
+from cascade.learn.fit import fit
+from cascade.predict import files as predict
+from cascade.predict.files import Request, predict_file
+from cascade.rows.records import ByteSlice
+from cascade.system import engine
+from cascade.taxonomy.definition import Taxonomy
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": PYTHON_PATH, "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -165,7 +166,7 @@ def test_cluster_that_does_not_answer_is_told_at_once(kind):
 def test_missing_package_is_told_with_the_extra_to_install(address, package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from cascade import engine\n"
+        "from cascade.system import engine\n"
         f"with engine.connected({address!r}, None): pass"
     )
     done = subprocess.run(
@@ -226,7 +227,7 @@ def test_one_slice_loads_nothing_that_takes_time_to_load(model, source, tmp_path
     code = (
         "import sys, io\n"
         "from pathlib import Path\n"
-        "from cascade.predict import Request, predict_file\n"
+        "from cascade.predict.files import Request, predict_file\n"
         "from test_predict import KeywordModel\n"
         "heavy = {'joblib', 'pyarrow', 'distributed', 'ray'}\n"
         "for name in [one for one in sys.modules if one.partition('.')[0] in heavy]: del sys.modules[name]\n"

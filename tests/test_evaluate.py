@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sklearn import metrics as reference
 
-from cascade.evaluate import Scored, error_kinds, evaluate, render, unknown_nodes
-from cascade.graph import ROOT, Graph
-from cascade.metrics import closed, hierarchical_f1
+from cascade.measure.evaluate import Scored, error_kinds, evaluate, render, unknown_nodes
+from cascade.measure.metrics import closed, hierarchical_f1
+from cascade.taxonomy.graph import ROOT, Graph
 
 NAN = np.nan
 
@@ -579,7 +579,8 @@ def test_summary_of_no_rows_is_shown():
 
 def test_rich_is_imported_only_where_it_is_needed():
     program = (
-        "import sys, cascade.evaluate; print([name for name in sys.modules if name.split('.')[0] == 'rich'])"
+        "import sys, cascade.measure.evaluate; "
+        "print([name for name in sys.modules if name.split('.')[0] == 'rich'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

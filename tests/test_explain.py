@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import environment
 
-from cascade.explain import explain, shown
-from cascade.model import Cascade
-from cascade.taxonomy import Taxonomy
+from cascade.predict.cascade import Cascade
+from cascade.show.explain import explain, shown
+from cascade.taxonomy.definition import Taxonomy
 
 TREE = {
     "name": "shop",

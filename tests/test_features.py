@@ -14,8 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from cascade.backends.base import Texts
-from cascade.backends.features import (
+from cascade.text.features import (
     BUCKETS_OF_EACH,
     DAMPED,
     INSIDE_WEIGHT,
@@ -24,6 +23,7 @@ from cascade.backends.features import (
     _classes,
     bags_of,
 )
+from cascade.text.texts import Texts
 
 WORDS = CountVectorizer(
     analyzer="word", ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]"

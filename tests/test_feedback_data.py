@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cascade.check import check
-from cascade.records import Columns, read_all
-from cascade.taxonomy import Taxonomy
+from cascade.checks.check import check
+from cascade.rows.records import Columns, read_all
+from cascade.taxonomy.definition import Taxonomy
 
 ROOT = Path(__file__).parents[1]
 FACET = {"pleased", "displeased", "mixed"}

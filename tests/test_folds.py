@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.backends.base import Texts
-from cascade.folds import AT_ONCE, LONG, heaps_of, near_duplicates, stratified_folds
+from cascade.text.texts import Texts
+from cascade.validation.folds import AT_ONCE, LONG, heaps_of, near_duplicates, stratified_folds
 
 
 def distinct(rows):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.graph import ROOT, Graph, find_cycles
+from cascade.taxonomy.graph import ROOT, Graph, find_cycles
 
 # root -> a, b, loose; tax lies in a and in b; x lies in a and in tax.
 GROUPS = {
@@ -132,7 +132,7 @@ def test_a_graph_without_cycles_has_none():
 
 def test_cycles_and_order_are_the_same_in_every_process():
     code = (
-        "from cascade.graph import Graph, find_cycles\n"
+        "from cascade.taxonomy.graph import Graph, find_cycles\n"
         "names = [f'g{i}' for i in range(30)]\n"
         "ring = {'': names, **{n: [names[(i + k) % 30] for k in (1, 2, 7)] for i, n in enumerate(names)}}\n"
         "tree = {'': names, **{n: [f'{n}x', 'shared'] for n in names}}\n"

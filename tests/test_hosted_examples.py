@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.backends.base import NodeProblem, Texts
 from cascade.errors import BackendError
 from cascade.hosted import tokens
 from cascade.hosted.answers import codec_of
 from cascade.hosted.examples import FEWEST, LONGEST, Examples, fitting
 from cascade.hosted.services import Settings
+from cascade.nodes.contract import NodeProblem
+from cascade.text.texts import Texts
 
 CHILDREN = ("refund", "late", "broken")
 # Stratified folds are compiled once, which takes seconds.

@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 import cascade
-from cascade.model import Cascade
-from cascade.taxonomy import Taxonomy
+from cascade.predict.cascade import Cascade
+from cascade.taxonomy.definition import Taxonomy
 
 KEY = "sk-not-a-real-key"
 GROUPS = {

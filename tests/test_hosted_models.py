@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from answering_service import INVALID, Script, Service
 
-from cascade.backends.base import Meaning, NodeProblem, RowsError, Texts
-from cascade.backends.openai import OpenAIBackend, scores_together
 from cascade.hosted.asking import Asker
+from cascade.hosted.backend import OpenAIBackend, scores_together
 from cascade.hosted.services import Settings
+from cascade.nodes.contract import Meaning, NodeProblem, RowsError
+from cascade.text.texts import Texts
 
 CHILDREN = ("refund", "late", "broken")
 

@@ -13,11 +13,11 @@ from test_cli import command, environment
 from trees import SHOP, a_shop, taxonomies
 
 from cascade.errors import DataError
-from cascade.label_studio import answered, asking, config, read, way
-from cascade.records import Columns, Row, read_rows
-from cascade.review import Question, write_queue
-from cascade.taxonomy import Taxonomy
-from cascade.teaching import Doubt
+from cascade.rows.records import Columns, Row, read_rows
+from cascade.taxonomy.definition import Taxonomy
+from cascade.teach.label_studio import answered, asking, config, read, way
+from cascade.teach.review import Question, write_queue
+from cascade.teach.selection import Doubt
 
 PLAIN = Columns()
 DOUBTS = (Doubt("near threshold", "late", 0.9), Doubt("nothing chosen", "", 0.3))

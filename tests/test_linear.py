@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from cascade.arrays import write_array
-from cascade.backends.base import NodeProblem, Texts
-from cascade.backends.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
-from cascade.backends.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
 from cascade.errors import ModelError
+from cascade.nodes.contract import NodeProblem
+from cascade.nodes.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
+from cascade.system.arrays import write_array
+from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
+from cascade.text.texts import Texts
 
 
 def words_problem(rows=240, seed=0, noise=0.0):
@@ -121,7 +122,7 @@ def test_the_order_of_the_grid_says_where_to_begin_and_a_far_better_penalty_is_f
 
 
 def held_out_loss(problem, C, tmp_path):
-    from cascade.calibrate import fit_calibration, log_loss
+    from cascade.validation.calibration import fit_calibration, log_loss
 
     scores = make(C=C).fit(problem, tmp_path).scores
     return log_loss(fit_calibration(scores, problem.targets).apply(scores), problem.targets)

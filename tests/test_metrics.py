@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from cascade.graph import ROOT, Graph
-from cascade.metrics import (
+from cascade.measure.metrics import (
     Tallies,
     bootstrap,
     closed,
@@ -24,6 +23,7 @@ from cascade.metrics import (
     none_recall,
     precision_at_1,
 )
+from cascade.taxonomy.graph import ROOT, Graph
 
 NAN = np.nan
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.datasets import label_truth
 from cascade.errors import DataError, ModelError
-from cascade.model import CHUNK, Cascade
-from cascade.store import MANIFEST, NODES, digest_of_file
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
-from cascade.walk import edges
+from cascade.learn.datasets import label_truth
+from cascade.learn.fit import fit
+from cascade.model.folder import MANIFEST, NODES, digest_of_file
+from cascade.model.walk import edges
+from cascade.predict.cascade import CHUNK, Cascade
+from cascade.taxonomy.definition import Taxonomy
 
 LINEAR = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}
 PROBES = [
@@ -588,8 +588,8 @@ def test_one_label_and_one_group_are_a_model_too():
 
 def test_a_model_is_at_hand_without_what_only_training_needs():
     code = (
-        "import sys, cascade.answers, cascade.model;"
-        "heavy = {'joblib', 'networkx', 'pandas', 'pyarrow', 'sklearn', 'cascade.train'};"
+        "import sys, cascade.predict.answers, cascade.predict.cascade;"
+        "heavy = {'joblib', 'networkx', 'pandas', 'pyarrow', 'sklearn', 'cascade.learn.fit'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,9 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.backends.base import NodeProblem, Texts, sampled
-from cascade.backends.linear import make
-from cascade.negatives import (
+from cascade.learn.negatives import (
     DEAREST,
     F1_FOR_A_MILLION,
     FEWEST_ROWS,
@@ -16,7 +14,10 @@ from cascade.negatives import (
     price_of,
     settle,
 )
+from cascade.nodes.contract import NodeProblem, sampled
+from cascade.nodes.linear import make
 from cascade.testing import KeywordBackend
+from cascade.text.texts import Texts
 
 
 class Remembering:

@@ -23,16 +23,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.answers import Style, prediction_rows
-from cascade.decide import decide
 from cascade.errors import CascadeError, DataError, ModelError
-from cascade.model import Cascade
-from cascade.predict import Outcome, Progress, Request, predict_file
-from cascade.records import Columns, Row, read_rows
-from cascade.store import GroupRecord, Manifest, digest_of_file
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
-from cascade.walk import walk
+from cascade.learn.fit import fit
+from cascade.model.decide import decide
+from cascade.model.folder import GroupRecord, Manifest, digest_of_file
+from cascade.model.walk import walk
+from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.cascade import Cascade
+from cascade.predict.files import Outcome, Progress, Request, predict_file
+from cascade.rows.records import Columns, Row, read_rows
+from cascade.taxonomy.definition import Taxonomy
 
 FEEDBACK = {
     "name": "feedback",
@@ -931,7 +931,7 @@ def script(model_folder, arguments):
     """A Python process that predicts with these keyword arguments of `Request` and shows what came of it."""
     code = (
         "import sys, test_predict as t, signal\n"
-        "from cascade.predict import *\n"
+        "from cascade.predict.files import *\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"model = t.KeywordModel.load(Path({str(model_folder)!r}))\n"

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import DataError, suggestion
-from cascade.records import (
+from cascade.rows.records import (
     STANDARD_INPUT,
     BadRow,
     Columns,
@@ -126,7 +126,7 @@ def test_parquet_gives_the_same_row(tmp_path):
 
 def test_standard_input_is_jsonl():
     code = (
-        "from cascade.records import *\n"
+        "from cascade.rows.records import *\n"
         "for row in read_rows('-', Columns()): print(ascii((row.number, row.text, row.file)))"
     )
     given_bytes = '{"text": "é"}\n\n{"text": "b"}\n'.encode()
@@ -1219,7 +1219,7 @@ def test_memory_does_not_grow_with_a_parquet_row_group(tmp_path):
 def test_no_heavy_library_is_loaded_to_read_text_files(written):
     path = written("a.csv", "text\na\n")
     code = (
-        "import sys; from cascade.records import *; "
+        "import sys; from cascade.rows.records import *; "
         f"print(len(list(read_rows({str(path)!r}, Columns()))), "
         "'pyarrow' in sys.modules, 'pandas' in sys.modules)"
     )

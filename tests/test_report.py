@@ -14,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import environment
 
-from cascade.datasets import label_truth
-from cascade.evaluate import Scored, evaluate
-from cascade.metrics import micro_f1
-from cascade.model import Cascade
-from cascade.report import (
+from cascade.learn.datasets import label_truth
+from cascade.measure.evaluate import Scored, evaluate
+from cascade.measure.metrics import micro_f1
+from cascade.measure.report import (
     MOST_FLOWING,
     NOTHING,
     OTHERS,
@@ -30,7 +29,8 @@ from cascade.report import (
     mistakes,
     page,
 )
-from cascade.taxonomy import Taxonomy
+from cascade.predict.cascade import Cascade
+from cascade.taxonomy.definition import Taxonomy
 
 HOSTILE = "</script><b onload=alert(1)> & 'x'"
 TREE = {

@@ -20,8 +20,8 @@ from test_cli import command, environment
 from trees import a_shop
 
 from cascade.errors import DataError
-from cascade.records import Columns, Row, read_all, read_rows
-from cascade.review import (
+from cascade.rows.records import Columns, Row, read_all, read_rows
+from cascade.teach.review import (
     ConflictError,
     Question,
     Review,
@@ -31,7 +31,7 @@ from cascade.review import (
     skipped_beside,
     write_queue,
 )
-from cascade.teaching import Doubt
+from cascade.teach.selection import Doubt
 
 PLAIN = Columns()
 NOON = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.UTC)

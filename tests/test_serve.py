@@ -28,9 +28,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cascade as package
-from cascade.answers import Style, prediction_rows
 from cascade.errors import DataError
-from cascade.model import Cascade
+from cascade.learn.fit import fit
+from cascade.model.folder import MANIFEST
+from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.cascade import Cascade
 from cascade.serve import page
 from cascade.serve.asking import parse
 from cascade.serve.batching import Batcher
@@ -38,8 +40,6 @@ from cascade.serve.limits import Limits
 from cascade.serve.refusals import Refusal
 from cascade.serve.server import Address, serve
 from cascade.serve.swapping import Shelf
-from cascade.store import MANIFEST
-from cascade.train import fit
 
 TEXTS = [
     "my money returned please",
@@ -332,7 +332,7 @@ def test_connections_that_are_cut_at_any_place_harm_nobody(port):
 
 def test_slow_clients_are_cut_off_and_keep_nobody_waiting(shop_model):
     script = (
-        "import sys\nfrom pathlib import Path\nfrom cascade.model import Cascade\n"
+        "import sys\nfrom pathlib import Path\nfrom cascade.predict.cascade import Cascade\n"
         "from cascade.serve.limits import Limits\nfrom cascade.serve.server import Address, serve\n"
         "limits = Limits(body_seconds=0.5, head_seconds=0.5)\n"
         "say = lambda line: print(line, file=sys.stderr)\n"

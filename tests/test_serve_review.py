@@ -20,14 +20,14 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
 from test_serve import TOKEN, ask, check_by_schemathesis, environment, get, run, serving
 
-from cascade.explain import explain
-from cascade.model import Cascade
-from cascade.records import Columns, read_all
-from cascade.review import Question, Review, read_queue, write_queue
+from cascade.predict.cascade import Cascade
+from cascade.rows.records import Columns, read_all
 from cascade.serve.explaining import Explainer
 from cascade.serve.refusals import Refusal
 from cascade.serve.reviewing import HELD_SECONDS, Desk
-from cascade.teaching import Doubt
+from cascade.show.explain import explain
+from cascade.teach.review import Question, Review, read_queue, write_queue
+from cascade.teach.selection import Doubt
 
 DOUBTS = (Doubt("near threshold", "late", 0.8), Doubt("nothing chosen", "", 1.0))
 

@@ -13,10 +13,10 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
 from test_serve import TOKEN, serving
 
-from cascade.model import Cascade
-from cascade.records import Columns, read_all
-from cascade.review import Question, write_queue
-from cascade.teaching import Doubt
+from cascade.predict.cascade import Cascade
+from cascade.rows.records import Columns, read_all
+from cascade.teach.review import Question, write_queue
+from cascade.teach.selection import Doubt
 
 TEXTS = (
     "charged twice please, and the box",

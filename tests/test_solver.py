@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 from sklearn.svm import LinearSVC
 
-from cascade.backends.features import DAMPED, bags_of
-from cascade.backends.linear import Idf
-from cascade.backends.solver import LANES, SURE, Block
+from cascade.nodes.linear import Idf
+from cascade.nodes.solver import LANES, SURE, Block
+from cascade.text.features import DAMPED, bags_of
 
 # How near 99 of 100 margins are to the exact optimum at a tolerance of 0.1. Rows that were left alone
 # are visited only once more, so that a few are off by up to 0.3, and the objective by up to 5 %.

@@ -22,10 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.arrays import sealed
 from cascade.errors import ModelError
-from cascade.model import Cascade
-from cascade.store import (
+from cascade.learn.fit import fit
+from cascade.model.folder import (
     MANIFEST,
     NODES,
     digest_of,
@@ -37,8 +36,9 @@ from cascade.store import (
     write_manifest,
     write_node,
 )
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
+from cascade.predict.cascade import Cascade
+from cascade.system.arrays import sealed
+from cascade.taxonomy.definition import Taxonomy
 
 PROBES = ["charged twice, smashed glass", "furious complaint about vat percentage", "", "lovely thanks"]
 
@@ -501,8 +501,8 @@ def test_an_error_under_the_lock_passes_through_and_frees_it(tmp_path):
 WORKER = """
 import json, os, signal, sys, tempfile, time
 from pathlib import Path
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
+from cascade.taxonomy.definition import Taxonomy
+from cascade.learn.fit import fit
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
 

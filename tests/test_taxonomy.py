@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import DataError, Place, TaxonomyError
-from cascade.graph import ROOT
-from cascade.taxonomy import MAX_DEPTH, BackendSpec, Taxonomy, Threshold
+from cascade.taxonomy.definition import MAX_DEPTH, BackendSpec, Taxonomy, Threshold
+from cascade.taxonomy.graph import ROOT
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 EXAMPLES = Path(__file__).parents[1] / "taxonomies"

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cascade import teaching
-from cascade.model import Cascade
-from cascade.records import Row
-from cascade.taxonomy import Taxonomy
-from cascade.teaching import LEAST_DOUBT, disagreement, greedy, likeness, nearness, pick
+from cascade.predict.cascade import Cascade
+from cascade.rows.records import Row
+from cascade.taxonomy.definition import Taxonomy
+from cascade.teach import selection as teaching
+from cascade.teach.selection import LEAST_DOUBT, disagreement, greedy, likeness, nearness, pick
 
 TREE = {
     "name": "shop",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.backends.base import Texts
+from cascade.text.texts import Texts
 
 
 def rows(*numbers):

@@ -7,11 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.calibrate import logit, sigmoid
-from cascade.decide import decide
-from cascade.folds import stratified_folds
-from cascade.taxonomy import Taxonomy, Threshold
-from cascade.thresholds import (
+from cascade.learn.thresholds import (
     ALWAYS_ASKED,
     BLOCK,
     FOLDS,
@@ -25,6 +21,10 @@ from cascade.thresholds import (
     route_threshold,
     shrunk,
 )
+from cascade.model.decide import decide
+from cascade.taxonomy.definition import Taxonomy, Threshold
+from cascade.validation.calibration import logit, sigmoid
+from cascade.validation.folds import stratified_folds
 
 seeds = st.integers(0, 2**20)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.datasets import Dataset
 from cascade.errors import DataError
 from cascade.hosted.shop import Shop
-from cascade.model import Cascade
-from cascade.store import MANIFEST, NODES, read_manifest
-from cascade.taxonomy import Taxonomy
-from cascade.train import Planned, _Fit, fit, plan, silent
-from cascade.walk import edges, walk
+from cascade.learn.datasets import Dataset
+from cascade.learn.fit import Planned, _Fit, fit, plan, silent
+from cascade.model.folder import MANIFEST, NODES, read_manifest
+from cascade.model.walk import edges, walk
+from cascade.predict.cascade import Cascade
+from cascade.taxonomy.definition import Taxonomy
 
 LINEAR = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}
 
@@ -62,8 +62,8 @@ def test_a_tuned_fit_of_all_settings_gives_the_same_bytes_twice(shop, tmp_path):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from cascade.taxonomy import Taxonomy
-from cascade.train import fit
+from cascade.taxonomy.definition import Taxonomy
+from cascade.learn.fit import fit
 
 data = json.loads(Path(sys.argv[1]).read_text())
 taxonomy, out, jobs = Taxonomy.from_dict(data["taxonomy"]), Path(sys.argv[2]), int(sys.argv[3])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from trees import a_shop, expected_edges, expected_nodes, manifest_of, taxonomies
 
 from cascade.errors import DataError
-from cascade.taxonomy import Taxonomy
-from cascade.tree import TOP_LEVEL, of_model, of_taxonomy, ordered, pruned, subtree, walk
+from cascade.show.tree import TOP_LEVEL, of_model, of_taxonomy, ordered, pruned, subtree, walk
+from cascade.taxonomy.definition import Taxonomy
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.backends.base import Texts
-from cascade.graph import ROOT
-from cascade.taxonomy import Taxonomy
+from cascade.model.walk import MOST_CELLS, always, batches, cells, edges, levels, modelled, walk
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
 from cascade.testing import KeywordModel
-from cascade.walk import MOST_CELLS, always, batches, cells, edges, levels, modelled, walk
+from cascade.text.texts import Texts
 
 # Three levels and uneven: `deep` stands below `middle`, `loose` right below the root, `shared` in two groups.
 UNEVEN = {

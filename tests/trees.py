@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from cascade.store import GroupRecord, Manifest
-from cascade.taxonomy import Taxonomy
-from cascade.walk import modelled
+from cascade.model.folder import GroupRecord, Manifest
+from cascade.model.walk import modelled
+from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {
     "name": "shop",

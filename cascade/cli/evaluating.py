@@ -26,11 +26,11 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.evaluate import Evaluation
-    from cascade.model import Cascade
-    from cascade.records import Row
-    from cascade.report import Judged
-    from cascade.taxonomy import Taxonomy
+    from cascade.measure.evaluate import Evaluation
+    from cascade.measure.report import Judged
+    from cascade.predict.cascade import Cascade
+    from cascade.rows.records import Row
+    from cascade.taxonomy.definition import Taxonomy
 
 
 @cascade.command(short_help="Compare a model with labelled rows.")
@@ -63,9 +63,9 @@ def evaluate(
     INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
     used are listed and left out, and the exit code is then 3.
     """
-    from cascade.comparison import compared, render
-    from cascade.model import Cascade
-    from cascade.report import figures
+    from cascade.measure.comparison import compared, render
+    from cascade.measure.report import figures
+    from cascade.predict.cascade import Cascade
 
     if against is not None and (compare is not None or not train):
         raise click.UsageError("--against flat takes --train FILE, and no --compare.")
@@ -98,8 +98,8 @@ def evaluate(
 
 def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
     """A model of the same labels without groups, of these rows."""
-    from cascade.comparison import flat_of
-    from cascade.model import Cascade
+    from cascade.measure.comparison import flat_of
+    from cascade.predict.cascade import Cascade
 
     rows = _without_groups(model.taxonomy, training)
     texts, names = [row.text for row in rows], [row.labels for row in rows]
@@ -109,7 +109,7 @@ def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
 
 def _without_groups(taxonomy: Taxonomy, rows: Sequence[Row]) -> list[Row]:
     """The rows with the labels that they name, without those that name groups alone."""
-    from cascade.comparison import flat_rows
+    from cascade.measure.comparison import flat_rows
 
     labels = flat_rows(taxonomy, [row.labels for row in rows])
     pairs = zip(rows, labels, strict=True)
@@ -124,8 +124,8 @@ def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 
 def _write_page(shown: Mapping[str, Any], path: Path) -> None:
-    from cascade.files import drafted
-    from cascade.report import page
+    from cascade.measure.report import page
+    from cascade.system.files import drafted
 
     content = page(shown).encode()
     with drafted(path) as file:
@@ -134,10 +134,10 @@ def _write_page(shown: Mapping[str, Any], path: Path) -> None:
 
 
 def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
-    from cascade.datasets import label_truth
-    from cascade.evaluate import Scored
-    from cascade.evaluate import evaluate as compare
-    from cascade.report import Judged
+    from cascade.learn.datasets import label_truth
+    from cascade.measure.evaluate import Scored
+    from cascade.measure.evaluate import evaluate as compare
+    from cascade.measure.report import Judged
 
     if model.is_hosted:
         keep_answers(model.folder)
@@ -162,6 +162,6 @@ def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
 
 
 def _show_evaluation(evaluation: Evaluation) -> None:
-    from cascade.evaluate import render
+    from cascade.measure.evaluate import render
 
     show(render(evaluation))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from cascade.explain import Explanation, Step
+    from cascade.show.explain import Explanation, Step
 
 _MARKS = {"chosen": "[x]", "backed off": "[x]", "entered": "[>]"}
 _STYLES = {"chosen": "bold green", "backed off": "bold green", "entered": "bold"}
@@ -53,8 +53,8 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
 
     TEXT is the text itself, or - to read it from standard input.
     """
-    from cascade.explain import explain as explained
-    from cascade.model import Cascade
+    from cascade.predict.cascade import Cascade
+    from cascade.show.explain import explain as explained
 
     loaded = Cascade.load(chosen_model(model))
     if loaded.is_hosted:
@@ -70,7 +70,7 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
 
 
 def _most_others() -> int:
-    from cascade.explain import MOST_OTHERS
+    from cascade.show.explain import MOST_OTHERS
 
     return MOST_OTHERS
 
@@ -86,7 +86,7 @@ def _drawing(found: Explanation, most_others: int | None) -> RenderableType:
 
 
 def _draw(tree: Tree, steps: Sequence[Step], most_others: int | None) -> None:
-    from cascade.explain import shown
+    from cascade.show.explain import shown
 
     kept = shown(steps, most_others)
     for step in kept:

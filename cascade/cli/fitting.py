@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
     from cascade.hosted.jobs import Order
     from cascade.hosted.prices import NodePlan
-    from cascade.records import Row
-    from cascade.store import Manifest
-    from cascade.taxonomy import Taxonomy
-    from cascade.train import Event, Plan
+    from cascade.learn.fit import Event, Plan
+    from cascade.model.folder import Manifest
+    from cascade.rows.records import Row
+    from cascade.taxonomy.definition import Taxonomy
 
 _SUSPICIOUS_SHOWN = 3
 
@@ -132,7 +132,7 @@ def fit(
 def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
     from cascade.hosted.shop import LEDGER
-    from cascade.store import MANIFEST, NODES
+    from cascade.model.folder import MANIFEST, NODES
 
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
@@ -150,9 +150,9 @@ def _fitted(
     taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
-    from cascade.compiled import announce
     from cascade.hosted.shop import PendingError, Shop
-    from cascade.train import fit as train
+    from cascade.learn.fit import fit as train
+    from cascade.system.compiled import announce
 
     started = time.perf_counter()
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
@@ -267,7 +267,7 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
     from cascade.hosted.shop import tuned_models
-    from cascade.train import plan
+    from cascade.learn.fit import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
     planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))

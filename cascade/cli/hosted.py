@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cascade.hosted.batches import Step as BatchStep
     from cascade.hosted.jobs import Step as JobStep
     from cascade.hosted.ledger import JobRecord, Ledger
-    from cascade.store import Manifest
+    from cascade.model.folder import Manifest
 
 ANSWERS = "answers.sqlite"
 
@@ -257,7 +257,7 @@ def export(
     backend says so); manifest.json tells how each model is to be asked. Name what was trained as `model` of
     the group, and `cascade fit` takes it from there.
     """
-    from cascade.export import export as write
+    from cascade.learn.export import export as write
 
     tree = load_taxonomy(taxonomy)
     rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, counted, note, progress
 from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
-from cascade.files import drafted
+from cascade.system.files import drafted
 
 if TYPE_CHECKING:
-    from cascade.records import BadRow, Columns, Row
-    from cascade.taxonomy import BackendSpec, DataSpec, Taxonomy
+    from cascade.rows.records import BadRow, Columns, Row
+    from cascade.taxonomy.definition import BackendSpec, DataSpec, Taxonomy
 
 _NEARBY_MOST = 1000
 
@@ -33,7 +33,7 @@ def labelled_rows(
     files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy
 ) -> tuple[list[Row], list[BadRow]]:
     """The rows of some files, and those that were refused, which it lists."""
-    from cascade.records import read_all, summarise_bad
+    from cascade.rows.records import read_all, summarise_bad
 
     with progress("reading"):
         rows, refused = read_all(files, columns, taxonomy)
@@ -56,7 +56,7 @@ def model_words(folder: Path) -> str:
 
 
 def load_taxonomy(path: str) -> Taxonomy:
-    from cascade.taxonomy import Taxonomy
+    from cascade.taxonomy.definition import Taxonomy
 
     if not Path(path).exists():
         raise TaxonomyError([Problem(Place(path), f"no such file.{_nearby(Path(path))}")])
@@ -88,7 +88,7 @@ def _folders_here() -> list[Path]:
 
 
 def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
-    from cascade.records import Columns
+    from cascade.rows.records import Columns
 
     return Columns(text or data.text, data.labels, id or data.id, data.labels_delimiter)
 

@@ -27,9 +27,9 @@ from cascade.cli.shell import (
 )
 
 if TYPE_CHECKING:
-    from cascade.model import Cascade
-    from cascade.predict import Outcome, Request
-    from cascade.predict import Progress as Step
+    from cascade.predict.cascade import Cascade
+    from cascade.predict.files import Outcome, Request
+    from cascade.predict.files import Progress as Step
 
 
 @cascade.command(short_help="Give each row of a file its labels.")
@@ -77,8 +77,8 @@ def predict(
     With --out, a run that was stopped goes on when the same command is given again. Rows that cannot be used
     are written aside, and the exit code is then 3.
     """
-    from cascade.model import Cascade
-    from cascade.predict import Request
+    from cascade.predict.cascade import Cascade
+    from cascade.predict.files import Request
 
     if batch and no_cache:
         raise click.UsageError("--batch keeps all answers, to go on with them: leave --no-cache away.")
@@ -97,8 +97,8 @@ def predict(
 
 
 def _predicted(model: Cascade, request: Request) -> Outcome:
-    from cascade.compiled import announce
-    from cascade.predict import predict_file
+    from cascade.predict.files import predict_file
+    from cascade.system.compiled import announce
 
     with progress("predicting") as bar:
         announce(bar.say)

@@ -30,10 +30,10 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.model import Cascade
-    from cascade.records import BadRow, Columns, Row
-    from cascade.review import Question
-    from cascade.teaching import Picking
+    from cascade.predict.cascade import Cascade
+    from cascade.rows.records import BadRow, Columns, Row
+    from cascade.teach.review import Question
+    from cascade.teach.selection import Picking
 
 _SHOWN_LABELS = 5
 _STDIN = "-"
@@ -78,9 +78,9 @@ def review(
     What was answered or skipped before is left out. `cascade serve --review` shows the rows of the queue, one
     at a time.
     """
-    from cascade.model import Cascade
-    from cascade.review import QUEUE, beside, questions, write_queue
-    from cascade.teaching import pick
+    from cascade.predict.cascade import Cascade
+    from cascade.teach.review import QUEUE, beside, questions, write_queue
+    from cascade.teach.selection import pick
 
     if out is None and source == _STDIN:
         raise click.UsageError("standard input has no name: say with --out where the queue goes.")
@@ -112,7 +112,7 @@ class _Texts:
         self.left_out = 0
 
     def __iter__(self) -> Iterator[Row]:
-        from cascade.records import BadRow, read_rows
+        from cascade.rows.records import BadRow, read_rows
 
         for count, row in enumerate(read_rows(self._source, self._columns), 1):
             self._bar.at(count, None)
@@ -126,8 +126,8 @@ class _Texts:
 
 def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
     """The texts of these files, and of what was answered or skipped before."""
-    from cascade.records import read_all
-    from cascade.review import ANSWERS, beside, skipped_beside
+    from cascade.rows.records import read_all
+    from cascade.teach.review import ANSWERS, beside, skipped_beside
 
     answers = beside(queue, ANSWERS)
     before = [path for path in (answers, skipped_beside(answers)) if path.exists()]
@@ -141,7 +141,7 @@ def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cas
 def _told(
     queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str, *, as_json: bool
 ) -> int:
-    from cascade.records import summarise_bad
+    from cascade.rows.records import summarise_bad
 
     refused = [*texts.refused, *_unanswered(picking)]
     if refused:
@@ -154,7 +154,7 @@ def _told(
 
 
 def _unanswered(picking: Picking) -> list[BadRow]:
-    from cascade.records import BadRow
+    from cascade.rows.records import BadRow
 
     return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in picking.failed]
 

@@ -17,8 +17,8 @@ from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, n
 from cascade.errors import CascadeError
 
 if TYPE_CHECKING:
-    from cascade.model import Cascade
-    from cascade.review import Review
+    from cascade.predict.cascade import Cascade
+    from cascade.teach.review import Review
 
 _MIB = 1 << 20
 
@@ -119,8 +119,8 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
     if queue is None:
         yield None
         return
-    from cascade.model import Cascade
-    from cascade.review import ANSWERS, Review, beside, read_queue
+    from cascade.predict.cascade import Cascade
+    from cascade.teach.review import ANSWERS, Review, beside, read_queue
 
     taxonomy = Cascade.load(folder).taxonomy
     path = answers or beside(queue, ANSWERS)
@@ -134,7 +134,7 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
 
 
 def _loaded(folder: Path) -> Cascade:
-    from cascade.model import Cascade
+    from cascade.predict.cascade import Cascade
 
     model = Cascade.load(folder)
     if model.is_hosted:

@@ -25,8 +25,8 @@ from cascade.cli.shell import (
 )
 
 if TYPE_CHECKING:
-    from cascade.records import BadRow
-    from cascade.taxonomy import Taxonomy
+    from cascade.rows.records import BadRow
+    from cascade.taxonomy.definition import Taxonomy
 
 _SHOWN = 5
 taxonomy_option = click.option(
@@ -50,7 +50,7 @@ def label_studio() -> None:
 @debug_option
 def config(taxonomy: str | None, model: Path | None) -> int:
     """Write the labelling configuration of a taxonomy, to be pasted into a project of Label Studio."""
-    from cascade.label_studio import config as written
+    from cascade.teach.label_studio import config as written
 
     click.echo(written(_taxonomy(taxonomy, model)).encode(errors="backslashreplace"), nl=False)
     return DONE
@@ -68,8 +68,8 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
     ROWS is a queue that `review` wrote, whose proposals become predictions, or a file of labelled rows, whose
     labels become annotations.
     """
-    from cascade.files import drafted
-    from cascade.records import summarise_bad
+    from cascade.rows.records import summarise_bad
+    from cascade.system.files import drafted
 
     tasks, refused = _tasks(source, _taxonomy(taxonomy, model))
     with drafted(out) as file:
@@ -81,9 +81,9 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
 
 
 def _tasks(source: str, taxonomy: Taxonomy) -> tuple[list[dict[str, Any]], list[BadRow]]:
-    from cascade.label_studio import answered, asking
-    from cascade.records import read_all
-    from cascade.review import is_queue, read_queue
+    from cascade.rows.records import read_all
+    from cascade.teach.label_studio import answered, asking
+    from cascade.teach.review import is_queue, read_queue
 
     if is_queue(Path(source)):
         return [asking(taxonomy, question) for question in read_queue(Path(source), taxonomy)], []
@@ -104,9 +104,9 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     Tasks without an answer, and those that were skipped, are left out. Of several answers the newest counts,
     or one that is marked as ground truth.
     """
-    from cascade.files import drafted
-    from cascade.label_studio import read
-    from cascade.records import row_line, summarise_bad
+    from cascade.rows.records import row_line, summarise_bad
+    from cascade.system.files import drafted
+    from cascade.teach.label_studio import read
 
     tree = _taxonomy(taxonomy, model)
     found = read(source, tree, columns_of(tree.data))
@@ -130,7 +130,7 @@ def _taxonomy(file: str | None, model: Path | None) -> Taxonomy:
         raise click.UsageError("expected --taxonomy or --model, found both.")
     if file is not None:
         return load_taxonomy(file)
-    from cascade.model import Cascade
+    from cascade.predict.cascade import Cascade
 
     return Cascade.load(chosen_model(model)).taxonomy
 

@@ -12,8 +12,8 @@ from cascade.cli.inputs import chosen_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 
 if TYPE_CHECKING:
-    from cascade.contents import Side
-    from cascade.tree import SortKey, TreeNode
+    from cascade.changes.staleness import Side
+    from cascade.show.tree import SortKey, TreeNode
 
 FORMATS = ("text", "mermaid", "dot", "json", "html")
 
@@ -72,11 +72,11 @@ def _refuse_with_diff(form: str, *others: object) -> None:
 
 def _side(what: str | None, model: Path | None) -> Side:
     """A taxonomy file or a model folder, with the name it was given by."""
-    from cascade.contents import Side
+    from cascade.changes.staleness import Side
 
     if what is not None and not Path(what).is_dir():
         return Side(what, load_taxonomy(what))
-    from cascade.model import Cascade
+    from cascade.predict.cascade import Cascade
 
     folder = Path(what) if what is not None else chosen_model(model)
     loaded = Cascade.load(folder)
@@ -84,21 +84,21 @@ def _side(what: str | None, model: Path | None) -> Side:
 
 
 def _tree(side: Side) -> TreeNode:
-    from cascade.tree import of_model, of_taxonomy
+    from cascade.show.tree import of_model, of_taxonomy
 
     return of_model(side.taxonomy, side.manifest) if side.manifest else of_taxonomy(side.taxonomy)
 
 
 def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:
-    from cascade.tree import ordered, subtree
+    from cascade.show.tree import ordered, subtree
 
     tree = tree if group is None else subtree(tree, group)
     return tree if sort is None else ordered(tree, sort)
 
 
 def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
-    from cascade.drawing import render
-    from cascade.tree import pruned
+    from cascade.show.terminal import render
+    from cascade.show.tree import pruned
 
     if form == "text":
         show(render(tree, depth))
@@ -112,14 +112,14 @@ def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
 
 
 def _writer(form: str) -> Callable[[TreeNode], str]:
-    from cascade.diagrams import dot
-    from cascade.tree_page import page
+    from cascade.show.diagrams import dot
+    from cascade.show.tree_page import page
 
     return {"dot": dot, "html": page}.get(form, _mermaid)
 
 
 def _mermaid(tree: TreeNode) -> str:
-    from cascade.diagrams import MERMAID_EDGES, exceeds_mermaid, mermaid
+    from cascade.show.diagrams import MERMAID_EDGES, exceeds_mermaid, mermaid
 
     text = mermaid(tree)
     if exceeds_mermaid(text):
@@ -131,8 +131,8 @@ def _mermaid(tree: TreeNode) -> str:
 
 
 def _show_difference(before: Side, after: Side, form: str) -> None:
-    from cascade.difference import difference
-    from cascade.drawing import render_difference
+    from cascade.changes.difference import difference
+    from cascade.show.terminal import render_difference
 
     found = difference(before, after)
     if form == "json":

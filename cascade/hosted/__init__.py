@@ -1,1 +1,5 @@
-"""Models that live at a service: fine-tunes through the ``openai`` package."""
+"""Node models that live at a service: settings, prices, files of examples, jobs,
+questions, batches.
+
+Imports `nodes` and what that may import.
+"""

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cascade.backends.base import FloatArray
 from cascade.errors import BackendError
 from cascade.hosted.services import FORMATS, MOST_TOP_LOGPROBS, Format, Settings
+from cascade.system.array_types import FloatArray
 
 Kind = Literal["code", "indicator", "names"]
 Endpoint = Literal["/v1/chat/completions", "/v1/completions"]

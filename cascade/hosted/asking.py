@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from cascade.backends.base import FloatArray
 from cascade.errors import BackendError
 from cascade.hosted.answers import Codec, Unreadable
 from cascade.hosted.cache import Cache, Kept
 from cascade.hosted.limiter import FIRST, Limiter
 from cascade.hosted.services import Limits, ServiceError, Settings, connect, understood
+from cascade.system.array_types import FloatArray
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.backends.base import BoolArray, IntArray, NodeProblem, sampled
 from cascade.errors import BackendError
-from cascade.folds import heaps_of, stratified_folds
 from cascade.hosted import tokens
 from cascade.hosted.answers import Codec
 from cascade.hosted.services import Settings
+from cascade.nodes.contract import NodeProblem, sampled
+from cascade.system.array_types import BoolArray, IntArray
+from cascade.validation.folds import heaps_of, stratified_folds
 
 FEWEST = 10
 """Services refuse a file with fewer examples."""

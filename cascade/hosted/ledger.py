@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cascade.errors import BackendError
-from cascade.hosted.journal import enter_wal
+from cascade.system.sqlite import enter_wal
 
 SCHEMA = 1
 _BUSY_SECONDS = 30.0

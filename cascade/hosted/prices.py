@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cascade.backends.base import BoolArray, NodeProblem, Texts, sampled
 from cascade.errors import BackendError
 from cascade.hosted import tokens
 from cascade.hosted.answers import Codec, codec_of
 from cascade.hosted.asking import Usage
 from cascade.hosted.examples import Examples
 from cascade.hosted.services import Settings
+from cascade.nodes.contract import NodeProblem, sampled
+from cascade.system.array_types import BoolArray
+from cascade.text.texts import Texts
 
 BUNDLED = Path(__file__).with_name("prices.yaml")
 EPOCHS_OF_AUTO = 3

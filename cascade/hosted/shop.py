@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cascade.backends.base import BoolArray, HostedBackend, NodeProblem
 from cascade.errors import BackendError
 from cascade.hosted.jobs import Order, Outcome, Step, cancel, fine_tune, follow
 from cascade.hosted.ledger import JobRecord, Ledger
 from cascade.hosted.services import connect
+from cascade.nodes.contract import HostedBackend, NodeProblem
+from cascade.system.array_types import BoolArray
 
 A = TypeVar("A")
 LEDGER = "jobs.sqlite"

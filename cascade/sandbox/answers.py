@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cascade.backends.base import BoolArray, FloatArray
 from cascade.sandbox.tokens import split
+from cascade.system.array_types import BoolArray, FloatArray
 
 Kind = Literal["choice", "places", "parts"]
 END = "<|end|>"

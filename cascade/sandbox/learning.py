@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cascade.arrays import read_json, write_json
-from cascade.backends.base import BoolArray, FloatArray, IntArray, NodeModel, NodeProblem, Texts
+from cascade.nodes.contract import NodeModel, NodeProblem
 from cascade.sandbox.answers import Shape, shape_of
 from cascade.sandbox.tokens import clean, count, count_messages
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.arrays import read_json, write_json
+from cascade.text.texts import Texts
 
 if TYPE_CHECKING:  # what learns is slow to import, and the service listens before
-    from cascade.calibrate import Calibration
+    from cascade.validation.calibration import Calibration
 
 Format = Literal["chat", "completion"]
 LEAST_EXAMPLES = 10
@@ -230,8 +232,8 @@ class Tuned:
     @classmethod
     def load(cls, folder: Path) -> Tuned:
         """The model that `save` wrote."""
-        from cascade.backends.linear import LinearBackend
-        from cascade.calibrate import Calibration
+        from cascade.nodes.linear import LinearBackend
+        from cascade.validation.calibration import Calibration
 
         settings = read_json(folder / "tuned.json")
         calibration = Calibration(np.array(settings["slopes"]), np.array(settings["offsets"]))
@@ -254,7 +256,7 @@ class Quality:
 
     @classmethod
     def of(cls, chances: FloatArray, targets: BoolArray, shape: Shape) -> Quality:
-        from cascade.calibrate import log_loss
+        from cascade.validation.calibration import log_loss
 
         if shape.kind == "choice":
             right = chances.argmax(axis=1) == targets.argmax(axis=1)
@@ -265,7 +267,7 @@ class Quality:
 
 def learn(examples: Sequence[Example], seed: int) -> tuple[Tuned, Quality]:
     """A model of these examples, and how well it does on those that it had not seen."""
-    from cascade.calibrate import Calibration
+    from cascade.validation.calibration import Calibration
 
     prompts = Prompts.of(examples)
     answers = [one.answer for one in examples]
@@ -289,8 +291,8 @@ def _fitted(
     targets: BoolArray,
     seed: int,
 ) -> tuple[Tuned, Quality]:
-    from cascade.backends.linear import LinearBackend
-    from cascade.calibrate import fit_calibration
+    from cascade.nodes.linear import LinearBackend
+    from cascade.validation.calibration import fit_calibration
 
     names = tuple(shape.columns[column] for column in learned.tolist())
     varying = np.ascontiguousarray(targets[:, learned])

@@ -17,7 +17,6 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.backends.base import FloatArray
 from cascade.sandbox.answers import Shape, Step, steps_of
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.learning import Format, Tuned, asked_of
@@ -25,6 +24,7 @@ from cascade.sandbox.meter import Meter, waiting
 from cascade.sandbox.shelf import Record, Shelf, new_id, shown
 from cascade.sandbox.tokens import count, count_messages
 from cascade.sandbox.wire import Refusal, answer, body_of, number_of, text_of
+from cascade.system.array_types import FloatArray
 
 BASES: Mapping[str, tuple[Format, ...]] = {
     "gpt-4.1-2025-04-14": ("chat",),

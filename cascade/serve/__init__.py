@@ -1,1 +1,4 @@
-"""A model as a service over HTTP: answers, metrics and a page to try it on."""
+"""Answers and reviews over HTTP, and the pages in front of them.
+
+Imports everything but `cli`, `sandbox` and `changes`.
+"""

@@ -19,8 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cascade import __version__
-from cascade.answers import Model
-from cascade.review import Review
+from cascade.predict.answers import Model
 from cascade.serve import described, page
 from cascade.serve.asking import parse
 from cascade.serve.batching import Batcher
@@ -32,7 +31,8 @@ from cascade.serve.meters import Meters
 from cascade.serve.refusals import Refusal
 from cascade.serve.reviewing import Desk
 from cascade.serve.swapping import Shelf
-from cascade.tree import of_model
+from cascade.show.tree import of_model
+from cascade.teach.review import Review
 
 _JSON = "application/json"
 _LOG = logging.getLogger("cascade.serve")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cascade.answers import Style
+from cascade.predict.answers import Style
 from cascade.serve.bodies import object_of, text_of, wrong
 from cascade.serve.refusals import Refusal
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cascade.answers import Form, Model, Style, prediction_lines
 from cascade.errors import BackendError
+from cascade.predict.answers import Form, Model, Style, prediction_lines
 from cascade.serve.refusals import overloaded
 
 MOST_TEXTS = 256

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from cascade.explain import Verdict
 from cascade.serve.asking import MOST_TOP
 from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
 from cascade.serve.refusals import MEDIA_TYPE
 from cascade.serve.reviewing import MOST_LABELS
+from cascade.show.explain import Verdict
 
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."

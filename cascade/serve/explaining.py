@@ -8,11 +8,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from cascade.answers import Model
 from cascade.errors import BackendError
-from cascade.explain import explain
+from cascade.predict.answers import Model
 from cascade.serve.bodies import object_of, text_of, wrong
 from cascade.serve.refusals import Refusal, overloaded
+from cascade.show.explain import explain
 
 MOST_CHARACTERS = 10_000
 """Of a text; what is told of a word names all its places, at every node."""
@@ -30,7 +30,7 @@ class Explainer:
         self._waiting = 0
 
     async def answer(self, model: Model, body: bytes) -> bytes:
-        """What `cascade.explain.explain` tells of the text that a body asks about, as JSON.
+        """What `cascade.show.explain.explain` tells of the text that a body asks about, as JSON.
 
         Raises
         ------

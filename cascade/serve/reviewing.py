@@ -16,9 +16,9 @@ from typing import Any
 from starlette.responses import Response
 
 from cascade.errors import DataError
-from cascade.review import ConflictError, Question, Review, Reviewed
 from cascade.serve.bodies import object_of, text_of, wrong
 from cascade.serve.refusals import MEDIA_TYPE, Refusal, shown
+from cascade.teach.review import ConflictError, Question, Review, Reviewed
 
 HELD_SECONDS = 600.0
 """For so long a row belongs to the tab that shows it."""

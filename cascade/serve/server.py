@@ -13,14 +13,14 @@ from pathlib import Path
 
 import uvicorn
 
-from cascade.answers import Model
 from cascade.errors import DataError
-from cascade.review import Review
+from cascade.predict.answers import Model
 from cascade.serve.app import Service
 from cascade.serve.gate import is_loopback
 from cascade.serve.limits import Limits
 from cascade.serve.swapping import Say, Shelf
 from cascade.serve.wire import protocol, tune_collector
+from cascade.teach.review import Review
 
 _BACKLOG = 2048
 _GRACE_SECONDS = 30

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cascade.answers import Form, Model, Style, prediction_lines
 from cascade.errors import ModelError
-from cascade.store import MANIFEST
+from cascade.model.folder import MANIFEST
+from cascade.predict.answers import Form, Model, Style, prediction_lines
 
 Say = Callable[[str], None]
 _Stamp = tuple[int, int, int] | None

@@ -12,12 +12,12 @@ from bench import Bench
 from page import Aim, Section, Table, compared
 from sets import Set
 
-from cascade.datasets import Dataset
 from cascade.hosted import tokens as counting
 from cascade.hosted.answers import codec_of
 from cascade.hosted.services import Settings
-from cascade.taxonomy import Taxonomy
-from cascade.train import trained_groups
+from cascade.learn.datasets import Dataset
+from cascade.learn.fit import trained_groups
+from cascade.taxonomy.definition import Taxonomy
 
 MOST_TEXTS = 1000
 SETS_OF_TOKENS = ("clinc150", "us_bills")

@@ -18,13 +18,15 @@ import numpy as np
 import scored
 from joblib import Parallel, delayed
 
-from cascade.backends.base import FloatArray, IntArray, NodeModel, NodeProblem, Texts
-from cascade.backends.features import VERSION, bags_of
-from cascade.backends.linear import LEAST_ROWS, LinearBackend
-from cascade.datasets import Dataset
-from cascade.records import Columns, read_all
-from cascade.taxonomy import Taxonomy
-from cascade.walk import batches, modelled, walk
+from cascade.learn.datasets import Dataset
+from cascade.model.walk import batches, modelled, walk
+from cascade.nodes.contract import NodeModel, NodeProblem
+from cascade.nodes.linear import LEAST_ROWS, LinearBackend
+from cascade.rows.records import Columns, read_all
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.taxonomy.definition import Taxonomy
+from cascade.text.features import VERSION, bags_of
+from cascade.text.texts import Texts
 
 BATCH = 10_000
 SEED = 0

@@ -1,8 +1,8 @@
 """What labels teach that `cascade review` asks for, beside as many that chance asks for.
 
 From each data set some rows are taken as labelled, and the others as texts. A model is fitted on the first;
-then some of the texts get their labels, picked by chance and by `cascade.teaching.pick`, and two more models
-are fitted and measured on the test rows. Printed are F1s, means over seeds, and how much more was won.
+then some of the texts get their labels, picked by chance and by `cascade.teach.selection.pick`, and two more
+models are fitted and measured on the test rows. Printed are F1s, means over seeds, and how much more was won.
 Run as ``python tests/benchmarks/teaching.py [--data ../shared/data] [--sets feedback,us_bills] [--seeds 3]``.
 """
 
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade.datasets import label_truth
-from cascade.metrics import macro_f1, micro_f1
-from cascade.model import Cascade
-from cascade.records import Columns, read_all
-from cascade.taxonomy import Taxonomy
-from cascade.teaching import pick
+from cascade.learn.datasets import label_truth
+from cascade.measure.metrics import macro_f1, micro_f1
+from cascade.predict.cascade import Cascade
+from cascade.rows.records import Columns, read_all
+from cascade.taxonomy.definition import Taxonomy
+from cascade.teach.selection import pick
 
 ROOT = Path(__file__).resolve().parents[2]
 # Rows to begin with, and rows to be labelled then.

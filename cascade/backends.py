@@ -1,0 +1,89 @@
+"""The kinds of node model, by name; a kind is imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from cascade.errors import BackendError, suggestion
+from cascade.hosted import services
+from cascade.nodes.contract import Backend
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind is made, and which options it takes.
+
+    Attributes
+    ----------
+    maker
+        ``module:function``; called with the options, it answers a `Backend`.
+    options
+        For each option a function that answers what is wrong with a value, or an empty string.
+    conflicts
+        What is wrong with options that are sound one by one, or an empty string.
+    hosted
+        Whether its models live at a service: asking them is waiting, and costs money.
+    version
+        Raised when the same rows would give another model: nodes of an older version are not reused.
+    """
+
+    maker: str
+    options: Mapping[str, Callable[[Any], str]]
+    version: int = 1
+    conflicts: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    hosted: bool = False
+
+
+def _penalties(value: Any) -> str:
+    values = value if isinstance(value, list | tuple) else [value]
+    if values and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < 1e6 for one in values
+    ):
+        return ""
+    return f"expected a number above 0 or a list of them, found {value!r}"
+
+
+KINDS: Mapping[str, Kind] = {
+    "linear": Kind("cascade.nodes.linear:make", {"C": _penalties}, version=2),
+    "constant": Kind("cascade.nodes.constant:make", {}),
+    "openai": Kind(
+        "cascade.hosted.backend:make", services.OPTIONS, conflicts=services.conflicts, hosted=True
+    ),
+}
+CHOOSABLE = ("linear", "openai")
+
+
+def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
+    """What is wrong with a backend as a taxonomy names it, one sentence for each fault."""
+    if kind not in CHOOSABLE:
+        hint = suggestion(kind, CHOOSABLE)
+        yield f"unknown backend {kind!r}, expected one of: {', '.join(CHOOSABLE)}.{hint}"
+        return
+    known, found = KINDS[kind].options, []
+    for name, value in options.items():
+        if name not in known:
+            hint = suggestion(name, known)
+            found.append(f"backend {kind!r} has no option {name!r}; it has: {', '.join(known)}.{hint}")
+        elif wrong := known[name](value):
+            found.append(f"option {name!r} of backend {kind!r}: {wrong}")
+    if not found and (wrong := KINDS[kind].conflicts(options)):
+        found.append(f"backend {kind!r}: {wrong}")
+    yield from found
+
+
+def make_backend(kind: str, options: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of that kind; BackendError where the kind is unknown or a package of its own is missing."""
+    if kind not in KINDS:
+        raise BackendError(f"unknown backend {kind!r}, expected one of: {', '.join(KINDS)}.")
+    module, function = KINDS[kind].maker.split(":")
+    try:
+        maker = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"backend {kind!r} needs the package {error.name!r}. Run: pip install {error.name}"
+        ) from error
+    backend: Backend = maker(**(options or {}))
+    return backend

@@ -1,0 +1,284 @@
+"""What became of a taxonomy or a model: names, settings, F1, and the groups that `fit` would train anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from cascade.changes.staleness import Contents, Retrained, Side, trained
+from cascade.show.tree import TOP_LEVEL
+from cascade.taxonomy.definition import Group, Label, Taxonomy, Threshold
+from cascade.taxonomy.graph import ROOT
+
+if TYPE_CHECKING:
+    from cascade.model.folder import Manifest
+
+Kind = Literal["label", "group"]
+
+_GROUP_SETTINGS = (
+    "description", "aliases", "choose", "route", "threshold", "negatives", "back_off", "backend"
+)  # fmt: skip
+_LABEL_SETTINGS = ("description", "aliases", "threshold")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A label or a group on one side only, and its parents there, the root as `TOP_LEVEL`."""
+
+    name: str
+    kind: Kind
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A name with other parents than before; the root is `TOP_LEVEL`."""
+
+    name: str
+    kind: Kind
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A name that is an alias of another one on the other side."""
+
+    name: str
+    into: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a group or a label that was changed, written as in the file; None where there is none."""
+
+    name: str
+    kind: Literal["label", "group", "taxonomy"]
+    setting: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class F1Change:
+    """The out-of-fold F1 of a label in both models, each in [0, 1]; a renamed label has its new name."""
+
+    label: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed from one side to the other, names in the order of the taxonomies.
+
+    Attributes
+    ----------
+    renamed : names whose old one is an alias of a new one
+    merged : names that are now an alias of a name that was there already, or of one that takes several
+    split : new names that were an alias of a name that is still there
+    moved : names on both sides with other parents
+    f1 : labels whose F1 differs, the greatest change first; empty unless both are models
+    overall : micro and macro F1, before and after; empty unless both are models
+    retrained : groups of `after` that `fit` would train
+    kept : how many groups it would take as they are
+    rows_known : whether that comes from the content of node models, not from taxonomies alone
+    """
+
+    before: str
+    after: str
+    added: tuple[Named, ...] = ()
+    removed: tuple[Named, ...] = ()
+    renamed: tuple[Merged, ...] = ()
+    merged: tuple[Merged, ...] = ()
+    split: tuple[Merged, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    f1: tuple[F1Change, ...] = ()
+    overall: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    retrained: tuple[Retrained, ...] = ()
+    kept: int = 0
+    rows_known: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        return asdict(self)
+
+
+def difference(before: Side, after: Side) -> Difference:
+    """What changed from `before` to `after`."""
+    names = _Names(before.taxonomy, after.taxonomy)
+    retrained = tuple(Contents(before, after, names.was, names.became).retrained())
+    return Difference(
+        before=before.name,
+        after=after.name,
+        added=names.added,
+        removed=names.removed,
+        renamed=names.renamed,
+        merged=names.merged,
+        split=names.split,
+        moved=tuple(names.moves()),
+        settings=tuple(_settings(names)),
+        f1=_f1_changes(before.manifest, after.manifest, names.was),
+        overall=_overall(before.manifest, after.manifest),
+        retrained=retrained,
+        kept=len(trained(after.taxonomy)) - len(retrained),
+        rows_known=before.manifest is not None and after.manifest is not None,
+    )
+
+
+# Names
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Which name of one taxonomy is which of the other."""
+
+    before: Taxonomy
+    after: Taxonomy
+
+    @cached_property
+    def became(self) -> dict[str, str]:
+        """What each old name is called now, as itself or as an alias; a name that is gone is left out."""
+        found = {name: self.after.resolve(name) for name in self.before.graph.nodes}
+        return {ROOT: ROOT} | {name: now for name, now in found.items() if now is not None}
+
+    @cached_property
+    def was(self) -> dict[str, str]:
+        """The old name of each that is there still, under its own or a new name."""
+        same = {name: name for name in (ROOT, *self.after.graph.nodes) if name in self.old}
+        return same | {one.into: one.name for one in self.renamed}
+
+    @cached_property
+    def old(self) -> frozenset[str]:
+        return frozenset((ROOT, *self.before.graph.nodes))
+
+    @cached_property
+    def new(self) -> frozenset[str]:
+        return frozenset((ROOT, *self.after.graph.nodes))
+
+    @cached_property
+    def _aliased(self) -> tuple[Merged, ...]:
+        gone = [name for name in self.before.graph.nodes if name not in self.new and name in self.became]
+        return tuple(Merged(name, self.became[name], _kind(self.before, name)) for name in gone)
+
+    @cached_property
+    def renamed(self) -> tuple[Merged, ...]:
+        targets = [one.into for one in self._aliased]
+        return tuple(
+            one
+            for one in self._aliased
+            if one.into not in self.old
+            and targets.count(one.into) == 1
+            and one.kind == _kind(self.after, one.into)
+        )
+
+    @property
+    def merged(self) -> tuple[Merged, ...]:
+        return tuple(one for one in self._aliased if one not in self.renamed)
+
+    @property
+    def split(self) -> tuple[Merged, ...]:
+        fresh = [name for name in self.after.graph.nodes if name not in self.was]
+        whole = {name: self.before.resolve(name) for name in fresh}
+        return tuple(
+            Merged(name, into, _kind(self.after, name))
+            for name, into in whole.items()
+            if into in self.new and into
+        )
+
+    @property
+    def added(self) -> tuple[Named, ...]:
+        known = {*self.was, *(one.name for one in self.split)}
+        fresh = [name for name in self.after.graph.nodes if name not in known]
+        turned = [name for name in self.after.graph.nodes if self._turned(name)]
+        return tuple(_named(self.after, name) for name in (*fresh, *turned))
+
+    @property
+    def removed(self) -> tuple[Named, ...]:
+        gone = [name for name in self.before.graph.nodes if name not in self.became or self._turned(name)]
+        return tuple(_named(self.before, name) for name in gone)
+
+    def _turned(self, name: str) -> bool:
+        """Whether a label became a group of that name, or a group a label."""
+        return name in self.old and name in self.new and _kind(self.before, name) != _kind(self.after, name)
+
+    def moves(self) -> Iterator[Moved]:
+        """Names on both sides whose parents are others, in whatever order."""
+        for name in self.after.graph.nodes:
+            if name in self.was:
+                before = self.before.graph.parents[self.was[name]]
+                after = self.after.graph.parents[name]
+                if {self.became.get(parent) for parent in before} != set(after):
+                    yield Moved(name, _kind(self.after, name), _shown(before), _shown(after))
+
+
+def _kind(taxonomy: Taxonomy, name: str) -> Kind:
+    return "group" if name in taxonomy.groups else "label"
+
+
+def _named(taxonomy: Taxonomy, name: str) -> Named:
+    return Named(name, _kind(taxonomy, name), _shown(taxonomy.graph.parents[name]))
+
+
+def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(parent or TOP_LEVEL for parent in parents)
+
+
+# Settings
+
+
+def _settings(names: _Names) -> Iterator[Setting]:
+    before, after = names.before, names.after
+    for what in ("name", "description", "combine"):
+        old, new = getattr(before, what), getattr(after, what)
+        if old != new:
+            yield Setting(after.name, "taxonomy", what, old, new)
+    for name in (ROOT, *after.graph.nodes):
+        was = names.was.get(name)
+        if was is not None and _kind(before, was) == _kind(after, name):
+            yield from _changed(name, _thing(before, was), _thing(after, name))
+
+
+def _thing(taxonomy: Taxonomy, name: str) -> Group | Label:
+    return taxonomy.groups[name] if name in taxonomy.groups else taxonomy.labels[name]
+
+
+def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[Setting]:
+    kind: Kind = "group" if isinstance(after, Group) else "label"
+    for setting in _GROUP_SETTINGS if kind == "group" else _LABEL_SETTINGS:
+        old, new = getattr(before, setting), getattr(after, setting)
+        if old != new:
+            yield Setting(name or TOP_LEVEL, kind, setting, _plain(old), _plain(new))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Threshold):
+        return {"auto": "auto", "value": value.value}.get(value.kind, f"{value.kind} {value.value}")
+    if hasattr(value, "options"):
+        return {"kind": value.kind, **value.options} if value.options else value.kind
+    return list(value) if isinstance(value, tuple) else value
+
+
+# Figures
+
+
+def _f1_changes(
+    before: Manifest | None, after: Manifest | None, was: Mapping[str, str]
+) -> tuple[F1Change, ...]:
+    if before is None or after is None:
+        return ()
+    old, new = before.metrics.get("f1", {}), after.metrics.get("f1", {})
+    changes = [F1Change(label, old[was[label]], new[label]) for label in new if was.get(label) in old]
+    differing = [one for one in changes if one.before != one.after]
+    return tuple(sorted(differing, key=lambda one: -abs(one.after - one.before)))
+
+
+def _overall(before: Manifest | None, after: Manifest | None) -> dict[str, tuple[float, float]]:
+    if before is None or after is None:
+        return {}
+    wanted = [name for name in ("micro_f1", "macro_f1") if name in before.metrics and name in after.metrics]
+    return {name: (before.metrics[name], after.metrics[name]) for name in wanted}

@@ -1,0 +1,298 @@
+"""Which groups `fit` would train anew, from what it has before and after.
+
+A node model is made of its backend, its children and the rows that reach it, and so is the name of its
+folder. Where both sides are models, those names tell which differ. Else the rows are not known, and what can
+be told is what follows from the taxonomies: surely, or only if rows carry the names that came or went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cascade.show.tree import TOP_LEVEL
+from cascade.taxonomy.definition import Group, Taxonomy
+from cascade.taxonomy.graph import ROOT
+
+if TYPE_CHECKING:
+    from cascade.model.folder import GroupRecord, Manifest
+
+
+_UNKNOWN = "\n"
+"""No name has a line break."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared; `manifest` is None for a taxonomy that is not fitted."""
+
+    name: str
+    taxonomy: Taxonomy
+    manifest: Manifest | None = None
+
+    def group(self, name: str) -> Group:
+        """The settings of a group; KeyError for an unknown one."""
+        return self.taxonomy.groups[name]
+
+    def record(self, name: str) -> GroupRecord | None:
+        """What was made for a group, if anything was."""
+        return self.manifest.groups.get(name) if self.manifest else None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A group that would be trained anew, and why; not `sure` where it depends on rows."""
+
+    group: str
+    sure: bool
+    reasons: tuple[str, ...]
+
+
+def trained(taxonomy: Taxonomy) -> list[str]:
+    """The groups that have a node model, in the order of the graph."""
+    from cascade.model.walk import modelled  # NumPy comes with it
+
+    return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the node models of both sides are made of.
+
+    Attributes
+    ----------
+    was : names of `after` to those that they had before, the root among them; new names are missing
+    became : names of `before` to what they are called now, as themselves or as aliases
+    """
+
+    before: Side
+    after: Side
+    was: Mapping[str, str]
+    became: Mapping[str, str]
+
+    def retrained(self) -> Iterator[Retrained]:
+        """The groups of `after` that a fit with the models of `before` at hand would train."""
+        both = self.before.manifest is not None and self.after.manifest is not None
+        for group in trained(self.after.taxonomy):
+            found = self.by_folder(group) if both else self.by_taxonomy(group)
+            if found is not None:
+                yield found
+
+    def by_folder(self, group: str) -> Retrained | None:
+        record = self.after.record(group)
+        if record is None or record.node in self.folders:
+            return None
+        reasons = (*self.surely(group), *self.of_rows(group)) or ("other texts, or other labels of them",)
+        return Retrained(group or TOP_LEVEL, True, reasons)
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """The node folders of the model before."""
+        groups = self.before.manifest.groups if self.before.manifest else {}
+        return frozenset(record.node for record in groups.values())
+
+    def by_taxonomy(self, group: str) -> Retrained | None:
+        sure, perhaps = tuple(self.surely(group)), tuple(self.perhaps(group))
+        if not sure and not perhaps:
+            return None
+        return Retrained(group or TOP_LEVEL, bool(sure), sure or perhaps)
+
+    def surely(self, group: str) -> Iterator[str]:
+        """What makes another node model whatever the rows are."""
+        was = self.was.get(group, _UNKNOWN)
+        if was not in self.trained_before:
+            yield "new"
+            return
+        yield from self.of_maker()
+        yield from self.of_backend(group, was)
+        yield from self.of_negatives(group, was, sure=True)
+        yield from self.of_children(group, was)
+        if self.before.group(was).route != self.after.group(group).route:
+            yield f"route {self.before.group(was).route} -> {self.after.group(group).route}"
+        if moved := (self.exchanged(group, was) & self.lasting) - self.exchanged_children(group, was):
+            yield f"other rows belong to it or to its children, with {_some(moved)}"
+
+    def perhaps(self, group: str) -> Iterator[str]:
+        """What makes another node model if rows carry the names that came or went."""
+        was = self.was.get(group, _UNKNOWN)
+        if was not in self.trained_before:
+            return
+        yield from self.of_negatives(group, was, sure=False)
+        if changed := self.exchanged(group, was) - self.lasting:
+            yield f"if rows carry {_some(changed)}"
+        elif (changed := self.elsewhere) and self.learns_from_all(group, was):
+            yield f"it learns from all rows, so if any carry {_some(changed)}"
+
+    def of_maker(self) -> Iterator[str]:
+        """Other versions or another seed than the model before was made with."""
+        old, new = self.before.manifest, self.after.manifest
+        if old is None:
+            return
+        versions = new.versions if new else _installed(old.versions)
+        for name, version in old.versions.items():
+            if versions.get(name) != version:
+                yield f"{name} {version} -> {versions.get(name)}"
+        if new is not None and old.seed != new.seed:
+            yield f"seed {old.seed} -> {new.seed}"
+
+    def of_backend(self, group: str, was: str) -> Iterator[str]:
+        old, new = self.before.group(was).backend, self.after.group(group).backend
+        if old.kind != new.kind:
+            yield f"backend {old.kind} -> {new.kind}"
+        elif old.options != new.options:
+            names = {*old.options, *new.options}
+            differing = {name for name in names if old.options.get(name) != new.options.get(name)}
+            yield f"options of its backend: {_some(differing)}"
+        elif _is_hosted(new.kind) and self.told(self.before, was) != self.told(self.after, group):
+            yield "what the service is told of it: names, descriptions, aliases or choose"
+
+    @staticmethod
+    def told(side: Side, group: str) -> object:
+        """What a hosted model reads of a group."""
+        from cascade.learn.datasets import meaning_of  # NumPy comes with it
+
+        return meaning_of(side.taxonomy, group)
+
+    def of_negatives(self, group: str, was: str, *, sure: bool) -> Iterator[str]:
+        """Another policy, which is sure where neither is left to a trial."""
+        if group == ROOT or _is_hosted(self.after.group(group).backend.kind):
+            return
+        old, new = self.before.group(was).negatives, self.after.group(group).negatives
+        made, makes = self.before.record(was), self.after.record(group)
+        used_old, used_new = made.negatives if made else old, makes.negatives if makes else new
+        settled = "auto" not in {used_old, used_new}
+        if (old != new or (made and makes)) and used_old != used_new and settled is sure:
+            yield f"negatives {used_old} -> {used_new}"
+
+    def of_children(self, group: str, was: str) -> Iterator[str]:
+        old, new = self.children(group, was)
+        if came := [name for name in new if name not in old]:
+            yield f"children came: {_some(came)}"
+        if went := [name for name in old if name not in new]:
+            yield f"children went: {_some(went)}"
+        if old != new and not came and not went:
+            yield "another order of its children"
+
+    def children(self, group: str, was: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the model of a group scores, before and after."""
+        from cascade.model.walk import modelled  # NumPy comes with it
+
+        return modelled(self.before.taxonomy, was), modelled(self.after.taxonomy, group)
+
+    def exchanged_children(self, group: str, was: str) -> frozenset[str]:
+        """Children on one side only, of which more need not be said."""
+        old, new = self.children(group, was)
+        return frozenset({*old} ^ {*new})
+
+    def of_rows(self, group: str) -> Iterator[str]:
+        """Where both are models: how many rows each learnt from."""
+        made, makes = self.before.record(self.was.get(group, group)), self.after.record(group)
+        if made is None or makes is None:
+            return
+        if made.rows != makes.rows:
+            yield f"rows {made.rows:,} -> {makes.rows:,}"
+        elif sorted(made.positives) != sorted(makes.positives):
+            yield "rows of its children"
+
+    def exchanged(self, group: str, was: str) -> frozenset[str]:
+        """Labels whose rows belong to the group, or to a child that it keeps, on one side only."""
+        changed = self.reach(self.before, was) ^ self.reach(self.after, group)
+        old, new = self.children(group, was)
+        for child in {*old} & {*new}:
+            changed |= self.below(self.before, child) ^ self.below(self.after, child)
+        return frozenset(changed)
+
+    def reach(self, side: Side, group: str) -> frozenset[str]:
+        """The labels whose rows reach a group; all rows of its parents reach one that is always visited."""
+        found = self.under(side, group)
+        if group != ROOT and side.group(group).route == "always":
+            found = found.union(*(self.reach(side, parent) for parent in side.taxonomy.graph.parents[group]))
+        return found
+
+    def below(self, side: Side, name: str) -> frozenset[str]:
+        """The label itself, or all that is a group's; labels that were merged by their old names."""
+        if name in side.taxonomy.groups:
+            return self.under(side, name) | (self.taken_in if side is self.after else {}).get(
+                name, frozenset()
+            )
+        return frozenset((name,) if side is self.before else self.origins.get(name, {name}))
+
+    def under(self, side: Side, group: str) -> frozenset[str]:
+        """The labels below a group. Rows that only name the group itself teach it nothing."""
+        graph = side.taxonomy.graph
+        labels = frozenset().union(*(self.below(side, label) for label in graph.descendant_labels(group)))
+        if side is self.before:
+            return labels
+        taken = (labels for name, labels in self.taken_in.items() if group in {ROOT, *graph.ancestors(name)})
+        return labels.union(*taken)
+
+    @cached_property
+    def origins(self) -> Mapping[str, set[str]]:
+        """The old labels whose rows carry each name now."""
+        found: dict[str, set[str]] = {}
+        for label in self.before.taxonomy.graph.labels:
+            if label in self.became:
+                found.setdefault(self.became[label], set()).add(label)
+        return found
+
+    @cached_property
+    def taken_in(self) -> Mapping[str, frozenset[str]]:
+        """Old labels that are aliases of a group now, by the group."""
+        groups = self.origins.keys() & self.after.taxonomy.groups.keys()
+        return {group: frozenset(self.origins[group]) for group in groups}
+
+    @cached_property
+    def all_before(self) -> frozenset[str]:
+        return self.below(self.before, ROOT)
+
+    @cached_property
+    def all_after(self) -> frozenset[str]:
+        return self.below(self.after, ROOT)
+
+    @cached_property
+    def elsewhere(self) -> frozenset[str]:
+        """Labels with which rows come or go, or are known less of."""
+        return (self.all_before ^ self.all_after).union(*self.taken_in.values())
+
+    @cached_property
+    def lasting(self) -> frozenset[str]:
+        """Labels on both sides: if they stand elsewhere, so do rows."""
+        return self.all_before & self.all_after
+
+    @cached_property
+    def trained_before(self) -> frozenset[str]:
+        return frozenset(trained(self.before.taxonomy))
+
+    def learns_from_all(self, group: str, was: str) -> bool:
+        made = self.before.record(was)
+        policy = made.negatives if made else self.after.group(group).negatives
+        return group == ROOT or policy == "all" or _is_hosted(self.after.group(group).backend.kind)
+
+
+def _is_hosted(kind: str) -> bool:
+    from cascade.backends import KINDS  # NumPy comes with it
+
+    return kind in KINDS and KINDS[kind].hosted
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    """What a fit would be made with now."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from cascade import __version__
+
+    found = {"cascade": __version__}
+    for name in names:
+        try:
+            found.setdefault(name, version(name))
+        except PackageNotFoundError:
+            found.setdefault(name, "not installed")
+    return found
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    listed = sorted(names) if isinstance(names, (set, frozenset)) else list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(map(repr, listed[:most])) + more

@@ -1,0 +1,77 @@
+"""Which rows of other groups a node should learn from, settled by a small trial on rows that reach it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from cascade.learn.thresholds import best_f1
+from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.text.texts import Texts
+from cascade.validation.calibration import conditional, fit_calibration
+from cascade.validation.folds import heaps_of, stratified_folds
+
+# A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
+MOST_ROWS = 2500
+MOST_CHILDREN = 16
+FEWEST_ROWS = 20
+FOLDS = 2
+# `all` has to be worth its price: this much F1 for each million characters of other groups' texts, which is
+# about what a tenth of a second of fitting has to bring. So short texts, and few of them, are free to choose.
+F1_FOR_A_MILLION = 0.001
+# No policy is better for less, as a trial is not as exact as that.
+LEAST_GAIN = 0.003
+# Beyond this price a trial is not worth its own.
+DEAREST = 0.03
+
+
+def price_of(texts: Texts, others: IntArray) -> float:
+    """The F1 that ``all`` has to bring for learning from these rows as well."""
+    lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
+    return float(lengths[others].sum()) * F1_FOR_A_MILLION / 1e6
+
+
+def settle(
+    backend: TrialBackend, problem: NodeProblem, path: FloatArray, price: float
+) -> Literal["siblings", "all"]:
+    """The policy with the better F1 on what the group will really be asked about.
+
+    Both policies learn from one half of the rows and are compared on the other, both ways round: by the
+    micro F1 of path probabilities at the best cut. Rows that routing lets in by mistake are among them,
+    and they are what tells the policies apart.
+
+    Parameters
+    ----------
+    backend
+        Fits and scores cheaply.
+    problem
+        A sample of the rows that reach the group truly (``own``) or by mistake.
+    path
+        float32, shape (n_texts,): the out-of-fold path probability of the group for each of them.
+    price
+        By how much ``all`` has to be better, 0 or above: see `price_of`.
+    """
+    problem = most_frequent_children(problem, MOST_CHILDREN)
+    if price > DEAREST or problem.own.all() or problem.own.sum() < FEWEST_ROWS:
+        return "siblings"
+    kept = problem.targets & problem.own[:, None]
+    fold_of = stratified_folds(problem.targets, heaps_of(problem.texts), FOLDS, problem.seed)
+    reached = {policy: _trial(backend, problem, fold_of, path, policy) for policy in ("siblings", "all")}
+    figures = {policy: best_f1(scores, kept) for policy, scores in reached.items()}
+    return "all" if figures["all"] > figures["siblings"] + max(price, LEAST_GAIN) else "siblings"
+
+
+def _trial(
+    backend: TrialBackend, problem: NodeProblem, fold_of: IntArray, path: FloatArray, policy: str
+) -> FloatArray:
+    """Held-out path probabilities of every row under one policy, shape (n_texts, n_children)."""
+    scores = np.zeros(problem.targets.shape, dtype=np.float32)
+    for fold in range(FOLDS):
+        train = np.flatnonzero((fold_of != fold) & (problem.own | (policy == "all")))
+        test = np.flatnonzero(fold_of == fold)
+        scores[test] = backend.fit_and_score(problem, train, test)
+    judged = problem.own | (policy == "all")
+    calibration = fit_calibration(scores[judged], problem.targets[judged])
+    return path[:, None] * conditional(calibration.apply(scores), policy, path)

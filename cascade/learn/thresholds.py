@@ -1,0 +1,324 @@
+"""Thresholds from out-of-fold path probabilities: of labels, for the best F1 or a promise; of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.compiled import kernel
+from cascade.taxonomy.definition import Threshold
+from cascade.validation.calibration import logit, sigmoid
+from cascade.validation.folds import stratified_folds
+
+Keys = NDArray[np.uint32]
+
+# Share of a group's true rows that routing has to keep.
+KEPT = 0.995
+# A group as probable as this is always asked: where few rows part cleanly, all of the true ones score near 1
+# out of fold, and a text that is a little unlike them would end at the router.
+ALWAYS_ASKED = 0.1
+# Positives at which a label's own threshold weighs as much as the global one; which of them is settled on
+# held-out rows, as flat data want little of it and noisy data much.
+SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+FOLDS = 3
+# Figures nearer than this are equal but for rounding.
+ROUNDING = 1e-12
+# The key of a score of 1 whose row is not true.
+KEY_OF_ONE = np.uint32(~(int(np.float32(1).view(np.uint32)) << 1) & 0xFFFFFFFF)
+# As many labels at once as share a line of the processor's cache in a row of scores.
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of some rows, from the highest down, and the truth of each: every way to cut them.
+
+    Rows at or above a cut are chosen. Equal scores are never parted, and each cut stands half way between two
+    of them, or on the upper one where float32 has nothing in between. Where a score is 1, no cut chooses
+    nothing.
+
+    Attributes
+    ----------
+    keys
+        uint32, shape (n_visited,), ascending: see `_keys`.
+    positives
+        How many rows are true, whether visited or not.
+    """
+
+    keys: Keys
+    positives: int
+
+    @classmethod
+    def of(cls, scores: FloatArray, truth: BoolArray) -> Curve:
+        """The curve of scores in [0, 1], shape (n_texts,); NaN (not visited) is never chosen."""
+        visited = ~np.isnan(scores)
+        return cls(np.sort(_keys(scores[visited], truth[visited])), int(truth.sum()))
+
+    @classmethod
+    def of_all(cls, curves: Sequence[Curve]) -> Curve:
+        """The curve of the rows of all of them."""
+        keys = np.concatenate([np.empty(0, dtype=np.uint32), *(curve.keys for curve in curves)])
+        keys.sort()
+        return cls(keys, sum(curve.positives for curve in curves))
+
+    def counts(self) -> tuple[IntArray, IntArray]:
+        """How many rows each cut chooses, from nothing down, and how many of them are true; int64."""
+        ranks = self.keys >> np.uint32(1)
+        none = [] if len(ranks) and self.keys[0] <= KEY_OF_ONE else [0]
+        last = [len(ranks)] if len(ranks) else []
+        chosen = np.concatenate([none, np.flatnonzero(ranks[1:] != ranks[:-1]) + 1, last]).astype(np.int64)
+        hits = np.concatenate([[0], np.cumsum(_truth(self.keys), dtype=np.int64)])
+        return chosen, hits[chosen]
+
+    def cut(self, chosen: int) -> float:
+        """The cut that chooses so many rows, exactly a float32 number."""
+        above = _scores(self.keys[chosen - 1 : chosen])[0] if chosen else np.float32(1)
+        below = _scores(self.keys[chosen : chosen + 1])[0] if chosen < len(self.keys) else np.float32(0)
+        middle = (above + below) / 2
+        return float(middle if middle > below else above)
+
+    def best(self, share: float = 0.0, hits: int = 0, total: int = 0) -> tuple[int, int, float]:
+        """How many rows the best cut chooses, how many of them are true, and its figure.
+
+        The figure is `share` of the F1 of this curve alone, and the micro F1 of this and other curves: of
+        their rows `hits` are both chosen and true, and `total` counts the chosen and the true. Of equally
+        good cuts the highest is taken.
+        """
+        others = (self.positives, share, hits, total)
+        _, _, greatest = _reaching(self.keys, *others, np.inf)
+        return _reaching(self.keys, *others, greatest - ROUNDING)
+
+    def at(self, threshold: float) -> tuple[int, int]:
+        """How many rows at or above a threshold in [0, 1] are true, and how many there are."""
+        last = _keys(np.array([threshold], dtype=np.float32), np.zeros(1, dtype=bool))
+        chosen = self.keys[: int(np.searchsorted(self.keys, last[0], side="right"))]
+        return int(_truth(chosen).sum()), len(chosen)
+
+
+def _keys(scores: FloatArray, truth: BoolArray) -> Keys:
+    """Whole numbers in the order of falling scores, true rows first among equal ones.
+
+    They are the bits of the scores, which are in the order of the scores where these are 0 or above, then one
+    bit for the truth, all of them turned over: sorted much faster than floats, and in half the room.
+    """
+    bits = scores.astype(np.float32).view(np.uint32)
+    return ~(bits << np.uint32(1) | truth)  # the sign, which zero may have, is shifted out
+
+
+def _scores(keys: Keys) -> FloatArray:
+    return (~keys >> np.uint32(1)).view(np.float32)
+
+
+def _truth(keys: Keys) -> BoolArray:
+    return (~keys & np.uint32(1)).astype(bool)
+
+
+@kernel
+def _reaching(
+    keys: Keys, positives: int, share: float, hits: int, total: int, wanted: float
+) -> tuple[int, int, float]:
+    """What `Curve.best` tells of the first cut from above whose figure is at least `wanted`.
+
+    Where there is none, the lowest cut and the greatest figure of all.
+    """
+    greatest = -np.inf
+    own_hits = 0
+    for chosen in range(len(keys) + 1):
+        if chosen:
+            own_hits += ~keys[chosen - 1] & 1
+        if 0 < chosen < len(keys) and keys[chosen - 1] >> 1 == keys[chosen] >> 1:
+            continue
+        if chosen == 0 and len(keys) and keys[0] <= KEY_OF_ONE:
+            continue
+        own_total, whole = chosen + positives, total + chosen + positives
+        own = 2 * own_hits / own_total if own_total else 0.0
+        figure = share * own + (2 * (hits + own_hits) / whole if whole else 0.0)
+        greatest = max(greatest, figure)
+        if figure >= wanted:
+            return chosen, own_hits, figure
+    return len(keys), own_hits, greatest
+
+
+def f1(hits: NDArray[np.int64] | int, chosen: NDArray[np.int64] | int, positives: int) -> NDArray[np.float64]:
+    """2 hits / (chosen + positives), 0 where nothing is chosen and nothing true."""
+    total = np.asarray(chosen + positives, dtype=np.float64)
+    return np.where(total > 0, 2 * np.asarray(hits) / np.maximum(total, 1), 0.0)
+
+
+def micro_macro_cuts(curves: Sequence[Curve]) -> list[float]:
+    """One cut for each label that makes micro F1 + macro F1 greatest, label by label.
+
+    "micromacro-freq" of Lin and Lin, "On the Thresholding Strategy for Infrequent Labels in Multi-label
+    Classification" (CIKM 2023), section 4.3: labels are taken from the most frequent to the rarest, and each
+    one's cut is the best for its own F1 (over the number of labels so far) plus the micro F1 with all labels
+    before it. Of equally good cuts the highest is taken.
+    """
+    order = sorted(range(len(curves)), key=lambda label: (-curves[label].positives, label))
+    cuts = [1.0] * len(curves)
+    hits = total = 0
+    for rank, label in enumerate(order, 1):
+        curve = curves[label]
+        chosen, own_hits, _ = curve.best(1 / rank, hits, total)
+        cuts[label] = curve.cut(chosen)
+        hits += own_hits
+        total += chosen + curve.positives
+    return cuts
+
+
+def global_cut(curves: Sequence[Curve]) -> float:
+    """The one cut over all labels with the greatest micro F1."""
+    whole = Curve.of_all(curves)
+    chosen, _, _ = whole.best()
+    return whole.cut(chosen)
+
+
+def best_f1(scores: FloatArray, truth: BoolArray) -> float:
+    """Micro F1 at the best cut over all labels."""
+    _, _, figure = Curve.of(scores.ravel(), truth.ravel()).best()
+    return figure
+
+
+def shrunk(
+    cuts: Sequence[float] | NDArray[np.floating], whole: float, positives: NDArray[np.int64], shrinkage: float
+) -> FloatArray:
+    """Cuts drawn to the global one, in log odds, with weight shrinkage / (positives + shrinkage); float32.
+
+    A weight of 0 or 1, and two equal cuts, give that cut to the bit: a detour over log odds would move rows.
+    """
+    own = np.asarray(cuts)
+    weight = positives / np.maximum(positives + shrinkage, 1e-12)
+    drawn = weight * logit(own) + (1 - weight) * logit(np.asarray(whole))
+    return np.select([(weight == 1) | (own == whole), weight == 0], [own, whole], sigmoid(drawn)).astype(
+        np.float32
+    )
+
+
+def auto_thresholds(scores: FloatArray, truth: BoolArray, heaps: IntArray, seed: int) -> FloatArray:
+    """Thresholds for the best micro F1 + macro F1 on rows like these, float32, shape (n_labels,).
+
+    Cuts are found on each of some folds alone and averaged in log odds, as the one best cut of a label is a
+    matter of a few rows (Breiman, "Bagging predictors", Machine Learning 24, 1996). How far labels are drawn
+    to the global threshold is settled on the rows of the fold that had no part in the average.
+
+    Parameters
+    ----------
+    scores
+        float32, shape (n_texts, n_labels): out-of-fold path probabilities, NaN where not visited.
+    truth
+        bool, of the same shape.
+    heaps
+        int64, shape (n_texts,): rows of one number stay on one side.
+    seed
+        Fixes the folds.
+    """
+    if not truth.any():
+        return np.full(truth.shape[1], 0.5, dtype=np.float32)
+    fold_of = stratified_folds(truth, heaps, FOLDS, seed)
+    folds = [_Fold.of(curves) for curves in _curves(scores, truth, fold_of)]
+    figures = np.zeros((len(SHRINKAGES), 2, truth.shape[1]), dtype=np.int64)
+    for fold in folds:
+        others = [other for other in folds if other is not fold]
+        for index, cuts in enumerate(_averaged(others, SHRINKAGES)):
+            figures[index] += fold.reached(cuts)
+    positives = truth.sum(axis=0)
+    best = int(np.argmax([_micro_plus_macro(hits, chosen, positives) for hits, chosen in figures]))
+    return _averaged(folds, [SHRINKAGES[best]])[0]
+
+
+def _curves(scores: FloatArray, truth: BoolArray, fold_of: IntArray) -> list[list[Curve]]:
+    """For each fold the curve of each label over its rows."""
+    rows_of = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
+    found: list[list[Curve]] = [[] for _ in rows_of]
+    for start in range(0, truth.shape[1], BLOCK):
+        columns = (np.ascontiguousarray(cells[:, start : start + BLOCK].T) for cells in (scores, truth))
+        for own_scores, own_truth in zip(*columns, strict=True):
+            for curves, rows in zip(found, rows_of, strict=True):
+                curves.append(Curve.of(own_scores[rows], own_truth[rows]))
+    return found
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The curve of each label over some rows, their cuts, and the global cut."""
+
+    curves: list[Curve]
+    cuts: list[float]
+    whole: float
+    positives: list[int]
+
+    @classmethod
+    def of(cls, curves: list[Curve]) -> _Fold:
+        positives = [curve.positives for curve in curves]
+        return cls(curves, micro_macro_cuts(curves), global_cut(curves), positives)
+
+    def reached(self, cuts: FloatArray) -> IntArray:
+        """How many rows at or above each label's cut are true, and how many there are, (2, n_labels)."""
+        return np.array([curve.at(cut) for curve, cut in zip(self.curves, cuts, strict=True)]).T
+
+
+def _averaged(folds: Sequence[_Fold], shrinkages: Sequence[float]) -> list[FloatArray]:
+    """Thresholds at each of the shrinkages; a fold counts as much for a label as it has positives of it."""
+    positives = np.array([fold.positives for fold in folds])
+    cuts = _mean(np.array([fold.cuts for fold in folds]), positives)
+    whole = float(_mean(np.array([fold.whole for fold in folds]), np.ones(len(folds))))
+    return [shrunk(cuts, whole, positives.sum(axis=0), shrinkage) for shrinkage in shrinkages]
+
+
+def _mean(cuts: NDArray[np.float64], weights: NDArray[np.number]) -> NDArray[np.float64]:
+    """The weighted mean over the first axis, in log odds.
+
+    It never leaves the range of the cuts, as it else would where these are so near 0 or 1 that log odds end.
+    """
+    mean = sigmoid((logit(cuts) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1))
+    return np.asarray(np.clip(mean, cuts.min(axis=0), cuts.max(axis=0)))
+
+
+def _micro_plus_macro(hits: IntArray, chosen: IntArray, positives: IntArray) -> float:
+    each = np.where(positives > 0, 2 * hits / np.maximum(chosen + positives, 1), 0.0)
+    micro = float(f1(int(hits.sum()), int(chosen.sum()), int(positives.sum())))
+    return micro + float(each.sum() / max(int((positives > 0).sum()), 1))
+
+
+def promised_threshold(curve: Curve, wanted: Threshold) -> float:
+    """The cut that keeps a promise: the most recall at that precision, or the most precision at that recall.
+
+    Of cuts with equal recall the one with more precision is taken, and the other way round.
+    Where no cut reaches the precision, the one with the greatest precision; where even the lowest cut falls
+    short of the recall (rows that routing lost), the lowest one.
+    """
+    least = wanted.value or 0.0
+    chosen, hits = curve.counts()
+    some = chosen > 0
+    if not some.any() or not curve.positives:
+        return curve.cut(int(chosen[0]))
+    chosen, hits = chosen[some], hits[some]
+    precision, recall = hits / chosen, hits / curve.positives
+    if wanted.kind == "recall":
+        kept, first, second = recall >= least, precision, recall
+        fallback = len(chosen) - 1
+    else:
+        kept, first, second = precision >= least, recall, precision
+        fallback = int(np.lexsort((recall, precision))[-1])
+    enough = np.flatnonzero(kept)
+    best = enough[np.lexsort((second[enough], first[enough]))[-1]] if len(enough) else fallback
+    return curve.cut(int(chosen[best]))
+
+
+def route_threshold(path: FloatArray, truth: BoolArray) -> float:
+    """The greatest path probability that keeps `KEPT` of a group's true rows, at most `ALWAYS_ASKED`.
+
+    It is 0 where none of them was ever scored.
+
+    Parameters
+    ----------
+    path
+        float32, shape (n_texts,): out-of-fold path probabilities of the group, NaN where not scored.
+    truth
+        bool, of the same shape: rows that truly belong to it.
+    """
+    kept = np.sort(path[truth & ~np.isnan(path)])
+    return min(float(kept[int(len(kept) * (1 - KEPT))]), ALWAYS_ASKED) if len(kept) else 0.0

@@ -1,0 +1,185 @@
+"""Two models on the same rows: which is better, and whether that could be chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascade.measure.metrics import BoolArray, FloatArray, Interval, Tallies, macro_f1, micro_f1
+from cascade.measure.report import Judged
+from cascade.taxonomy.definition import Taxonomy
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+RESAMPLES = 1000
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure of two models.
+
+    Attributes
+    ----------
+    name
+        ``micro F1``, ``macro F1`` or a label.
+    this, other
+        The figures, each in [0, 1].
+    interval
+        95 % of `other` less `this`, over rows drawn anew for both alike (paired bootstrap).
+    p
+        How likely a difference of this size either way is by the choice of rows alone: twice the share of
+        resamples on the other side of 0 (Efron and Tibshirani, 1993, section 16.4), at least
+        2 / (`RESAMPLES` + 1) and at most 1.
+    """
+
+    name: str
+    this: float
+    other: float
+    interval: Interval
+    p: float
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval is on one side of 0."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the labels that both know.
+
+    Attributes
+    ----------
+    rows, labels
+        How many of both.
+    left_out
+        Labels that one of them alone has.
+    figures
+        Micro and macro F1.
+    by_label
+        F1 of each label that occurs or was given by any, those that changed most first.
+    """
+
+    rows: int
+    labels: int
+    left_out: tuple[str, ...]
+    figures: tuple[Difference, ...]
+    by_label: tuple[Difference, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
+
+
+def compared(this: Judged, other: Judged, seed: int = 0) -> Comparison:
+    """What `other` is better and worse at.
+
+    Both have the same rows; what either holds for unknown is left out for both.
+    """
+    mine, yours = this.graph.labels, other.graph.labels
+    common = [label for label in mine if label in set(yours)]
+    sides = [_cells(one, common) for one in (this, other)]
+    known = sides[0][2] & sides[1][2]
+    truth = sides[0][0] & known
+    given = (sides[0][1] & known, sides[1][1] & known)
+    return Comparison(
+        rows=len(truth),
+        labels=len(common),
+        left_out=tuple(sorted(set(mine) ^ set(yours))),
+        figures=(_micro(truth, given, seed), _macro(truth, given, seed)),
+        by_label=_by_label(common, truth, given, seed),
+    )
+
+
+def flat_of(taxonomy: Taxonomy) -> Taxonomy:
+    """The taxonomy without its groups: all labels stand at the top level, with their aliases."""
+    labels = [
+        {"name": label.name} | ({"aliases": list(label.aliases)} if label.aliases else {})
+        for label in taxonomy.labels.values()
+    ]
+    return Taxonomy.from_dict({"name": f"{taxonomy.name}_flat", "labels": labels})
+
+
+def flat_rows(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[str] | None]:
+    """What a flat model learns from the names of each row: None where they name groups alone."""
+    found: list[list[str] | None] = []
+    for given in names:
+        kept = [name for name in given if name in taxonomy.labels]
+        found.append(kept if kept or not given else None)
+    return found
+
+
+def _cells(judged: Judged, labels: list[str]) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """True, chosen and known cells of these labels."""
+    at = [judged.graph.labels.index(label) for label in labels]
+    return judged.true[:, at], judged.chosen[:, at], judged.known[:, at]
+
+
+Given = tuple[BoolArray, BoolArray]
+
+
+def _micro(truth: BoolArray, given: Given, seed: int) -> Difference:
+    samples = [Tallies.of(truth, one).total().resampled_f1(seed, RESAMPLES)[:, 0] for one in given]
+    this, other = (micro_f1(truth, one) for one in given)
+    return _difference("micro F1", this, other, samples[1] - samples[0])
+
+
+def _macro(truth: BoolArray, given: Given, seed: int) -> Difference:
+    occurs = Tallies.of(truth, truth).resampled_f1(seed, RESAMPLES) > 0
+    counts = np.maximum(occurs.sum(axis=1), 1)
+    samples = [
+        np.where(occurs, np.nan_to_num(Tallies.of(truth, one).resampled_f1(seed, RESAMPLES)), 0).sum(axis=1)
+        / counts
+        for one in given
+    ]
+    this, other = (macro_f1(truth, one) for one in given)
+    return _difference("macro F1", this, other, samples[1] - samples[0])
+
+
+def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> tuple[Difference, ...]:
+    tallies = [Tallies.of(truth, one) for one in given]
+    figures = [one.f1() for one in tallies]
+    samples = [np.nan_to_num(one.resampled_f1(seed, RESAMPLES)) for one in tallies]
+    found = [
+        _difference(
+            label,
+            float(figures[0][at]),
+            float(figures[1][at]),
+            samples[1][:, at] - samples[0][:, at],
+        )
+        for at, label in enumerate(labels)
+        if truth[:, at].any() or any(one[:, at].any() for one in given)
+    ]
+    return tuple(sorted(found, key=lambda one: -abs(one.other - one.this)))
+
+
+def _difference(name: str, this: float, other: float, samples: FloatArray) -> Difference:
+    known = samples[~np.isnan(samples)]
+    if not len(known):
+        return Difference(name, this, other, (0.0, 0.0), 1.0)
+    low, high = np.percentile(known, (2.5, 97.5))
+    beyond = 1 + min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return Difference(name, this, other, (float(low), float(high)), min(2 * beyond / (len(known) + 1), 1.0))
+
+
+def render(found: Comparison, this: str, other: str) -> RenderableType:
+    """A table for a terminal: the figures, then the labels that surely changed."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title=f"beside {other}", title_justify="left")
+    table.add_column("")
+    for name in (this, other, "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right", overflow="fold")
+    sure = [one for one in found.by_label if one.is_sure]
+    for one in (*found.figures, *sure[:_SHOWN]):
+        interval = f"{one.interval[0]:+.3f} to {one.interval[1]:+.3f}"
+        figures = (f"{one.this:.3f}", f"{one.other:.3f}", f"{one.other - one.this:+.3f}", interval)
+        table.add_row(one.name, *figures, f"{one.p:.3f}")
+    if len(sure) > _SHOWN:
+        table.add_row(f"{len(sure) - _SHOWN} more labels")
+    return table

@@ -1,0 +1,150 @@
+"""Path probabilities to chosen labels: pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cascade.model.walk import always, cells
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT, Graph
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Some nodes of each text, the most probable first, of equal ones the first in `Graph.nodes`.
+
+    Attributes
+    ----------
+    n_texts
+        How many texts, those with no node among them.
+    rows
+        int64, shape (n_cells,), ascending: the text that each cell belongs to.
+    columns
+        int64, shape (n_cells,): its node.
+    paths
+        float32, shape (n_cells,): its path probability.
+    """
+
+    n_texts: int
+    rows: IntArray
+    columns: IntArray
+    paths: FloatArray
+
+    @classmethod
+    def of(cls, paths: FloatArray, shown: BoolArray) -> Ranked:
+        """The `shown` cells, bool, of `paths`, both of shape (n_texts, n_nodes); visited ones only."""
+        rows, columns = np.divmod(np.flatnonzero(shown), shown.shape[1])
+        found = paths[rows, columns]
+        # The bits of a float32 of at least 0, read as a whole number, keep its order: one sort for all texts.
+        order = np.argsort((rows << 32) - found.view(np.int32), kind="stable")
+        return cls(len(paths), rows, columns[order], found[order])
+
+    def first(self, most: int) -> Ranked:
+        """At most so many of each text."""
+        place = np.arange(len(self.rows)) - np.searchsorted(self.rows, self.rows)
+        return self.where(place < most)
+
+    def where(self, kept: BoolArray) -> Ranked:
+        """The `kept` cells, bool, shape (n_cells,)."""
+        return Ranked(self.n_texts, self.rows[kept], self.columns[kept], self.paths[kept])
+
+    def by_text(self, values: list[Value]) -> Iterator[list[Value]]:
+        """One value for each cell, text by text."""
+        ends = np.searchsorted(self.rows, np.arange(self.n_texts + 1)).tolist()
+        return (values[start:end] for start, end in pairwise(ends))
+
+
+def contenders(taxonomy: Taxonomy, paths: FloatArray) -> FloatArray:
+    """`paths` with NaN wherever ``choose: one`` rules a node out; float32, shape (n_texts, n_nodes).
+
+    At a group with ``choose: one`` only the child with the greatest path probability stays (of equal ones
+    the first), and with it what stands below; a child group that is always visited is beside the choice. A
+    node with several parents stays while one that was visited lets it.
+    """
+    if all(group.choose == "many" for group in taxonomy.groups.values()):
+        return paths
+    left = np.full(paths.shape, np.nan, dtype=np.float32)
+    for block, let in _let_through(taxonomy, paths):
+        left[block] = np.fmax(left[block], let)
+    return left
+
+
+def decide(taxonomy: Taxonomy, thresholds: Mapping[str, float], paths: FloatArray) -> BoolArray:
+    """What is answered for each text, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
+
+    A label is chosen when its path probability is at or above its threshold and no ``choose: one`` rules it
+    out. A group with ``back_off`` is answered where it reaches its own threshold and nothing below it was
+    chosen. What was not visited (NaN) is never chosen.
+    """
+    least = _least(taxonomy, thresholds)
+    chosen = np.zeros(paths.shape, dtype=bool)
+    for block, let in _let_through(taxonomy, paths):
+        chosen[block] |= let >= least[block[1]]
+    _back_off(taxonomy, chosen)
+    return chosen
+
+
+def _let_through(taxonomy: Taxonomy, paths: FloatArray) -> Iterator[tuple[tuple[Any, ...], FloatArray]]:
+    """Group by group, its children's cells (see `walk.cells`) and what stays of their path probabilities.
+
+    Only rows at which the group was visited and stays itself: the work grows with the groups that were
+    entered, not with the taxonomy.
+    """
+    graph = taxonomy.graph
+    inside = {group: np.zeros(len(paths), dtype=bool) for group in graph.groups}
+    inside[ROOT][:] = True
+    for group in graph.groups:
+        rows = np.flatnonzero(inside[group])
+        if not len(rows):
+            continue
+        children = graph.children[group]
+        block = cells(rows, [graph.column[child] for child in children])
+        let = paths[block]
+        if taxonomy.groups[group].choose == "one":
+            let = _best_child(let, np.array([always(taxonomy, child) for child in children]))
+        for place, child in enumerate(children):
+            if child in inside:
+                inside[child][rows] |= ~np.isnan(let[:, place])
+        yield block, let
+
+
+def _best_child(paths: FloatArray, beside: BoolArray) -> FloatArray:
+    """`paths` of siblings with NaN but for the first of the greatest of each row, and those `beside` it."""
+    best = np.where(np.isnan(paths) | beside, -1, paths).argmax(axis=1)
+    stays = (np.arange(paths.shape[1]) == best[:, None]) | beside
+    return np.where(stays, paths, np.float32(np.nan))
+
+
+def _least(taxonomy: Taxonomy, thresholds: Mapping[str, float]) -> FloatArray:
+    """The least path probability at which each node can be chosen, float32, shape (n_nodes,)."""
+    groups = taxonomy.graph.groups[1:]
+    of_groups = [thresholds[group] if taxonomy.groups[group].back_off else np.inf for group in groups]
+    return np.array([*of_groups, *(thresholds[label] for label in taxonomy.graph.labels)], dtype=np.float32)
+
+
+def _back_off(taxonomy: Taxonomy, chosen: BoolArray) -> None:
+    """Take back each group that has a chosen node below it."""
+    graph, below = taxonomy.graph, _groups_below(taxonomy.graph)
+    for group in graph.groups[1:]:
+        column = graph.column[group]
+        rows = np.flatnonzero(chosen[:, column])
+        if len(rows):
+            names = (*below[group], *graph.descendant_labels(group))
+            chosen[rows, column] = ~chosen[cells(rows, [graph.column[name] for name in names])].any(axis=1)
+
+
+def _groups_below(graph: Graph) -> dict[str, Sequence[str]]:
+    """All groups below each group, at any depth."""
+    found: dict[str, dict[str, None]] = {}
+    for group in reversed(graph.groups):
+        inner = [child for child in graph.children[group] if child in found]
+        found[group] = dict.fromkeys([*inner, *(name for child in inner for name in found[child])])
+    return {group: tuple(names) for group, names in found.items()}

@@ -1,0 +1,342 @@
+"""The model folder: what `fit` writes and `predict` reads.
+
+::
+
+    models/feedback/
+      manifest.json          everything but the node models, and the sha256 of every file of theirs
+      nodes/<content hash>/  one node model, its held-out scores, and node.json with what was settled
+
+Node folders are named by the hash of all that made them and appear by a rename, whole or not at all. The
+manifest is written last, by a rename too: until then the folder holds the old model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cascade.errors import ModelError
+from cascade.system.arrays import WAY_OUT, read_sealed, sealed
+
+SCHEMA = 1
+NODES = "nodes"
+MANIFEST = "manifest.json"
+NODE = "node.json"
+_NODE_NAME = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """What was made for one group.
+
+    Attributes
+    ----------
+    backend
+        ``{"kind": ..., **options}``, as in the taxonomy; kind ``constant`` where nothing varies.
+    node
+        Name of the node folder.
+    files
+        sha256 of every file in it, by name.
+    negatives
+        ``siblings`` or ``all``: what was used.
+    slopes, offsets
+        Calibration of each child: P = sigmoid(slope * logit(score) + offset).
+    route_threshold
+        Least path probability at which the group is visited, in [0, 1]; 0 at the root and where it always is.
+    rows
+        Training rows that truly reach the group.
+    positives
+        Training rows of each child.
+    notes
+        What the backend settled, such as the penalty.
+    """
+
+    backend: Mapping[str, Any]
+    node: str
+    files: Mapping[str, str]
+    negatives: str
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+    route_threshold: float
+    rows: int
+    positives: tuple[int, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of a model but the node models themselves.
+
+    Attributes
+    ----------
+    taxonomy
+        The whole taxonomy, in the format of its file.
+    nodes
+        The column order of every score array: groups without the root, then labels.
+    groups
+        One record for each group, the root under the empty name.
+    thresholds
+        Least path probability at which a label (or, for `back_off`, a group) is chosen, in [0, 1].
+    metrics
+        Out-of-fold figures: ``rows``, ``micro_f1``, ``macro_f1`` and ``f1`` for each label.
+    suspicious
+        Training labels that out-of-fold scores contradict most, worst first: row, label, given, probability.
+    seed
+        Fixes every random choice.
+    versions
+        Of this package and of those whose numbers went into the model.
+    """
+
+    taxonomy: Mapping[str, Any]
+    nodes: tuple[str, ...]
+    groups: Mapping[str, GroupRecord]
+    thresholds: Mapping[str, float]
+    metrics: Mapping[str, Any]
+    suspicious: tuple[Mapping[str, Any], ...]
+    seed: int
+    versions: Mapping[str, str]
+    schema: int = SCHEMA
+
+
+def digest_of_file(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in a folder; an empty one for what is no file, as a pipe would never end."""
+    return {path.name: digest_of_file(path) if path.is_file() else "" for path in sorted(folder.iterdir())}
+
+
+def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:
+    """Make node folder `key`: `write` fills a temporary folder and answers the notes of its ``node.json``."""
+    nodes = root / NODES
+    nodes.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=nodes))
+    try:
+        notes = dict(write(staging))
+        record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
+        (staging / NODE).write_bytes(sealed(record))
+        staging.chmod(0o755)
+        for path in (*staging.iterdir(), staging):
+            _flush(path)
+        if whole_node(root, key) is None:  # else a worker of a fit that was killed came first
+            _remove(nodes / key)
+            staging.rename(nodes / key)
+        _flush(nodes)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever stands there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold what was written before a rename makes it count."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def whole_node(root: Path, key: str) -> Mapping[str, Any] | None:
+    """The notes in ``node.json`` of node folder `key`, or None where it is not there as it was written."""
+    folder = root / NODES / key
+    try:
+        record = read_sealed(folder / NODE, SCHEMA)
+        found = {name: digest for name, digest in _digests(folder).items() if name != NODE}
+    except (ModelError, OSError):
+        return None
+    notes = record.get("notes")
+    return notes if isinstance(notes, dict) and record.get("files") == found else None
+
+
+def node_files(root: Path, key: str) -> dict[str, str]:
+    """The sha256 of every file of a node folder, by name."""
+    return _digests(root / NODES / key)
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Put the manifest in place, whole, and drop the node folders that it does not name."""
+    temporary = root / f".{MANIFEST}.{os.getpid()}"
+    temporary.write_bytes(_content(manifest))
+    _flush(temporary)
+    temporary.replace(root / MANIFEST)
+    _flush(root)
+    kept = {record.node for record in manifest.groups.values()}
+    for path in (root / NODES).iterdir():
+        ours = _NODE_NAME.fullmatch(path.name) or _STAGING_NAME.fullmatch(path.name)
+        if ours and path.name not in kept:
+            _remove(path)
+    for left in root.glob(f".{MANIFEST}.*"):
+        left.unlink(missing_ok=True)
+
+
+def digest_of(manifest: Manifest) -> str:
+    """The sha256 of the file that `write_manifest` makes, in hex."""
+    return hashlib.sha256(_content(manifest)).hexdigest()
+
+
+def _content(manifest: Manifest) -> bytes:
+    groups = {name: vars(record) for name, record in manifest.groups.items()}
+    return sealed({**vars(manifest), "groups": groups})
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a model folder.
+
+    Raises
+    ------
+    ModelError
+        There is none, it was changed, or another version of this package wrote it.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise ModelError(
+            f"{root}: no model here (no {MANIFEST}). "
+            "Run `cascade fit TAXONOMY`, or name another folder with --model."
+        )
+    value = read_sealed(path, SCHEMA)
+    try:
+        return _manifest(value)
+    except (TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not a manifest: {error}. {WAY_OUT}") from error
+
+
+_MANIFEST_TYPES = {
+    "taxonomy": dict,
+    "nodes": list,
+    "groups": dict,
+    "thresholds": dict,
+    "metrics": dict,
+    "suspicious": list,
+    "seed": int,
+    "versions": dict,
+}
+_GROUP_TYPES = {
+    "backend": dict,
+    "node": str,
+    "files": dict,
+    "negatives": str,
+    "slopes": list,
+    "offsets": list,
+    "route_threshold": float,
+    "rows": int,
+    "positives": list,
+    "notes": dict,
+}
+
+
+def _manifest(value: Mapping[str, Any]) -> Manifest:
+    _check_types(value, _MANIFEST_TYPES)
+    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious")}
+    groups = {name: _group(record) for name, record in value["groups"].items()}
+    return Manifest(**{**value, **lists, "groups": groups})
+
+
+def _group(record: Mapping[str, Any]) -> GroupRecord:
+    _check_types(record, _GROUP_TYPES)
+    lists = {name: tuple(record[name]) for name in ("slopes", "offsets", "positives")}
+    return GroupRecord(**{**record, **lists})
+
+
+def _check_types(value: Mapping[str, Any], types: Mapping[str, type]) -> None:
+    """TypeError at the first entry that is missing or of another type."""
+    for name, expected in types.items():
+        found = value.get(name)
+        if not isinstance(found, expected):
+            raise TypeError(f"{name!r}: expected {expected.__name__}, found {type(found).__name__}")
+
+
+def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
+    """The node folder of each group, after every file of each was found as the manifest says.
+
+    Raises
+    ------
+    ModelError
+        A file is missing or was changed, or the manifest names something outside the model folder.
+    """
+    # Hashing lets other threads run meanwhile, and disks are faster when asked for several files at once.
+    with ThreadPoolExecutor() as pool:
+        folders = pool.map(partial(_checked_folder, root), manifest.groups.values())
+        return dict(zip(manifest.groups, folders, strict=True))
+
+
+def _checked_folder(root: Path, record: GroupRecord) -> Path:
+    if not _NODE_NAME.fullmatch(record.node):
+        raise ModelError(f"{root / MANIFEST}: {record.node!r} is no name of a node folder. {WAY_OUT}")
+    folder = root / NODES / record.node
+    for name, digest in record.files.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise ModelError(f"{root / MANIFEST}: {name!r} is no file name of ours. {WAY_OUT}")
+        _check_file(folder / name, digest)
+    return folder
+
+
+def _check_file(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path}: missing. {WAY_OUT}")
+    try:
+        found = digest_of_file(path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}. {WAY_OUT}") from error
+    if found != digest:
+        raise ModelError(f"{path}: changed since it was written. {WAY_OUT}")
+
+
+def files_of(root: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Every file of a model, relative to its folder, after it was found as the manifest says.
+
+    Raises
+    ------
+    ModelError
+        The folder holds another model by now, or a damaged one.
+    """
+    if read_manifest(root) != manifest:
+        raise ModelError(f"{root}: another model was written here since this one was loaded. Load it again.")
+    node_folders(root, manifest)
+    named = {f"{NODES}/{record.node}/{name}" for record in manifest.groups.values() for name in record.files}
+    return (MANIFEST, *sorted(named))
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep two `fit` runs from writing to one folder; the lock goes with the process that holds it."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where two runs at once are the user's to avoid
+        yield
+        return
+    handle = os.open(root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ModelError(
+                f"{root}: another `cascade fit` is writing here. Wait for it, or name another --out."
+            ) from error
+        yield
+    finally:
+        os.close(handle)

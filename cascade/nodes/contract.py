@@ -1,0 +1,229 @@
+"""The contract between the tree and its models: texts and targets in, one score per child out.
+
+A backend knows no tree, no file of ours but its own node folder, and no command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.errors import BackendError
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.text.texts import Texts
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a group is about in words, for models that read them.
+
+    Attributes
+    ----------
+    choose
+        Whether a text has at most one of the children, or any of them.
+    task
+        The group's name and description.
+    descriptions, aliases
+        Of those children that have any, by name.
+    """
+
+    choose: Literal["one", "many"] = "many"
+    task: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NodeProblem:
+    """What one group has to learn.
+
+    Attributes
+    ----------
+    children
+        Names of the children, in the order of the columns of `targets`.
+    texts
+        The rows to learn from.
+    targets
+        bool, shape (n_texts, n_children).
+    own
+        bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only.
+    seed
+        Fixes every random choice.
+    meaning
+        What group and children are about.
+    """
+
+    children: tuple[str, ...]
+    texts: Texts
+    targets: BoolArray
+    own: BoolArray
+    seed: int = 0
+    meaning: Meaning = Meaning()
+
+
+def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
+    """At most `most` of `rows`, in their order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def most_frequent_children(problem: NodeProblem, most: int) -> NodeProblem:
+    """The problem with at most `most` of its children, those with the most rows, in their order."""
+    if len(problem.children) <= most:
+        return problem
+    columns = np.sort(np.argsort(-problem.targets.sum(axis=0), kind="stable")[:most])
+    children = tuple(problem.children[column] for column in columns)
+    return replace(problem, children=children, targets=problem.targets[:, columns])
+
+
+class RowsError(BackendError):
+    """Some texts could not be scored; the others were.
+
+    Attributes
+    ----------
+    scores
+        float32, shape (n_texts, n_children): NaN in the rows that failed.
+    reasons
+        Why, by position of the text.
+    """
+
+    def __init__(self, scores: FloatArray, reasons: Mapping[int, str]) -> None:
+        self.scores, self.reasons = scores, dict(reasons)
+        first = next(iter(self.reasons.values()), "")
+        super().__init__(
+            f"{len(self.reasons)} of {len(scores)} texts could not be scored, the first: {first}"
+        )
+
+
+class NodeModel(Protocol):
+    """A fitted model at one group."""
+
+    def scores(self, texts: Texts) -> FloatArray:
+        """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].
+
+        RowsError where some texts cannot be scored, as may happen at a service.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write arrays as ``.npy`` and the rest as JSON into an existing, empty folder."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """What each word of a text pushed the decision values of a group's children by.
+
+    Attributes
+    ----------
+    spans
+        int64, shape (n_words, 2): where each word, or mark, begins and ends in the text.
+    values
+        float64, shape (n_words, n_children), in units of the decision value before calibration, which is
+        monotone: what is above 0 speaks for the child.
+    rest
+        float64, shape (n_children,): the decision value of a text without words. With the `values` it sums
+        up to that of the text.
+    """
+
+    spans: IntArray
+    values: NDArray[np.float64]
+    rest: NDArray[np.float64]
+
+
+@runtime_checkable
+class Explainable(Protocol):
+    """A node model that can tell what each word of a text did."""
+
+    def contributions(self, text: str) -> Contributions:
+        """The contributions of the words of a text."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedNode:
+    """A model, with scores that it did not give its own training rows.
+
+    Attributes
+    ----------
+    model
+        The model, fitted on all rows of the problem.
+    rows
+        int64, shape (n_held_out,): positions in the problem whose scores are honest, all after k folds.
+    scores
+        float32, shape (n_held_out, n_children): the scores of those rows by models that never saw them.
+    notes
+        What the backend settled on its own (such as the penalty), for the manifest; JSON-able.
+    """
+
+    model: NodeModel
+    rows: IntArray
+    scores: FloatArray
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """Fits and loads node models of one kind."""
+
+    def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:
+        """The fitted model and its held-out scores; `workdir` is for what must outlive the process."""
+        ...
+
+    def load(self, folder: Path) -> NodeModel:
+        """The model that `NodeModel.save` wrote; ModelError where the folder is not such a one."""
+        ...
+
+    def prepare(self, texts: Texts, jobs: int) -> None:
+        """Compute on `jobs` threads what several nodes share, before their problems are spread."""
+        ...
+
+
+@runtime_checkable
+class HostedBackend(Protocol):
+    """A backend whose models are made and kept by a service: ordered side by side, then adopted."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that was tuned elsewhere, if the options name one."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """Where the service is and what it is asked for."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is asked in batches, which take hours however small they are."""
+        ...
+
+    def codec(self, problem: NodeProblem) -> Any:
+        """How the children of a problem are asked for."""
+        ...
+
+    def order(self, group: str, problem: NodeProblem, held_out: BoolArray) -> Any:
+        """What the service has to make for a problem of which the rows `held_out` must not be seen."""
+        ...
+
+    def node(self, problem: NodeProblem, model: str) -> NodeModel:
+        """The model of that name, as one that answers for the children of a problem."""
+        ...
+
+    def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
+        """The model of that name, and its scores of the rows at these positions, which it must not know."""
+        ...
+
+
+@runtime_checkable
+class TrialBackend(Protocol):
+    """A backend cheap enough to try things out with."""
+
+    def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
+        """Scores of the `test` rows by a model of the `train` rows, shape (n_test, n_children), in [0, 1]."""
+        ...

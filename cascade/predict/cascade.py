@@ -1,0 +1,396 @@
+"""The model that people hold: `Cascade` fits, loads, walks, decides and saves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from cascade.backends import KINDS, complaints, make_backend
+from cascade.errors import DataError, ModelError, TaxonomyError
+from cascade.model.decide import Ranked, decide
+from cascade.model.folder import (
+    MANIFEST,
+    GroupRecord,
+    Manifest,
+    digest_of,
+    files_of,
+    node_folders,
+    read_manifest,
+)
+from cascade.model.walk import Walked, batches, modelled, walk
+from cascade.nodes.contract import NodeModel
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.taxonomy.definition import BackendSpec, Taxonomy
+from cascade.taxonomy.graph import ROOT, Graph
+from cascade.text.texts import Texts
+from cascade.validation.calibration import Calibration, conditional
+
+CHUNK = 10_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Beyond the slope and offset of any calibration.
+STEEPEST = 1e6
+
+
+def backend_complaints(spec: BackendSpec) -> list[str]:
+    """What is wrong with a backend as a taxonomy names it: for `Taxonomy.load`."""
+    return list(complaints(spec.kind, spec.options))
+
+
+class Cascade:
+    """A fitted cascade.
+
+    Attributes
+    ----------
+    taxonomy
+        The taxonomy that it was fitted with.
+    manifest
+        All that `fit` settled.
+    folder
+        Where it lives.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, taxonomy: Taxonomy, nodes: Mapping[str, NodeModel]
+    ) -> None:
+        self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
+        self._nodes = nodes
+        self._calibrations = {
+            group: Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
+            for group, record in manifest.groups.items()
+        }
+        self._scratch: _Scratch | None = None
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether some group's model lives at a service: to ask it is to wait, and costs money."""
+        return any(KINDS[record.backend["kind"]].hosted for record in self.manifest.groups.values())
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether some group's questions go in batches, which may take a day."""
+        return any(record.backend.get("batch", False) for record in self.manifest.groups.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the manifest, which holds those of all other files: equal digests are equal models."""
+        return digest_of(self.manifest)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the taxonomy."""
+        return self.taxonomy.graph
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the columns of `predict_proba`."""
+        return self.graph.labels
+
+    @classmethod
+    def fit(
+        cls,
+        taxonomy: Taxonomy,
+        texts: Sequence[str],
+        labels: Sequence[Sequence[str]],
+        *,
+        seed: int = 0,
+        jobs: int = 1,
+    ) -> Cascade:
+        """A cascade trained on these texts and the names that each carries; keep it with `save`.
+
+        Raises
+        ------
+        DataError
+            Texts and labels are not of one length, a text is no string, a name is not in the taxonomy, or no
+            row has a label.
+        """
+        from cascade.learn.fit import fit  # what only training needs takes longer to import than all the rest
+
+        texts = _strings(texts)
+        names = _resolved(taxonomy, labels)
+        scratch = _Scratch()
+        fit(taxonomy, texts, names, scratch.folder, seed=seed, jobs=jobs)
+        model = cls.load(scratch.folder)
+        model._scratch = scratch
+        return model
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Cascade:
+        """The model of a folder; every file of it is checked first, and no code in it can run.
+
+        Raises
+        ------
+        ModelError
+            The folder holds no model, or one that is damaged or was written by another version.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        while True:
+            try:
+                return cls._loaded(folder, manifest)
+            except ModelError:
+                newer = read_manifest(folder)
+                if newer == manifest:
+                    raise
+                manifest = newer  # a fit that ended meanwhile took the old files away
+
+    @classmethod
+    def _loaded(cls, folder: Path, manifest: Manifest) -> Cascade:
+        try:
+            taxonomy = Taxonomy.from_dict(
+                manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
+            )
+            _check(manifest, taxonomy)
+        except (TaxonomyError, TypeError, KeyError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
+            ) from error
+        nodes = {
+            group: _load_node(place, taxonomy, group, manifest.groups[group])
+            for group, place in node_folders(folder, manifest).items()
+        }
+        return cls(folder, manifest, taxonomy, nodes)
+
+    def save(self, folder: str | Path) -> None:
+        """Copy the model to `folder`, which must not exist or be empty; it appears whole or not at all.
+
+        Raises
+        ------
+        ModelError
+            There is something at `folder`, or the model was changed on disk since it was loaded.
+        """
+        target = Path(folder).resolve()
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ModelError(
+                f"{target}: expected a new or empty folder. Name another one, or remove this first."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name[:100]}-", dir=target.parent) as staging:
+            copy = Path(staging) / "model"
+            for name in files_of(self.folder, self.manifest):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / name, copy / name)
+            if target.exists():
+                target.rmdir()
+            copy.rename(target)
+
+    def node(self, group: str) -> NodeModel:
+        """The model of a group; KeyError where it has none."""
+        return self._nodes[group]
+
+    def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked:
+        """Path probabilities of all nodes, and conditional scores of all edges if `trace`: see `Walked`."""
+        batch = Texts(_strings(texts))
+        paths: dict[str, FloatArray] = {}
+        failed: dict[int, str] = {}
+
+        def enter(group: str, path: FloatArray) -> BoolArray:
+            paths[group] = path
+            return path >= self._route(group)
+
+        def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
+            return self._scores(batch, asked, paths, failed)
+
+        return replace(walk(self.taxonomy, len(batch), score, enter, trace=trace), failed=failed)
+
+    def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
+        """The same walk with every group entered just where `truth` says, each with path probability 1.
+
+        Parameters
+        ----------
+        texts
+            n_texts strings.
+        truth
+            bool, shape (n_texts, n_nodes): labels and all their ancestors. Groups that are always visited
+            are entered wherever a parent is.
+        """
+        batch = Texts(_strings(texts))
+        failed: dict[int, str] = {}
+
+        def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
+            answers = self._scores(batch, asked, {}, failed)
+            for group, rows in asked.items():
+                for column, child in enumerate(modelled(self.taxonomy, group)):
+                    if child in self.taxonomy.groups:
+                        answers[group][:, column] = truth[rows, self.graph.column[child]]
+            return answers
+
+        return replace(walk(self.taxonomy, len(batch), score, lambda _, path: path > 0), failed=failed)
+
+    def decide(self, walked: Walked) -> BoolArray:
+        """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
+        return decide(self.taxonomy, self.manifest.thresholds, walked.paths)
+
+    def predict(self, texts: Sequence[str]) -> list[list[str]]:
+        """The names chosen for each text, the most probable first."""
+        texts = _strings(texts)
+        answers: list[list[str]] = []
+        for rows in batches(len(texts), self.graph, CHUNK):
+            walked = self.walk(texts[rows]).whole()
+            chosen = Ranked.of(walked.paths, self.decide(walked))
+            answers.extend(chosen.by_text([self.graph.nodes[column] for column in chosen.columns.tolist()]))
+        return answers
+
+    def predict_proba(self, texts: Sequence[str]) -> FloatArray:
+        """Path probabilities, float32, shape (n_texts, n_labels), columns as in `labels`; NaN: unvisited."""
+        texts = _strings(texts)
+        of_labels = slice(len(self.graph.nodes) - len(self.labels), None)
+        found = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for rows in batches(len(texts), self.graph, CHUNK):
+            found[rows] = self.walk(texts[rows]).whole().paths[:, of_labels]
+        return found
+
+    def _route(self, group: str) -> np.float32:
+        record = self.manifest.groups.get(group)
+        return np.float32(record.route_threshold if record else 0.0)
+
+    def _scores(
+        self,
+        batch: Texts,
+        asked: Mapping[str, IntArray],
+        paths: Mapping[str, FloatArray],
+        failed: dict[int, str],
+    ) -> dict[str, FloatArray]:
+        """Conditional scores of each asked group; a group without `paths` is taken as certain.
+
+        `failed` gets the reasons of texts that could not be scored; their scores are NaN.
+        """
+        answers = {}
+        for group, (scores, reasons) in self._answered(batch, asked).items():
+            rows = asked[group]
+            failed.update((int(rows[place]), why) for place, why in reasons.items())
+            calibrated = self._calibrations[group].apply(scores)
+            path = paths[group][rows] if group in paths else np.ones(len(rows), dtype=np.float32)
+            answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
+        return answers
+
+    def _answered(
+        self, batch: Texts, asked: Mapping[str, IntArray]
+    ) -> dict[str, tuple[FloatArray, Mapping[int, str]]]:
+        """Scores and failures of each group, the questions to all hosted ones in flight together."""
+        views = {group: (self._nodes[group], batch.take(rows)) for group, rows in asked.items()}
+        if not self.is_hosted:
+            return {group: (node.scores(texts), {}) for group, (node, texts) in views.items()}
+        from cascade.hosted.backend import scores_together  # who has embedded groups alone needs none of it
+
+        return scores_together(views)
+
+    def __getstate__(self) -> dict[str, bytes]:
+        return {name: (self.folder / name).read_bytes() for name in files_of(self.folder, self.manifest)}
+
+    def __setstate__(self, files: dict[str, bytes]) -> None:
+        scratch = _Scratch()
+        for name, content in files.items():
+            path = scratch.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.__dict__.update(type(self).load(scratch.folder).__dict__)
+        self._scratch = scratch
+
+
+class _Scratch:
+    """A folder that goes when nobody holds this object any more."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="cascade-"))
+        weakref.finalize(self, _clear, self.folder, os.getpid())
+
+
+def _clear(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process has a copy of the object, and no say
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _strings(texts: Iterable[str]) -> list[str]:
+    """The texts as a list; DataError where one is no text that UTF-8 can carry."""
+    if isinstance(texts, str | bytes):
+        raise DataError(
+            f"expected a sequence of texts, found one {type(texts).__name__}. Put it into a list."
+        )
+    texts = list(texts)
+    for row, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(
+                f"row {row}: expected a text, found {type(text).__name__}. Convert it to str first."
+            )
+        if not text.isascii() and _SURROGATE.search(text):
+            raise DataError(
+                f"row {row}: half of a surrogate pair, which UTF-8 cannot carry. Decode the text anew."
+            )
+    return texts
+
+
+def _resolved(taxonomy: Taxonomy, labels: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The names of each row as the taxonomy has them."""
+    return [_names(taxonomy, names, row) for row, names in enumerate(labels, 1)]
+
+
+def _names(taxonomy: Taxonomy, names: Iterable[str], row: int) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise DataError(f"row {row}: expected a list of labels, found {names!r}. No label is an empty list.")
+    return [_name(taxonomy, name, row) for name in names]
+
+
+def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
+    if not isinstance(name, str):
+        raise DataError(f"row {row}: expected the name of a label, found {name!r}.")
+    found = taxonomy.resolve(name)
+    if found is None:
+        raise DataError(f"row {row}: unknown label {name!r}.{taxonomy.suggest(name)}")
+    return found
+
+
+def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
+    """ValueError where manifest and taxonomy do not agree."""
+    graph = taxonomy.graph
+    if manifest.nodes != graph.nodes:
+        raise ValueError("its nodes are not those of its taxonomy")
+    needed = {group for group in graph.groups if modelled(taxonomy, group)}
+    if set(manifest.groups) != needed:
+        raise ValueError("its groups are not those of its taxonomy")
+    backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
+    for name in (*graph.labels, *backing):
+        _check_within(0, manifest.thresholds[name], 1)
+    for group, record in manifest.groups.items():
+        _check_record(group, record, taxonomy)
+
+
+def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
+    spec = taxonomy.groups[group].backend
+    if record.backend not in ({"kind": "constant"}, {"kind": spec.kind, **spec.options}):
+        raise ValueError(f"group {group!r} has another backend than in its taxonomy")
+    n_children = len(modelled(taxonomy, group))
+    if not len(record.slopes) == len(record.offsets) == len(record.positives) == n_children:
+        raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")
+    _check_within(0, record.route_threshold, 1)
+    for slope, offset in zip(record.slopes, record.offsets, strict=True):
+        _check_within(0, slope, STEEPEST)
+        _check_within(-STEEPEST, offset, STEEPEST)
+
+
+def _check_within(least: float, value: float, most: float) -> None:
+    if not least <= value <= most:  # nor does NaN pass
+        raise ValueError(f"expected a number from {least:g} to {most:g}, found {value!r}")
+
+
+def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord) -> NodeModel:
+    """One node model, which answers as many scores as its group has children."""
+    options = {name: value for name, value in record.backend.items() if name != "kind"}
+    model = make_backend(record.backend["kind"], options).load(place)
+    if KINDS[record.backend["kind"]].hosted:
+        return model  # a question would cost money
+    answered = model.scores(Texts([""])).shape
+    expected = (1, len(modelled(taxonomy, group)))
+    if answered != expected:
+        raise ModelError(
+            f"{place}: scores of shape {answered}, expected {expected}. Run `cascade fit` again."
+        )
+    return model

@@ -1,0 +1,292 @@
+"""Why a text got its labels: the walk with every score, threshold and decision, and what words did."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from cascade.model.decide import contenders
+from cascade.model.walk import Walked, always, edges, modelled
+from cascade.nodes.contract import Contributions, Explainable
+from cascade.predict.answers import Model
+from cascade.system.array_types import BoolArray
+from cascade.taxonomy.graph import ROOT
+
+MOST_WORDS = 3
+MOST_OTHERS = 3
+
+Verdict = Literal["chosen", "below", "lost", "entered", "not entered", "backed off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a word, in whatever case it stands, pushed a decision value by.
+
+    Attributes
+    ----------
+    word
+        In lower case.
+    push
+        In units of the decision value before calibration; above 0 for the node, below against it.
+    spans
+        Where it begins and ends in the text, each time.
+    """
+
+    word: str
+    push: float
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node that was looked at below one of its parents.
+
+    Attributes
+    ----------
+    node, is_group
+        Its name, and whether it is a group.
+    conditional
+        P(node | the text belongs to the parent), in [0, 1]; 1 where the group is always visited.
+    path
+        What the way through this parent gives: its path probability times `conditional`.
+    threshold
+        What the path probability is compared with; None for a group that is always visited.
+    verdict
+        ``chosen`` or not: ``below`` its threshold, ``lost`` to a sibling where one is chosen at most; of a
+        group ``entered`` or ``not entered``, or ``backed off`` to: answered itself.
+    why
+        The same in words.
+    counts
+        Whether this is the way by which the node's path probability came, of several parents.
+    pushes
+        The words that spoke most for it and against it, the greatest first; empty where the parent's model
+        cannot tell.
+    steps
+        What lies below a group that was entered, in the order of the taxonomy.
+    """
+
+    node: str
+    is_group: bool
+    conditional: float
+    path: float
+    threshold: float | None
+    verdict: Verdict
+    why: str
+    counts: bool
+    pushes: tuple[Word, ...]
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this was chosen, or something below it."""
+        return self.verdict in ("chosen", "backed off") or any(step.leads for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer for one text, and how it came about.
+
+    Attributes
+    ----------
+    text
+        As it was given.
+    labels
+        The chosen names with their path probabilities, the most probable first.
+    steps
+        What was looked at at the top level, each with what lies below.
+    silent
+        Groups whose model cannot tell what words did, and why.
+    """
+
+    text: str
+    labels: tuple[tuple[str, float], ...]
+    steps: tuple[Step, ...]
+    silent: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
+
+    def walk(self) -> Iterator[tuple[int, Step]]:
+        """Each step with its depth from 0, from the top down."""
+        yield from _below(self.steps, 0)
+
+
+def _below(steps: Sequence[Step], depth: int) -> Iterator[tuple[int, Step]]:
+    for step in steps:
+        yield depth, step
+        yield from _below(step.steps, depth + 1)
+
+
+def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanation:
+    """Why `model` answers as it does for a text.
+
+    Parameters
+    ----------
+    most_words
+        Words told for a node, and as many against it.
+
+    Raises
+    ------
+    RowsError
+        A service did not answer.
+    """
+    walked = model.walk([text], trace=True).whole()
+    teller = _Teller(model, text, walked, model.decide(walked)[0], most_words)
+    return Explanation(text, teller.labels, tuple(teller.steps(ROOT)), teller.silent)
+
+
+class _Teller:
+    """Tells the steps of one walk."""
+
+    def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
+        if walked.conditionals is None:
+            raise ValueError("the walk was made without a trace")
+        self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words
+        self.paths, self.chosen = walked.paths[0], chosen
+        self.left = contenders(model.taxonomy, walked.paths)[0]
+        self.conditional = dict(zip(edges(model.graph), walked.conditionals[0].tolist(), strict=True))
+        self.silent: dict[str, str] = {}
+
+    @property
+    def labels(self) -> tuple[tuple[str, float], ...]:
+        names = [self.model.graph.nodes[column] for column in np.flatnonzero(self.chosen)]
+        return tuple(sorted(((name, self.path(name)) for name in names), key=lambda one: -one[1]))
+
+    def path(self, name: str) -> float:
+        """Path probability of a node, NaN where it was not visited; 1 at the root."""
+        return 1.0 if name == ROOT else float(self.paths[self.model.graph.column[name]])
+
+    def steps(self, group: str) -> Iterator[Step]:
+        """The children of a group that was entered."""
+        pushes = self.pushes(group)
+        for child in self.model.graph.children[group]:
+            if not np.isnan(self.conditional[group, child]):
+                yield self.step(group, child, pushes.get(child, ()))
+
+    def step(self, group: str, child: str, pushes: tuple[Word, ...]) -> Step:
+        conditional = self.conditional[group, child]
+        arrived = self.path(group) * conditional
+        is_group, threshold = child in self.taxonomy.groups, self.threshold(child)
+        verdict = self.group_verdict(child) if is_group else self.label_verdict(child)
+        return Step(
+            node=child,
+            is_group=is_group,
+            conditional=conditional,
+            path=arrived,
+            threshold=threshold,
+            verdict=verdict,
+            why=self.why(group, child, verdict, threshold),
+            counts=self.counts(group, child),
+            pushes=pushes,
+            steps=tuple(self.steps(child)) if verdict in ("entered", "backed off") else (),
+        )
+
+    def counts(self, group: str, child: str) -> bool:
+        """Whether no other parent gives the child more; all do together under ``noisy_or``."""
+        if self.taxonomy.combine == "noisy_or":
+            return True
+        ways = {
+            parent: self.path(parent) * self.conditional[parent, child]
+            for parent in self.model.graph.parents[child]
+        }
+        known = {parent: way for parent, way in ways.items() if not np.isnan(way)}
+        return max(known, key=lambda parent: known[parent]) == group
+
+    def threshold(self, name: str) -> float | None:
+        if always(self.taxonomy, name):
+            return None
+        if name in self.taxonomy.labels:
+            return self.model.manifest.thresholds[name]
+        record = self.model.manifest.groups.get(name)
+        return record.route_threshold if record else 0.0
+
+    def label_verdict(self, label: str) -> Verdict:
+        column = self.model.graph.column[label]
+        if self.chosen[column]:
+            return "chosen"
+        return "lost" if np.isnan(self.left[column]) else "below"
+
+    def group_verdict(self, group: str) -> Verdict:
+        if np.isnan(self.path(group)):
+            return "not entered"
+        return "backed off" if self.chosen[self.model.graph.column[group]] else "entered"
+
+    def why(self, group: str, child: str, verdict: Verdict, threshold: float | None) -> str:
+        path = self.path(child)
+        if verdict == "lost":
+            return f"only one of {_named(group)} is chosen, and another is more probable"
+        if verdict == "not entered":
+            return f"below its route threshold {threshold:.2g}: nothing in it was looked at"
+        if verdict == "backed off":
+            return "answered itself, as nothing in it was chosen"
+        if verdict == "below":
+            return f"{path:.3g} is below its threshold {threshold:.2g}"
+        if verdict == "chosen":
+            return f"{path:.3g} reaches its threshold {threshold:.2g}"
+        return "always visited" if threshold is None else f"reaches its route threshold {threshold:.2g}"
+
+    # Words
+
+    def pushes(self, group: str) -> Mapping[str, tuple[Word, ...]]:
+        """The words for and against each child of a group, by the group's model."""
+        children = modelled(self.taxonomy, group)
+        if not children:
+            return {}
+        node = self.model.node(group)
+        if not isinstance(node, Explainable):
+            kind = self.model.manifest.groups[group].backend["kind"]
+            self.silent[group] = _SILENT.get(kind, f"a model of kind {kind} does not tell")
+            return {}
+        found = node.contributions(self.text)
+        return {child: self.words(found, column) for column, child in enumerate(children)}
+
+    def words(self, found: Contributions, column: int) -> tuple[Word, ...]:
+        """The words that push most, those for the child first."""
+        values = found.values[:, column]
+        sums: dict[str, float] = defaultdict(float)
+        for name, value in zip(self.names(found), values.tolist(), strict=True):
+            sums[name] += value
+        ranked = sorted(sums, key=lambda name: -sums[name])
+        best = [name for name in ranked[: self.most_words] if sums[name] > 0]
+        worst = [name for name in ranked[::-1][: self.most_words] if sums[name] < 0]
+        return tuple(Word(name, sums[name], self.places[name]) for name in [*best, *worst])
+
+    def names(self, found: Contributions) -> list[str]:
+        self._spans = found.spans
+        return [self.text[start:end].lower() for start, end in found.spans.tolist()]
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for start, end in self._spans.tolist():
+            found[self.text[start:end].lower()].append((start, end))
+        return {name: tuple(spans) for name, spans in found.items()}
+
+
+_SILENT = {
+    "openai": "a model at a service does not tell what words did",
+    "constant": "all training rows here had the same labels, so that words do nothing",
+}
+
+
+def _named(group: str) -> str:
+    return repr(group) if group else "the top level"
+
+
+def shown(steps: Sequence[Step], most_others: int | None = MOST_OTHERS) -> list[Step]:
+    """What is worth a look, the most probable first: what leads to an answer, and the best few others.
+
+    Nothing below the others is kept. None keeps all there is.
+    """
+    ordered = sorted(steps, key=lambda step: -step.path)
+    if most_others is None:
+        return ordered
+    others = [step.node for step in ordered if not step.leads][:most_others]
+    kept = [step for step in ordered if step.leads or step.node in others]
+    return [step if step.leads else replace(step, steps=()) for step in kept]

@@ -1,0 +1,299 @@
+"""A tree drawn for the terminal: one line a node, figures in columns, what is long is cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cascade.show.tree import TreeNode, pruned, walk
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
+
+    from cascade.changes.difference import Difference, Setting
+
+_F1_CELLS = 5
+_NAME_LEAST = 16
+_NOTE_MOST = 15
+_GAP = "  "
+_SETTINGS = ("model", "choose", "route", "negatives", "back_off")
+_LEGEND = "F1 of a group: the mean of its labels. Threshold of a group: to enter it."
+
+
+def render(tree: TreeNode, depth: int | None = None) -> RenderableType:
+    """A drawing for `rich` as wide as the console.
+
+    A setting that most groups have is told once, above them, and no more at each.
+
+    Parameters
+    ----------
+    depth : levels below the root to draw, all of them by default
+    """
+    return _Drawing(tree, tree if depth is None else pruned(tree, depth))
+
+
+@dataclass(frozen=True)
+class _Line:
+    guide: str
+    node: TreeNode
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    whole: TreeNode
+    tree: TreeNode
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [_Line("", self.tree), *_lines(self.tree.children, "", ascii_only=options.ascii_only)]
+        usual = usual_settings(self.whole)
+        columns = _Columns.of(lines, options.max_width, usual, ascii_only=options.ascii_only)
+        for text in (*self._head(usual, columns), *(columns.line(line) for line in lines)):
+            text.truncate(options.max_width, overflow=_overflow(ascii_only=options.ascii_only))
+            text.no_wrap = True
+            yield text
+
+    def _head(self, usual: Mapping[str, str], columns: _Columns) -> Iterator[Text]:
+        from rich.text import Text  # `--help` does without
+
+        yield Text(size_of(self.whole), style="dim")
+        if usual:
+            yield Text(f"unless another is said: {', '.join(usual.values())}", style="dim")
+        if columns.is_fitted:
+            yield Text(_LEGEND, style="dim")
+            yield Text(" " * columns.name_cells + _figures_heading(), style="dim")
+
+
+def _overflow(*, ascii_only: bool) -> Literal["crop", "ellipsis"]:
+    return "crop" if ascii_only else "ellipsis"
+
+
+def _lines(children: Sequence[TreeNode], indent: str, *, ascii_only: bool) -> Iterator[_Line]:
+    tee, corner, bar = ("|-- ", "`-- ", "|   ") if ascii_only else ("├── ", "└── ", "│   ")
+    for index, child in enumerate(children):
+        is_last = index == len(children) - 1
+        yield _Line(indent + (corner if is_last else tee), child)
+        yield from _lines(child.children, indent + ("    " if is_last else bar), ascii_only=ascii_only)
+
+
+def size_of(tree: TreeNode) -> str:
+    """How many groups and labels a tree has, and how many rows it was fitted on: a line to stand above it."""
+    groups = {node.name for depth, node in walk(tree) if node.kind == "group" and depth}
+    parts = [_counted(len(groups), "group"), _counted(tree.labels_below, "label")]
+    if tree.rows is not None:
+        parts.append(_counted(tree.rows, "training row"))
+    return ", ".join(parts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
+# Settings of groups
+
+
+def _settings_of(node: TreeNode) -> dict[str, str]:
+    """What a group is set to, in words, by the name of the setting."""
+    settings = {
+        "model": str(node.model) if node.model == node.backend else f"{node.backend} {node.model}",
+        "choose": f"choose {node.choose}",
+        "route": f"route {node.route}",
+        "negatives": f"negatives {node.negatives}",
+        "back_off": f"back off from {_cut(node.back_off)}",
+    }
+    absent = [name for name in ("route", "back_off") if getattr(node, name) is None]
+    return {name: words for name, words in settings.items() if name not in absent}
+
+
+def usual_settings(tree: TreeNode) -> dict[str, str]:
+    """The settings that more than half of the groups have, in words, by the name of the setting."""
+    groups = [node for _, node in walk(tree) if node.kind == "group" and not node.repeated]
+    counts = Counter(item for node in groups for item in _settings_of(node).items())
+    found = {name: words for (name, words), count in counts.items() if 2 * count > len(groups)}
+    return {name: found[name] for name in _SETTINGS if name in found}
+
+
+def unusual_settings(node: TreeNode, usual: Mapping[str, str]) -> list[str]:
+    """What a group or label is set to that is not the usual thing and has no column of its own."""
+    if node.kind == "label":
+        return (
+            [f"threshold {node.threshold}"]
+            if node.rows is None and node.threshold not in {None, "auto"}
+            else []
+        )
+    own = {name: words for name, words in _settings_of(node).items() if usual.get(name) != words}
+    return [words for name, words in own.items() if name != "route" or node.rows is None]
+
+
+def _cut(threshold: float | str | None) -> str:
+    return f"{threshold:.2g}" if isinstance(threshold, float) else str(threshold)
+
+
+# Lines
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """How wide the names are, and whether figures stand beside them."""
+
+    name_cells: int
+    is_fitted: bool
+    ascii_only: bool
+    usual: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, lines: Sequence[_Line], width: int, usual: Mapping[str, str], *, ascii_only: bool
+    ) -> _Columns:
+        from rich.cells import cell_len
+
+        is_fitted = any(line.node.rows is not None for line in lines)
+        widest = max((cell_len(line.guide + line.node.name) for line in lines), default=0)
+        notes = max((cell_len(note) for line in lines for note, _ in _notes(line.node, usual)), default=0)
+        figures = len(_figures_heading()) + min(notes, _NOTE_MOST) if is_fitted else 0
+        return cls(max(_NAME_LEAST, min(widest, width - figures)), is_fitted, ascii_only, usual)
+
+    def line(self, line: _Line) -> Text:
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        node = line.node
+        text = Text(line.guide, style="none").append(node.name, style="bold" if node.kind == "group" else "")
+        text.truncate(self.name_cells, overflow=_overflow(ascii_only=self.ascii_only))
+        if self.is_fitted:
+            text.append(" " * (self.name_cells - cell_len(text.plain)))
+            self._figures(text, node)
+        for note, style in _notes(node, self.usual):
+            text.append(note, style=style)
+        text.rstrip()
+        return text
+
+    def _figures(self, text: Text, node: TreeNode) -> None:
+        rows = "" if node.rows is None else f"{node.rows:,}"
+        text.append(f"{_GAP}{rows:>6}{_GAP}")
+        style, bar, number = _bar(node.f1, ascii_only=self.ascii_only)
+        text.append(bar, style=style).append(f" {number:>4}")
+        text.append(f"{_GAP}{_threshold(node):>9}", style="dim")
+
+
+def _figures_heading() -> str:
+    return f"{_GAP}{'rows':>6}{_GAP}{'F1':<{_F1_CELLS + 5}}{_GAP}{'threshold':>9}"
+
+
+def _threshold(node: TreeNode) -> str:
+    if node.route == "always":
+        return "always"
+    if not isinstance(node.threshold, float):
+        return ""
+    return f"{node.threshold:.2f}" if node.kind == "label" else f"{node.threshold:.2g}"
+
+
+def _notes(node: TreeNode, usual: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What stands at the end of a line, each with its style; what matters most first, as the last is cut."""
+    if node.warnings:
+        yield _GAP + ", ".join(map(_brief, node.warnings)), "yellow"
+    if node.kind == "group" and not node.children:
+        yield f"{_GAP}{_counted(node.labels_below, 'label')} {'told above' if node.repeated else 'below'}", ""
+    if node.also_in:
+        yield f"{_GAP}also in {', '.join(node.also_in)}", "cyan"
+    if settings := ", ".join(unusual_settings(node, usual)):
+        yield _GAP + settings, "dim"
+    if node.description and node.rows is None:
+        yield _GAP + " ".join(node.description.split()), "dim"
+
+
+def _brief(warning: str) -> str:
+    return warning.removesuffix(" row").removesuffix(" rows") if "suspicious" in warning else warning
+
+
+def _bar(f1: float | None, *, ascii_only: bool) -> tuple[str, str, str]:
+    """Style, bar and number of an F1, the bar always as wide."""
+    if f1 is None:
+        return "dim", " " * _F1_CELLS, "-"
+    style = "blue" if f1 >= 0.8 else "cyan" if f1 >= 0.5 else "yellow"  # these differ for every eye
+    if ascii_only:
+        return style, ("#" * round(f1 * _F1_CELLS)).ljust(_F1_CELLS), f"{f1:.2f}"
+    eighths = round(f1 * _F1_CELLS * 8)
+    part = "" if eighths % 8 == 0 else chr(0x2590 - eighths % 8)  # U+258F is one eighth, U+2589 seven
+    return style, ("█" * (eighths // 8) + part).ljust(_F1_CELLS), f"{f1:.2f}"
+
+
+# What became of one
+
+_F1_MOST = 20
+
+
+def render_difference(found: Difference) -> RenderableType:
+    """A difference for `rich`, a section for each kind of change; lines that are too long are folded."""
+    from rich.text import Text  # `--help` does without
+
+    text = Text(f"{found.before} -> {found.after}", style="bold", no_wrap=False, overflow="fold")
+    sections = [section for section in _sections(found) if section[2]]
+    for heading, style, lines in sections or [("nothing changed", "", [])]:
+        text.append(f"\n{heading}", style="not bold underline")
+        text.append("".join(f"\n  {line}" for line in lines), style=f"not bold {style}")
+    for line in _ending(found):
+        text.append(f"\n{line}", style="not bold dim")
+    return text
+
+
+def _sections(found: Difference) -> Iterator[tuple[str, str, list[str]]]:
+    """Headings, styles and lines; a mark at the start of a line says what its colour does."""
+    yield "added", "blue", [f"+ {one.kind} {one.name}  in {_all(one.parents)}" for one in found.added]
+    yield "removed", "yellow", [f"- {one.kind} {one.name}  from {_all(one.parents)}" for one in found.removed]
+    yield "renamed", "", [f"~ {one.kind} {one.name} -> {one.into}" for one in found.renamed]
+    yield "merged", "", [f"> {one.kind} {one.name} into {one.into}" for one in found.merged]
+    yield "split", "", [f"< {one.kind} {one.name} out of {one.into}" for one in found.split]
+    moves = [f"~ {one.kind} {one.name}  from {_all(one.before)} to {_all(one.after)}" for one in found.moved]
+    yield "moved", "", moves
+    yield "settings", "", [_setting(one) for one in found.settings]
+    yield _f1_heading(found), "", _f1_lines(found)
+    total = found.kept + len(found.retrained)
+    for sure, verb in ((True, "trains"), (False, "may train")):
+        groups: dict[str, list[str]] = {}
+        for one in found.retrained:
+            if one.sure is sure:
+                groups.setdefault("; ".join(one.reasons), []).append(one.group)
+        heading = f"fit {verb} {sum(map(len, groups.values()))} of {_counted(total, 'group')}"
+        yield heading, "", [f"* {_all(names)}: {reasons}" for reasons, names in groups.items()]
+
+
+def _ending(found: Difference) -> Iterator[str]:
+    if not found.retrained:
+        yield "fit trains no group anew"
+    if not found.rows_known:
+        yield "Rows were not compared: a group whose rows or texts changed is trained anew too."
+
+
+def _all(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _setting(one: Setting) -> str:
+    return f"~ {one.kind} {one.name}: {one.setting} {_value(one.before)} -> {_value(one.after)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return (_all(value) if isinstance(value, list) else str(value)) or "(none)"
+
+
+def _f1_heading(found: Difference) -> str:
+    overall = (
+        f"{name.replace('_f1', '')} {old:.3f} -> {new:.3f}" for name, (old, new) in found.overall.items()
+    )
+    worse = sum(one.after < one.before for one in found.f1)
+    counts = f"{_counted(len(found.f1) - worse, 'label')} better, {worse} worse" if found.f1 else ""
+    return f"F1 out of fold: {', '.join(filter(None, [*overall, counts]))}"
+
+
+def _f1_lines(found: Difference) -> list[str]:
+    shown = found.f1[:_F1_MOST]
+    lines = [
+        f"{one.before:.2f} -> {one.after:.2f}  {one.after - one.before:+.2f}  {one.label}" for one in shown
+    ]
+    left = len(found.f1) - len(shown)
+    return [*lines, *([f"... and {left:,} that differ less; --format json has all"] if left else [])]
