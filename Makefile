@@ -62,7 +62,7 @@ browser: ## Debian's Chromium, which the tests of pages need, where it is not th
 	echo 'there is no Chromium, and it cannot be installed here: the tests of pages are skipped' >&2
 
 pictures: $(STAMP) ## the pictures of the README and the docs, from our own data
-	$(VENV)/bin/python tests/pictures.py
+	$(VENV)/bin/python tests/helpers/pictures.py
 
 format: $(STAMP) ## put the code into its form
 	$(VENV)/bin/ruff format

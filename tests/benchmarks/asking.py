@@ -24,7 +24,7 @@ from cascade.hosted.asking import Asker, Question
 from cascade.hosted.cache import Cache
 from cascade.hosted.services import Settings
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
 from answering_service import Script, Service
 
 LABELS = tuple(f"label {number}" for number in range(12))

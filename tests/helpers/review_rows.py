@@ -1,0 +1,18 @@
+"""Rows of a queue."""
+
+from __future__ import annotations
+
+from cascade.rows.records import Columns
+from cascade.teach.review import (
+    Question,
+)
+from cascade.teach.selection import Doubt
+
+PLAIN = Columns()
+
+
+def question(number, proposed=("late",), text=None):
+    doubts = (Doubt("near threshold", "late", 0.9),)
+    return Question(
+        number, text or f"text {number}", tuple(proposed), {"late": 0.3, "vat": 0.1}, doubts, "m" * 64
+    )

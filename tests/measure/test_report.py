@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judged_rows import rows
+from processes import environment
+
+from cascade.measure.evaluate import Scored
+from cascade.measure.metrics import micro_f1
+from cascade.measure.report import (
+    MOST_FLOWING,
+    NOTHING,
+    OTHERS,
+    Judged,
+    calibration,
+    curve,
+    figures,
+    flows,
+    mistakes,
+    page,
+)
+from cascade.taxonomy.definition import Taxonomy
+
+
+@pytest.fixture(scope="module")
+def shown(judged):
+    return json.loads(json.dumps(figures(judged)))
+
+
+# Figures
+
+
+def test_the_tree_has_each_place_once_and_the_figures_of_the_evaluation(judged, shown):
+    graph = judged.graph
+    assert len(shown["tree"]) == 1 + sum(len(graph.children[group]) for group in graph.groups)
+    assert len({one["id"] for one in shown["tree"]}) == len(shown["tree"])
+    known = {one["id"] for one in shown["tree"]}
+    assert all(one["parent"] in known for one in shown["tree"][1:])
+    late = judged.evaluation.per_label["late"]
+    assert [one["f1"] for one in shown["tree"] if one["name"] == "late"] == [late.f1]
+
+
+def test_what_flows_is_what_groups_truly_have_and_were_given(judged, shown):
+    top = list(judged.graph.children[""])
+    names, links = shown["flows"]["names"], shown["flows"]["links"]
+    for name in top:
+        column = judged.graph.column[name]
+        leaving = sum(one["value"] for one in links if names[one["from"]] == name)
+        assert leaving == pytest.approx(judged.closed_truth[:, column].sum(), abs=0.1)
+    straight = sum(one["value"] for one in links if one["from"] == one["to"])
+    assert 0 < straight < sum(one["value"] for one in links)
+    assert NOTHING in names
+
+
+def test_many_groups_flow_as_the_largest_and_the_others():
+    groups = {f"g{number}": {"labels": [f"l{number}"]} for number in range(MOST_FLOWING + 20)}
+    tree = Taxonomy.from_dict({"name": "wide", "groups": groups})
+    n_labels = len(tree.graph.labels)
+    truth = np.zeros((200, len(tree.graph.nodes)), dtype=bool)
+    draw = np.random.default_rng(0)
+    for row in range(200):
+        number = draw.integers(n_labels)
+        truth[row, [tree.graph.column[f"g{number}"], tree.graph.column[f"l{number}"]]] = True
+    chosen = truth.copy()
+    chosen[:, : len(groups)] = False
+    scored = Scored(truth.astype(np.float32), chosen)
+    found = flows(Judged(tree, None, [], [], truth, scored, scored, None))
+    assert OTHERS in found["names"]
+    assert len(found["names"]) <= MOST_FLOWING + 2
+    assert sum(one["value"] for one in found["links"]) == pytest.approx(200)
+
+
+def test_what_is_to_be_won_is_the_f1_without_these_errors(judged, shown):
+    now = micro_f1(judged.true, judged.chosen)
+    assert now == pytest.approx(judged.evaluation.micro_f1)
+    masks = {"router": judged.kinds.router, "leaf": judged.kinds.leaf, "threshold": judged.kinds.threshold}
+    for one in shown["mend"]:
+        below = [judged.graph.labels.index(name) for name in judged.graph.descendant_labels(one["group"])]
+        mended = judged.chosen.copy()
+        mended[:, below] ^= masks[one["kind"]][:, below]
+        assert one["gain"] == pytest.approx(micro_f1(judged.true, mended) - now)
+    gains = [one["gain"] for one in shown["mend"]]
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_the_cut_in_use_gives_the_figures_of_the_label(shown):
+    for one in shown["labels"]:
+        cuts = [cut for cut in one["curve"] if cut[0] >= one["threshold"] - 1e-4]
+        if not cuts or one["parents"] == ["mood"]:
+            continue  # a sibling may have been preferred
+        _, hits, wrong = cuts[-1]
+        assert hits + wrong == one["predicted"]
+        assert hits / one["rows"] == pytest.approx(one["recall"])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=200), st.floats(0, 1))
+def test_each_point_of_a_curve_counts_what_reaches_it(pairs, threshold):
+    paths = np.array([path for path, _ in pairs], dtype=np.float32)
+    true = np.array([flag for _, flag in pairs], dtype=bool)
+    found = curve(paths, true, threshold)
+    assert [cut for cut, _, _ in found] == sorted((cut for cut, _, _ in found), reverse=True)
+    above = [paths >= cut for cut in np.unique(paths)]
+    counts = {(int((true & some).sum()), int((~true & some).sum())) for some in above}
+    assert all((hits, wrong) in counts for _, hits, wrong in found)
+    reaching = paths[paths >= np.float32(threshold)]
+    if len(reaching) and reaching.min() > 0:
+        assert len(reaching) in {hits + wrong for _, hits, wrong in found}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=100))
+def test_every_row_with_a_probability_is_in_one_bin(pairs):
+    paths = np.array([path for path, _ in pairs], dtype=np.float32)
+    true = np.array([flag for _, flag in pairs], dtype=bool)
+    found = calibration(paths, true)
+    assert sum(count for _, _, count in found) == (paths > 0).sum()
+    assert sum(round(share * count) for _, share, count in found) == true[paths > 0].sum()
+
+
+def test_mistakes_are_errors_the_surest_first_of_both_kinds(judged, shown):
+    sure = [abs(one["path"] - one["missed"]) for one in shown["mistakes"]]
+    assert sure == sorted(sure, reverse=True)
+    assert {one["missed"] for one in shown["mistakes"]} == {True, False}
+    for one in shown["mistakes"]:
+        row, column = judged.ids.index(one["id"]), judged.graph.labels.index(one["label"])
+        assert judged.true[row, column] == one["missed"]
+        assert judged.chosen[row, column] != one["missed"]
+        sides = one["label"] in one["true"], one["label"] in one["given"]
+        assert sides == (one["missed"], not one["missed"])
+    ways = {one["label"]: [name for name, _ in one["way"]] for one in shown["mistakes"]}
+    assert ways.get("rude", ["delivery", "courier"]) == ["delivery", "courier"]
+
+
+def test_mistakes_are_of_many_rows(judged):
+    nothing = Scored(judged.scored.paths, np.zeros_like(judged.scored.chosen))
+    found = mistakes(replace(judged, truth=np.ones_like(judged.truth), scored=nothing))
+    rows = Counter(one["id"] for one in found)
+    assert (len(found), max(rows.values())) == (50, 3)
+
+
+def test_confused_siblings_share_a_group(judged, shown):
+    for one in shown["pairs"]:
+        assert one["true"] != one["given"]
+        assert {one["true"], one["given"]} <= set(judged.graph.children[one["group"]])
+        true, given = (judged.graph.labels.index(one[side]) for side in ("true", "given"))
+        missed, wrong = judged.true & ~judged.chosen, judged.chosen & ~judged.true
+        assert one["rows"] == (missed[:, true] & wrong[:, given]).sum() > 0
+    assert shown["pairs"]
+
+
+# The page
+
+
+class Seen(HTMLParser):
+    """What a browser would load and run."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.loaded, self.scripts, self.handlers, self._script = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.loaded += [given[name] for name in ("src", "href", "action", "data") if name in given]
+        self.handlers += [name for name in given if name.startswith("on")]
+        self._script = tag == "script"
+        if self._script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._script = self._script and tag != "script"
+
+    def handle_data(self, data):
+        if self._script:
+            self.scripts[-1] += data
+
+
+def drawn(figures):
+    """What the page has of the figures: of each label it tells once."""
+    evaluation = {name: value for name, value in figures["evaluation"].items() if name != "per_label"}
+    return {**figures, "evaluation": evaluation}
+
+
+def test_the_page_is_one_file_in_which_names_and_texts_are_inert(shown):
+    text = page(shown)
+    seen = Seen(text)
+    assert [target for target in seen.loaded if not target.startswith("#")] == []
+    assert seen.handlers == []
+    assert len(seen.scripts) == 3
+    assert json.loads(seen.scripts[0]) == drawn(shown)
+    assert len(text.encode()) < 6_000_000
+    assert re.search(r"Content-Security-Policy.*default-src 'none'", text)
+
+
+def test_the_command_writes_the_page_and_the_same_figures(model, shown, tmp_path):
+    model.save(tmp_path / "shop")
+    lines = "".join(json.dumps(row) + "\n" for row in rows(150, 2))
+    (tmp_path / "test.jsonl").write_text(lines, "utf-8")
+    command = [sys.executable, "-m", "cascade", "evaluate", "test.jsonl", "--model", "shop"]
+    done = subprocess.run(
+        [*command, "--report", "out/page.html", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
+    assert "loads nothing from elsewhere" in done.stderr
+    told = json.loads(done.stdout)
+    assert told.keys() == shown.keys()
+    assert told["labels"] == shown["labels"]
+    assert json.loads(Seen((tmp_path / "out" / "page.html").read_text("utf-8")).scripts[0]) == drawn(told)
