@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from cascade.errors import BackendError
 from cascade.hosted.asking import Answered, Question, Usage, read
 from cascade.hosted.services import PASSING, ServiceError, Settings, connect, understood
+from cascade.system.locks import locked
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -320,25 +321,10 @@ class _State:
         self._file.execute("COMMIT")
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keep two processes from creating one batch each; the lock goes with the process that holds it."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where two runs at once are the user's to avoid
-        yield
-        return
-    handle = os.open(folder / f".{STATE}.lock", os.O_CREAT | os.O_RDWR, _PRIVATE)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BackendError(
-                f"{folder}: another process is asking in batches here. Wait for it, or name another folder"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+    taken = f"{folder}: another process is asking in batches here. Wait for it, or name another folder"
+    return locked(folder / f".{STATE}.lock", BackendError(taken))
 
 
 # The work

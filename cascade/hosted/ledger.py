@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cascade.errors import BackendError
+from cascade.system.locks import locked
 from cascade.system.sqlite import enter_wal
 
 SCHEMA = 1
@@ -232,25 +233,12 @@ class Ledger:
         BackendError
             Another run has it.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows, where two runs at once are the user's to avoid
+        taken = (
+            f"{self.path}: another run makes or follows jobs with this ledger. Wait for it, or stop "
+            "it: its jobs go on, and the next run finds them"
+        )
+        with locked(self._lock_path, BackendError(taken)):
             yield
-            return
-        handle = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BackendError(
-                    f"{self.path}: another run makes or follows jobs with this ledger. Wait for it, or stop "
-                    "it: its jobs go on, and the next run finds them"
-                ) from error
-            except OSError:
-                pass  # some network disks know no locks; two runs at once are then the user's to avoid
-            yield
-        finally:
-            os.close(handle)
 
     # Files
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import ModelError
+from cascade.system import locks
 from cascade.system.arrays import WAY_OUT, read_sealed, sealed
 
 SCHEMA = 1
@@ -324,19 +325,6 @@ def files_of(root: Path, manifest: Manifest) -> tuple[str, ...]:
 def locked(root: Path) -> Iterator[None]:
     """Keep two `fit` runs from writing to one folder; the lock goes with the process that holds it."""
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where two runs at once are the user's to avoid
+    taken = f"{root}: another `cascade fit` is writing here. Wait for it, or name another --out."
+    with locks.locked(root / ".lock", ModelError(taken)):
         yield
-        return
-    handle = os.open(root / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModelError(
-                f"{root}: another `cascade fit` is writing here. Wait for it, or name another --out."
-            ) from error
-        yield
-    finally:
-        os.close(handle)

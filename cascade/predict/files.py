@@ -42,7 +42,7 @@ from cascade.rows.records import (
     slices_of,
 )
 from cascade.system import engine
-from cascade.system.files import Locked, can_lock, drafted, write_all, writing
+from cascade.system.files import Locked, drafted, renames_open_files, write_all, writing
 
 SLICE_ROWS = 4000
 """Rows that are lost at most when a worker or a run is stopped."""
@@ -518,7 +518,7 @@ class _Refusals(Locked):
     def commit(self) -> None:
         """Give the file its final name."""
         with writing(self.final):
-            if not can_lock():
+            if not renames_open_files():
                 self._file.close()  # on Windows an open file keeps its name
             self.path.replace(self.final)
 

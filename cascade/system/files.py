@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from cascade.errors import DataError
+from cascade.system.locks import lock
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ class Locked:
         if self._file.closed:
             return
         with writing(self.path):
-            if not can_lock():
+            if not renames_open_files():
                 self._file.close()
             self.path.unlink(missing_ok=True)
 
@@ -91,9 +92,9 @@ def drafted(path: Path, folder: Path | None = None) -> Iterator[Draft]:
         raise
 
 
-def can_lock() -> bool:
-    """Whether a file can be had alone here, and renamed while it is open."""
-    return os.name == "posix"
+def renames_open_files() -> bool:
+    """Whether a file can be renamed and removed while it is open, as Windows does not allow."""
+    return os.name != "nt"
 
 
 def _opened_alone(path: Path) -> IO[bytes]:
@@ -104,7 +105,11 @@ def _opened_alone(path: Path) -> IO[bytes]:
         except FileNotFoundError:
             continue  # the run that had it until now has just removed the folder
         try:
-            _lock(file, path)
+            if not lock(file):
+                raise DataError(
+                    f"{path}: another run is writing here. Wait for it to end, or give this one another "
+                    "output file"
+                )
             # The run that held the lock until now may have renamed or removed the file meanwhile.
             if _is_at(file, path):
                 return file
@@ -118,19 +123,3 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    if not can_lock():
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(
-            f"{path}: another run is writing here. Wait for it to end, or give this one another output file"
-        ) from error
-    except OSError:
-        # Some network disks know no locks; two runs at once are then the user's to avoid.
-        return

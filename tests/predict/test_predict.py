@@ -832,7 +832,7 @@ def test_two_outputs_cannot_share_one_list_of_refused_rows_at_once(model, rows_f
 def script(model_folder, arguments):
     """A Python process that predicts with these keyword arguments of `Request` and shows what came of it."""
     code = (
-        "import sys, test_predict as t, signal\n"
+        "import sys, prediction_rows as t, signal\n"
         "from cascade.predict.files import *\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"

@@ -228,7 +228,7 @@ def test_one_slice_loads_nothing_that_takes_time_to_load(model, source, tmp_path
         "import sys, io\n"
         "from pathlib import Path\n"
         "from cascade.predict.files import Request, predict_file\n"
-        "from test_predict import KeywordModel\n"
+        "from prediction_rows import KeywordModel\n"
         "heavy = {'joblib', 'pyarrow', 'distributed', 'ray'}\n"
         "for name in [one for one in sys.modules if one.partition('.')[0] in heavy]: del sys.modules[name]\n"
         "request = Request(sys.argv[2], Path(sys.argv[3]), jobs=None)\n"
