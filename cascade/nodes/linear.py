@@ -292,7 +292,7 @@ class LinearBackend:
         return _fit_and_score(rows, problem.targets[train], asked, self._first(problem), problem.seed)
 
     def load(self, folder: Path) -> LinearModel:
-        """The model that was saved there, memory-mapped.
+        """The model that was saved there.
 
         Raises
         ------

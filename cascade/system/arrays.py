@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def read_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """The array of a ``.npy`` file, memory-mapped and read-only.
+    """The array of a ``.npy`` file, read-only and in memory of its own, whatever becomes of the file.
 
     Parameters
     ----------
@@ -112,34 +113,37 @@ def read_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
         The file is missing, is no plain array (a pickle, for one), or has another type, shape or size.
     """
     try:
-        found, lengths, offset = _claimed(path)
-        fits = len(lengths) == len(shape) and all(
-            want in (None, got) for want, got in zip(shape, lengths, strict=True)
-        )
-        if found == np.dtype(dtype) and fits:
-            return _mapped(path, found, lengths, offset)
+        _check_plain(path)
+        with path.open("rb") as source:
+            found, lengths = _claimed(source)
+            if found == np.dtype(dtype) and _fits(lengths, shape):
+                return _values(source, found, lengths)
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise ModelError(f"{path}: expected a NumPy array, found {_reason(error)}. {WAY_OUT}") from error
     expected = f"{np.dtype(dtype)} of shape {_written(shape)}"
     raise ModelError(f"{path}: expected {expected}, found {found} of shape {_written(lengths)}. {WAY_OUT}")
 
 
-def _claimed(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Type and shape in the header of a ``.npy`` file, and where its values begin.
+def _fits(lengths: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(lengths) == len(shape) and all(
+        want in (None, got) for want, got in zip(shape, lengths, strict=True)
+    )
+
+
+def _claimed(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape in the header of a ``.npy`` file, which is read up to its values.
 
     Raises
     ------
     ValueError
         The header is none that `write_array` makes, or does not fit the size of the file.
     """
-    _check_plain(path)
-    with path.open("rb") as source:
-        found, lengths = _header(source)
-        offset = source.tell()
-    claimed, present = found.itemsize * math.prod(lengths), path.stat().st_size - offset
+    found, lengths = _header(source)
+    claimed = found.itemsize * math.prod(lengths)
+    present = os.fstat(source.fileno()).st_size - source.tell()
     if claimed != present:
         raise ValueError(f"a header that claims {claimed} bytes where there are {present}")
-    return found, lengths, offset
+    return found, lengths
 
 
 def _header(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -155,12 +159,12 @@ def _header(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return _DTYPES[kind], tuple(int(length) for length in header[2].split(b",") if length.strip())
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    if 0 in shape:  # nothing to map
-        nothing = np.empty(shape, dtype=dtype)
-        nothing.flags.writeable = False
-        return nothing
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+def _values(source: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    values = np.fromfile(source, dtype, math.prod(shape))
+    if len(values) != math.prod(shape):
+        raise ValueError("a file that became shorter while it was read")
+    values.flags.writeable = False
+    return values.reshape(shape)
 
 
 def _written(shape: tuple[int | None, ...]) -> str:
