@@ -23,16 +23,10 @@ import pytest
 import cascade
 from cascade import __version__
 from cascade.cli import cascade as commands
-from cascade.taxonomy.definition import (
-    DATA_KEYS,
-    GROUP_KEYS,
-    LABEL_KEYS,
-    TOP_KEYS,
-    Choose,
-    Combine,
-    Negatives,
-    Route,
-)
+from cascade.taxonomy.data import DATA_KEYS
+from cascade.taxonomy.groups import GROUP_KEYS, LABEL_KEYS
+from cascade.taxonomy.parser import TOP_KEYS
+from cascade.taxonomy.settings import Choose, Combine, Negatives, Route
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -26,8 +26,9 @@ from cascade.hosted.endings import Ending, Told, endings_of
 from cascade.hosted.prices import Prices
 from cascade.hosted.services import Settings
 from cascade.rows.records import BadRow, Row
-from cascade.taxonomy.definition import Group, Taxonomy
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.members import Group
 
 Severity = Literal["error", "warning", "advice"]
 

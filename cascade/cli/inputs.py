@@ -16,7 +16,9 @@ from cascade.system.files import drafted
 
 if TYPE_CHECKING:
     from cascade.rows.records import BadRow, Columns, Row
-    from cascade.taxonomy.definition import BackendSpec, DataSpec, Taxonomy
+    from cascade.taxonomy.data import DataSpec
+    from cascade.taxonomy.definition import Taxonomy
+    from cascade.taxonomy.settings import BackendSpec
 
 _NEARBY_MOST = 1000
 

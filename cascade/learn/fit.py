@@ -42,8 +42,9 @@ from cascade.nodes.contract import FittedNode, HostedBackend, NodeModel, NodePro
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.arrays import read_array, write_array
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
-from cascade.taxonomy.definition import Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.settings import Threshold
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional, fit_calibration
 from cascade.validation.folds import heaps_of, stratified_folds

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
-from cascade.taxonomy.definition import Threshold
+from cascade.taxonomy.settings import Threshold
 from cascade.validation.calibration import logit, sigmoid
 from cascade.validation.folds import stratified_folds
 

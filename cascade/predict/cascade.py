@@ -29,8 +29,9 @@ from cascade.model.folder import (
 from cascade.model.walk import Walked, batches, modelled, walk
 from cascade.nodes.contract import NodeModel
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.taxonomy.definition import BackendSpec, Taxonomy
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
+from cascade.taxonomy.settings import BackendSpec
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional
 

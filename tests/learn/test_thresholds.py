@@ -22,7 +22,8 @@ from cascade.learn.thresholds import (
     shrunk,
 )
 from cascade.model.decide import decide
-from cascade.taxonomy.definition import Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.settings import Threshold
 from cascade.validation.calibration import logit, sigmoid
 from cascade.validation.folds import stratified_folds
 

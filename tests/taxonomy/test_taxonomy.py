@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import DataError, Place, TaxonomyError
-from cascade.taxonomy.definition import MAX_DEPTH, BackendSpec, Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.settings import BackendSpec, Threshold
+from cascade.taxonomy.yaml_nodes import MAX_DEPTH
 
 EXAMPLES = places.ROOT / "taxonomies"
 
