@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Literal
 from yaml.nodes import Node, SequenceNode
 
 from cascade.errors import DataError, Place, suggestion
+from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import names_in
 
@@ -38,35 +38,42 @@ class DataSpec:
         Raises
         ------
         DataError
-            For the first pattern without a file, with its place in the taxonomy.
+            For the first pattern without a file, or with far too many, with its place in the taxonomy.
         """
         patterns, places = (
             (self.train, self.train_places) if which == "train" else (self.test, self.test_places)
         )
         found: dict[Path, None] = {}
         for index, pattern in enumerate(patterns):
-            files = self._matching(pattern)
+            where = f"{places[index]}: " if index < len(places) else ""
+            try:
+                files = self._matching(pattern)
+            except TooManyError as error:
+                raise DataError(
+                    f"{where}data.{which} {pattern!r} {error}; expected fewer. Name the folder more exactly, "
+                    "such as 'data/*.jsonl'."
+                ) from error
             if not files:
-                where = f"{places[index]}: " if index < len(places) else ""
                 raise DataError(f"{where}{self._missing(which, pattern)}")
             found.update(dict.fromkeys(files))
         return tuple(found)
 
     def _matching(self, pattern: str) -> list[Path]:
         path = self.base / os.path.expanduser(pattern)  # noqa: PTH111  # the method raises for an unknown user
-        if path.is_file() or not glob.has_magic(pattern):
+        if path.is_file() or not has_wildcard(pattern):
             return [path] if path.is_file() else []
-        names = glob.glob(os.path.expanduser(pattern), root_dir=self.base, recursive=True)  # noqa: PTH111, PTH207
-        return sorted(path for path in (self.base / name for name in names) if path.is_file())
+        return files_matching(self.base, pattern)
 
     def _missing(self, which: str, pattern: str) -> str:
         base = self.base.absolute()
-        if glob.has_magic(pattern):
+        if has_wildcard(pattern):
             return f"no file matches data.{which} {pattern!r}, looked for from {base}."
-        path = self.base / pattern
+        path = self.base / os.path.expanduser(pattern)  # noqa: PTH111  # the method raises for an unknown user
         if path.is_dir():
             inside = pattern.rstrip("/") + "/*.jsonl"
             return f"data.{which} {pattern!r} is a folder; expected a file or a pattern such as {inside!r}."
+        if kind := kind_of(path):
+            return f"data.{which} {pattern!r} is {kind}; expected a file."
         hint = suggestion(path.name, names_in(path.parent))
         return f"data.{which} {pattern!r} does not exist, looked for from {base}.{hint}"
 

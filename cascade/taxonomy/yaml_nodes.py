@@ -17,6 +17,8 @@ from cascade.errors import Place, Problem, TaxonomyError, suggestion
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other, two for each level of groups: beyond use, within Python's stack."""
+MOST_BYTES = 64 << 20
+"""A hundred thousand labels with descriptions take a quarter of that."""
 MAX_EXPANDED = 100_000
 """Nodes that aliases may unfold to before it counts as an explosion, and then only if most are aliases."""
 
@@ -27,7 +29,7 @@ MAX_EXPANDED = 100_000
 def read_text(source: str) -> str:
     """The text of a file without its byte order mark."""
     try:
-        raw = Path(source).read_bytes().removeprefix(codecs.BOM_UTF8)
+        raw = _bounded(source).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         hint = suggestion(Path(source).name, names_in(Path(source).parent))
         raise only_fault(Place(source), f"cannot be read: {error.strerror}.{hint}") from error
@@ -40,6 +42,16 @@ def read_text(source: str) -> str:
         found = f"byte 0x{raw[error.start]:02x}"
         message = f"not UTF-8: found {found}; save the file as UTF-8"
         raise only_fault(_place_after(before, source), message) from error
+
+
+def _bounded(source: str) -> bytes:
+    with Path(source).open("rb") as file:
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise only_fault(
+            Place(source), f"has more than {MOST_BYTES >> 20} MiB; expected a taxonomy, a file of YAML"
+        )
+    return raw
 
 
 def names_in(folder: Path) -> list[str]:
