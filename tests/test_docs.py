@@ -308,7 +308,8 @@ FAULTY_ROWS = [
 
 def test_rules_are_told_under_the_severity_that_they_have(tmp_path):
     from cascade.checks.check import check
-    from cascade.rows.records import Columns, read_all
+    from cascade.rows.reading import read_all
+    from cascade.rows.row import Columns
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in FAULTY_ROWS), "utf-8")

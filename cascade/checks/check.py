@@ -25,7 +25,7 @@ from cascade.hosted.answers import MOST_INDICATORS
 from cascade.hosted.endings import Ending, Told, endings_of
 from cascade.hosted.prices import Prices
 from cascade.hosted.services import Settings
-from cascade.rows.records import BadRow, Row
+from cascade.rows.row import BadRow, Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group

@@ -54,7 +54,7 @@ def check(taxonomy: str, data: tuple[str, ...], as_json: bool) -> int:
 
 def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
     from cascade.checks.check import check as check_rows
-    from cascade.rows.records import read_all
+    from cascade.rows.reading import read_all
 
     with progress("checking"):
         columns = columns_of(taxonomy.data)

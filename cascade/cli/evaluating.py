@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cascade.measure.evaluate import Evaluation
     from cascade.measure.report import Judged
     from cascade.predict.cascade import Cascade
-    from cascade.rows.records import Row
+    from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
 

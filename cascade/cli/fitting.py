@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cascade.hosted.prices import NodePlan
     from cascade.learn.fit import Event, Plan
     from cascade.model.folder import Manifest
-    from cascade.rows.records import Row
+    from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
 _SUSPICIOUS_SHOWN = 3

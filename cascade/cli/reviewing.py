@@ -31,7 +31,7 @@ from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.predict.cascade import Cascade
-    from cascade.rows.records import BadRow, Columns, Row
+    from cascade.rows.row import BadRow, Columns, Row
     from cascade.teach.review import Question
     from cascade.teach.selection import Picking
 
@@ -112,7 +112,8 @@ class _Texts:
         self.left_out = 0
 
     def __iter__(self) -> Iterator[Row]:
-        from cascade.rows.records import BadRow, read_rows
+        from cascade.rows.reading import read_rows
+        from cascade.rows.row import BadRow
 
         for count, row in enumerate(read_rows(self._source, self._columns), 1):
             self._bar.at(count, None)
@@ -126,7 +127,7 @@ class _Texts:
 
 def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
     """The texts of these files, and of what was answered or skipped before."""
-    from cascade.rows.records import read_all
+    from cascade.rows.reading import read_all
     from cascade.teach.review import ANSWERS, beside, skipped_beside
 
     answers = beside(queue, ANSWERS)
@@ -141,7 +142,7 @@ def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cas
 def _told(
     queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str, *, as_json: bool
 ) -> int:
-    from cascade.rows.records import summarise_bad
+    from cascade.rows.row import summarise_bad
 
     refused = [*texts.refused, *_unanswered(picking)]
     if refused:
@@ -154,7 +155,7 @@ def _told(
 
 
 def _unanswered(picking: Picking) -> list[BadRow]:
-    from cascade.rows.records import BadRow
+    from cascade.rows.row import BadRow
 
     return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in picking.failed]
 

@@ -31,16 +31,8 @@ from typing import IO, Any, Literal, Protocol, Self
 from cascade.errors import DataError, ModelError
 from cascade.model.walk import MOST_CELLS
 from cascade.predict.answers import Form, Model, Style, prediction_lines
-from cascade.rows.records import (
-    BadRow,
-    Columns,
-    HeldSlice,
-    Row,
-    Slice,
-    read_slice,
-    refusal_line,
-    slices_of,
-)
+from cascade.rows.row import BadRow, Columns, Row, refusal_line
+from cascade.rows.slices import HeldSlice, Slice, read_slice, slices_of
 from cascade.system import engine
 from cascade.system.files import Locked, drafted, renames_open_files, write_all, writing
 

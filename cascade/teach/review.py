@@ -21,7 +21,8 @@ from typing import Any, Literal
 from cascade.errors import CascadeError, DataError
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, Row, labelled_row, plain_row, read_all, row_line, summarise_bad
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns, Row, labelled_row, plain_row, row_line, summarise_bad
 from cascade.system.files import Locked, drafted, write_all, writing
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import Doubt, Picking

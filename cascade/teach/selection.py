@@ -20,7 +20,7 @@ from scipy import sparse
 
 from cascade.model.walk import MOST_CELLS, Walked, edges, modelled
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Row
+from cascade.rows.row import Row
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
 from cascade.text.features import BUCKETS_OF_EACH, DAMPED, bags_of

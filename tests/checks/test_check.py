@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cascade.checks.check import RULES, Finding, Report, Subject, check, render
 from cascade.hosted.endings import told_by_services
 from cascade.hosted.services import Settings
-from cascade.rows.records import BadRow, Columns, Row, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import BadRow, Columns, Row
 from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {

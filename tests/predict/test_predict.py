@@ -36,7 +36,8 @@ from cascade.learn.fit import fit
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
 from cascade.predict.files import Outcome, Progress, Request, predict_file
-from cascade.rows.records import Columns, Row, read_rows
+from cascade.rows.reading import read_rows
+from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
 
 

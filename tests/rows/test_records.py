@@ -18,19 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import DataError, suggestion
-from cascade.rows.records import (
-    STANDARD_INPUT,
-    BadRow,
-    Columns,
-    Row,
-    labelled_row,
-    read_all,
-    read_rows,
-    read_slice,
-    refusal_line,
-    slices_of,
-    summarise_bad,
-)
+from cascade.rows.files import STANDARD_INPUT
+from cascade.rows.reading import read_all, read_rows
+from cascade.rows.row import BadRow, Columns, Row, labelled_row, refusal_line, summarise_bad
+from cascade.rows.slices import read_slice, slices_of
 
 PLAIN = Columns()
 
@@ -126,7 +117,7 @@ def test_parquet_gives_the_same_row(tmp_path):
 
 def test_standard_input_is_jsonl():
     code = (
-        "from cascade.rows.records import *\n"
+        "from cascade.rows.reading import *\n"
         "for row in read_rows('-', Columns()): print(ascii((row.number, row.text, row.file)))"
     )
     given_bytes = '{"text": "é"}\n\n{"text": "b"}\n'.encode()
@@ -1219,7 +1210,7 @@ def test_memory_does_not_grow_with_a_parquet_row_group(tmp_path):
 def test_no_heavy_library_is_loaded_to_read_text_files(written):
     path = written("a.csv", "text\na\n")
     code = (
-        "import sys; from cascade.rows.records import *; "
+        "import sys; from cascade.rows.reading import *; "
         f"print(len(list(read_rows({str(path)!r}, Columns()))), "
         "'pyarrow' in sys.modules, 'pandas' in sys.modules)"
     )

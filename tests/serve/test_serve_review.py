@@ -21,7 +21,8 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 from served import TOKEN, ask, check_by_schemathesis, environment, get, run, serving
 
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.serve.explaining import Explainer
 from cascade.serve.refusals import Refusal
 from cascade.serve.reviewing import HELD_SECONDS, Desk

@@ -14,7 +14,8 @@ from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
 from served import TOKEN, serving
 
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.teach.review import Question, write_queue
 from cascade.teach.selection import Doubt
 

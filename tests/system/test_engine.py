@@ -23,7 +23,7 @@ from cascade.errors import CascadeError, DataError
 from cascade.learn.fit import fit
 from cascade.predict import files as predict
 from cascade.predict.files import Request, predict_file
-from cascade.rows.records import ByteSlice
+from cascade.rows.slices import ByteSlice
 from cascade.system import engine
 from cascade.taxonomy.definition import Taxonomy
 
