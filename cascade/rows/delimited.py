@@ -5,29 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, TextIO
 
 from cascade.errors import DataError
 from cascade.rows.files import RowFile, refuse_foreign
-from cascade.rows.layout import Record, RowReader, as_data_error, is_well_formed
-from cascade.rows.row import BadRow, Row, shown
+from cascade.rows.layout import Record, RowReader, as_data_error, is_well_formed, refuse_duplicates
+from cascade.rows.row import START_BYTES, BadRow, Columns, Row, too_long
 
 _CSV_DELIMITERS = (",", ";", "\t", "|")
 # The greatest C long on every platform; what a file may hold is for its owner to say.
 _FIELD_LIMIT = 2**31 - 1
+_SKIPPED_CHARACTERS = 1 << 20
 
 
-# CSV and TSV
+class _TooLongError(Exception):
+    """The row in hand has more characters than a row may have."""
 
 
 class _Lines:
-    """Lines of a file; those of the row in hand are kept."""
+    """Lines of a file; those of the row in hand are kept.
 
-    def __init__(self, lines: Iterable[str], skipped: int) -> None:
-        self._lines = iter(lines)
-        self._first = skipped + 1
+    Iterating raises `_TooLongError` where they become too many characters. Of a row that a quote holds open
+    only the first line is refused then, and what was taken for its rest is read as rows of their own.
+    """
+
+    def __init__(self, text: TextIO, most: int) -> None:
+        self._text, self._most = text, most
+        self._lines = iter(partial(text.readline, most + 1), "")
+        self._first, self._size, self.is_held_open = 1, 0, False
         self._taken: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -36,11 +45,28 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._lines)
         self._taken.append(line)
+        self._size += len(line)
+        if self._size > self._most:
+            self._give_up()
         return line
+
+    def _give_up(self) -> None:
+        self.is_held_open = len(self._taken) > 1
+        last = self._taken[-1]
+        while not self.is_held_open and last and not last.endswith(("\n", "\r")):
+            last = self._text.readline(_SKIPPED_CHARACTERS)
+        self._lines = itertools.chain(self._taken[1:], self._lines)
+        del self._taken[1:]
+        raise _TooLongError
+
+    def put_back(self) -> None:
+        """Read the lines of the row in hand once more."""
+        self._lines = itertools.chain(self._taken, self._lines)
+        self._size, self._taken = 0, []
 
     def start_row(self) -> None:
         self._first += len(self._taken)
-        self._taken = []
+        self._size, self._taken = 0, []
 
     def raw(self) -> str:
         return "".join(self._taken).rstrip("\r\n")
@@ -62,8 +88,9 @@ class _Cells:
 def csv_rows(stream: BinaryIO, file: RowFile, rules: RowReader) -> Iterator[Row | BadRow]:
     # Bytes that are not UTF-8 become lone surrogates, which no proper text holds: rows with one are refused.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        lines, delimiter = _headed_lines(text, file)
-        rows = _csv_cells(lines, delimiter)
+        lines = _Lines(text, rules.columns.max_row_bytes)
+        delimiter = _delimiter(lines, file)
+        rows = _csv_cells(lines, delimiter, rules.columns)
         header = _csv_header(next(rows), file.name)
         with as_data_error(file.name):
             layout = rules.layout(header)
@@ -71,14 +98,17 @@ def csv_rows(stream: BinaryIO, file: RowFile, rules: RowReader) -> Iterator[Row 
             yield rules.understood(record, layout)
 
 
-def _headed_lines(text: TextIO, file: RowFile) -> tuple[_Lines, str]:
-    """All lines from the header on, and the delimiter that the header shows."""
-    for skipped, line in enumerate(text):
-        if line.strip():
-            refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
-            delimiter = "\t" if file.suffix == ".tsv" else _sniffed(line)
-            return _Lines(itertools.chain([line], text), skipped), delimiter
-    raise DataError(f"{file.name}: is empty; expected a header line with the names of the columns")
+def _delimiter(lines: _Lines, file: RowFile) -> str:
+    """What the header has between its names; it is still to be read."""
+    with suppress(_TooLongError):
+        for line in lines:
+            if line.strip():
+                refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
+                lines.put_back()
+                return "\t" if file.suffix == ".tsv" else _sniffed(line)
+            lines.start_row()
+        raise DataError(f"{file.name}: is empty; expected a header line with the names of the columns")
+    raise DataError(f"{file.name}: the header is longer than a row may be; is this a table of text?")
 
 
 def _sniffed(header: str) -> str:
@@ -97,7 +127,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(previous)
 
 
-def _csv_cells(lines: _Lines, delimiter: str) -> Iterator[_Cells]:
+def _csv_cells(lines: _Lines, delimiter: str, columns: Columns) -> Iterator[_Cells]:
     # Strict, since a lenient reader lets a stray quote swallow rows up to the next quote without a word.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -106,6 +136,10 @@ def _csv_cells(lines: _Lines, delimiter: str) -> Iterator[_Cells]:
             cells = _next_row(reader)
         except csv.Error as error:
             yield _Cells([], _escaped(lines.raw()), f"{lines.span()}: {_csv_fault(error)}")
+            continue
+        except _TooLongError:
+            reason = too_long(columns, ", with a quote that is opened and never closed" * lines.is_held_open)
+            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}")
             continue
         if cells is None:
             return
@@ -132,17 +166,6 @@ def _csv_header(first: _Cells, file: str) -> list[str]:
     header = [name.strip() for name in first.cells]
     refuse_duplicates(header, file)
     return header
-
-
-def refuse_duplicates(header: Sequence[str], file: str) -> None:
-    places: dict[str, list[str]] = {}
-    for place, name in enumerate(header, start=1):
-        places.setdefault(name, []).append(str(place))
-    for name, found in places.items():
-        if len(found) > 1:
-            raise DataError(
-                f"{file}: columns {' and '.join(found)} are both named {shown(name)}; give each its own name"
-            )
 
 
 def _csv_records(

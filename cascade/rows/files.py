@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from cascade.errors import DataError, suggestion
+from cascade.rows.row import START_BYTES
 
 STANDARD_INPUT = "<stdin>"
 
 BOM = b"\xef\xbb\xbf"
+_SKIPPED_BYTES = 1 << 20
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 _FOREIGN_STARTS = {
@@ -112,6 +114,22 @@ def opened(file: RowFile) -> Iterator[BinaryIO]:
         else:
             with file.path.open("rb") as plain:
                 yield plain
+
+
+class LongLine(NamedTuple):
+    """A line that is too long to be held: how it begins, and how many bytes it has."""
+
+    start: bytes
+    size: int
+
+
+def rest_skipped(stream: BinaryIO, line: bytes) -> LongLine:
+    """The line that begins with `line`, after the stream was read to its end."""
+    size, last = len(line), line
+    while last and not last.endswith(b"\n"):
+        last = stream.readline(_SKIPPED_BYTES)
+        size += len(last)
+    return LongLine(line[:START_BYTES], size)
 
 
 def refuse_foreign(start: bytes, file: str) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 from cascade.errors import DataError
-from cascade.rows.files import BOM, refuse_foreign
+from cascade.rows.files import BOM, LongLine, refuse_foreign, rest_skipped
 from cascade.rows.layout import Record, RowReader
-from cascade.rows.row import BadRow, Row, kind_of
+from cascade.rows.row import BadRow, Row, kind_of, too_long
 
 
-def json_rows(lines: Iterable[bytes], rules: RowReader, first: int = 1) -> Iterator[Row | BadRow]:
+def json_rows(stream: BinaryIO, rules: RowReader, first: int = 1) -> Iterator[Row | BadRow]:
     # Without labels no column is ever guessed.
     is_settled = rules.columns.text is not None or rules.names is None
-    for record in _json_records(lines, rules.file, first):
+    for record in _json_records(stream, rules, first):
         row = rules.understood(record)
         if not is_settled and isinstance(row, Row):
             # A later row without this column is a fault of that row, not an invitation to guess anew.
@@ -26,9 +27,14 @@ def json_rows(lines: Iterable[bytes], rules: RowReader, first: int = 1) -> Itera
         yield row
 
 
-def _json_records(lines: Iterable[bytes], file: str, first: int) -> Iterator[Record | BadRow]:
+def _json_records(stream: BinaryIO, rules: RowReader, first: int) -> Iterator[Record | BadRow]:
+    file, most = rules.file, rules.columns.max_row_bytes
     number = first - 1
-    for line in lines:
+    for line in iter(partial(stream.readline, most + 1), b""):
+        if len(line) > most:
+            number += 1
+            yield long_record(rest_skipped(stream, line), number, rules)
+            continue
         if is_blank_line(line):
             continue
         line = line.removeprefix(BOM).rstrip(b"\r\n")  # noqa: PLW2901
@@ -37,6 +43,15 @@ def _json_records(lines: Iterable[bytes], file: str, first: int) -> Iterator[Rec
             refuse_foreign(line, file)
             _refuse_array(line, file)
         yield _json_record(line, number, file)
+
+
+def long_record(line: LongLine, number: int, rules: RowReader) -> BadRow:
+    """The row of a line that is too long to be held."""
+    if number == 1:
+        refuse_foreign(line.start, rules.file)
+        _refuse_array(line.start, rules.file)
+    start = line.start.decode("utf-8", "backslashreplace")
+    return BadRow(number, None, too_long(rules.columns), start, rules.file)
 
 
 def is_blank_line(line: bytes) -> bool:

@@ -20,7 +20,7 @@ from cascade.rows.row import (
     Row,
     json_text,
     kind_of,
-    shown,
+    quoted,
 )
 
 _LISTED_COLUMNS = 20
@@ -60,7 +60,7 @@ class _Suggestions:
         self._suggested: dict[str, str] = {}
 
     def unknown(self, name: str) -> str:
-        return f"unknown label {shown(name)}.{self._suggestion(name)}"
+        return f"unknown label {quoted(name)}.{self._suggestion(name)}"
 
     def _suggestion(self, name: str) -> str:
         if name not in self._suggested:
@@ -142,7 +142,7 @@ class RowReader:
             return value
         if not isinstance(value, str):
             raise RefusedError(
-                f"column {shown(column)} holds {kind_of(value)}; expected a list of labels, "
+                f"column {quoted(column)} holds {kind_of(value)}; expected a list of labels, "
                 f"or text with {self.columns.delimiter!r} between them"
             )
         listed = _json_list(value) if self.is_text_table else None
@@ -216,6 +216,17 @@ class RowReader:
         return wanted
 
 
+def refuse_duplicates(header: Sequence[str], file: str) -> None:
+    places: dict[str, list[str]] = {}
+    for place, name in enumerate(header, start=1):
+        places.setdefault(name, []).append(str(place))
+    for name, found in places.items():
+        if len(found) > 1:
+            raise DataError(
+                f"{file}: columns {' and '.join(found)} are both named {quoted(name)}; give each its own name"
+            )
+
+
 @contextmanager
 def as_data_error(file: str) -> Iterator[None]:
     try:
@@ -229,16 +240,18 @@ def as_data_error(file: str) -> Iterator[None]:
 def _require(column: str, use: str, present: Sequence[str]) -> None:
     if column not in present:
         raise RefusedError(
-            f"no column {shown(column)} for the {use}; there {_listed(present)}.{suggestion(column, present)}"
+            f"no column {quoted(column)} for the {use}; there {_listed(present)}."
+            f"{suggestion(column, present)}"
         )
 
 
 def _listed(columns: Sequence[str]) -> str:
     if not columns:
         return "are no columns"
-    shown = ", ".join(shown(column) for column in columns[:_LISTED_COLUMNS])
+    verb = "is" if len(columns) == 1 else "are"
+    named = ", ".join(quoted(column) for column in columns[:_LISTED_COLUMNS])
     more = len(columns) - _LISTED_COLUMNS
-    return f"{'is' if len(columns) == 1 else 'are'} {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"{verb} {named}" + (f" and {more} more" if more > 0 else "")
 
 
 def _is_index(column: str) -> bool:
@@ -259,9 +272,9 @@ def _identity(fields: Mapping[str, Any], column: str | None, number: int) -> str
 def _unusable_text(value: Any, column: str) -> RefusedError:
     if isinstance(value, str):
         return RefusedError(
-            f"column {shown(column)} holds half of a surrogate pair, which UTF-8 cannot carry"
+            f"column {quoted(column)} holds half of a surrogate pair, which UTF-8 cannot carry"
         )
-    return RefusedError(f"column {shown(column)} holds {kind_of(value)}; expected text")
+    return RefusedError(f"column {quoted(column)} holds {kind_of(value)}; expected text")
 
 
 def _label(element: Any, names: _Suggestions) -> str:
@@ -281,8 +294,8 @@ def _is_flagged(fields: Mapping[str, Any], column: str) -> bool:
         return False
     flag = _FLAGS.get(str(value).strip().casefold()) if isinstance(value, str | int | float) else None
     if flag is None:
-        found = shown(value) if isinstance(value, str) else kind_of(value)
-        raise RefusedError(f"column {shown(column)} holds {found}; expected 0 or 1")
+        found = quoted(value) if isinstance(value, str) else kind_of(value)
+        raise RefusedError(f"column {quoted(column)} holds {found}; expected 0 or 1")
     return flag
 
 

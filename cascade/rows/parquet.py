@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cascade.errors import DataError
-from cascade.rows.delimited import refuse_duplicates
 from cascade.rows.files import RowFile
-from cascade.rows.layout import Record, RowReader, as_data_error
-from cascade.rows.row import BadRow, Row, json_text, shown
+from cascade.rows.layout import Record, RowReader, as_data_error, refuse_duplicates
+from cascade.rows.row import BadRow, Row, json_text, quoted, too_long
 
 _PARQUET_BATCH_ROWS = 1000
 _PARQUET_BUFFER_BYTES = 1 << 20
+_BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,6 @@ class RowSlice:
     rows: int
 
 
-# Parquet
-
-
 def parquet_rows(file: RowFile, rules: RowReader, part: RowSlice | None) -> Iterator[Row | BadRow]:
     with parquet_file(file) as table:
         header = list(table.schema_arrow.names)
@@ -36,7 +33,7 @@ def parquet_rows(file: RowFile, rules: RowReader, part: RowSlice | None) -> Iter
         with as_data_error(file.name):
             layout = rules.layout(header)
         part = part or RowSlice(1, table.metadata.num_rows)
-        for record in _parquet_records(_batches(table, part), part.first, file.name):
+        for record in _parquet_records(_batches(table, part), part.first, rules):
             yield rules.understood(record, layout)
 
 
@@ -60,7 +57,7 @@ def _batches(table: Any, part: RowSlice) -> Iterator[Any]:
     start, stop = part.first - 1, part.first - 1 + part.rows
     groups = [place for place in range(len(sizes)) if offsets[place] < stop and offsets[place + 1] > start]
     position = offsets[groups[0]] if groups else stop
-    for batch in table.iter_batches(_PARQUET_BATCH_ROWS, row_groups=groups):
+    for batch in table.iter_batches(_batch_size(table.metadata), row_groups=groups):
         lower, upper = max(start - position, 0), min(stop - position, batch.num_rows)
         if lower < upper:
             yield batch.slice(lower, upper - lower)
@@ -69,16 +66,41 @@ def _batches(table: Any, part: RowSlice) -> Iterator[Any]:
             return
 
 
-def _parquet_records(batches: Iterable[Any], first: int, file: str) -> Iterator[Record | BadRow]:
+def _parquet_records(batches: Iterable[Any], first: int, rules: RowReader) -> Iterator[Record | BadRow]:
     number = first - 1
     for batch in batches:
-        rows = _batch_rows(batch)
+        long_rows = _long_rows(batch, rules.columns.max_row_bytes)
+        rows = None if long_rows else _batch_rows(batch)
         for place in range(batch.num_rows):
             number += 1
-            if rows is None:
-                yield _parquet_record(batch, place, number, file)
+            if place in long_rows:
+                yield BadRow(number, None, too_long(rules.columns), "", rules.file)
+            elif rows is None:
+                yield _parquet_record(batch, place, number, rules.file)
             else:
                 yield Record(number, rows[place], None)
+
+
+def _long_rows(batch: Any, most: int) -> frozenset[int]:
+    """The places in a batch of rows whose cells of text have more than `most` bytes in all."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if batch.nbytes <= most:
+        return frozenset()
+    sizes = [0] * batch.num_rows
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            lengths = compute.binary_length(column).fill_null(0).to_pylist()
+            sizes = [size + length for size, length in zip(sizes, lengths, strict=True)]
+    return frozenset(place for place, size in enumerate(sizes) if size > most)
+
+
+def _batch_size(metadata: Any) -> int:
+    """So many rows at a time that they are about as much as one buffer, where rows are alike."""
+    groups = (metadata.row_group(place) for place in range(metadata.num_row_groups))
+    row_bytes = sum(group.total_byte_size for group in groups) / max(metadata.num_rows, 1)
+    return int(min(_PARQUET_BATCH_ROWS, max(1, _BATCH_BYTES // max(row_bytes, 1))))
 
 
 def _batch_rows(batch: Any) -> list[dict[str, Any]] | None:
@@ -97,7 +119,7 @@ def _parquet_record(batch: Any, place: int, number: int, file: str) -> Record | 
             fields[name] = cell.as_py()
         except (ValueError, OverflowError) as error:
             fields[name] = _cell_text(cell)
-            faults.append(f"column {shown(name)} cannot be read: {error}")
+            faults.append(f"column {quoted(name)} cannot be read: {error}")
     if not faults:
         return Record(number, fields, None)
     return BadRow(number, None, "; ".join(faults), json_text(fields), file)

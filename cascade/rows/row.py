@@ -27,6 +27,12 @@ class Columns:
     labels: str | tuple[str, ...] | None = None
     id: str | None = None
     delimiter: str = ";"
+    max_row_mb: int = 64
+
+    @property
+    def max_row_bytes(self) -> int:
+        """The largest size of a row; of text that is decoded as it is read, in characters."""
+        return self.max_row_mb << 20
 
 
 class Row(NamedTuple):
@@ -44,7 +50,7 @@ class Row(NamedTuple):
 class BadRow:
     """A refused row: `raw` is all of it as it stood, with escapes for bytes that are not UTF-8.
 
-    `id` is None where the row could not be taken apart.
+    `id` is None where the row could not be taken apart. Of a row that is too long, `raw` is the beginning.
     """
 
     number: int
@@ -90,7 +96,7 @@ def labelled_row(
     for label in labels:
         if label not in flags.values():
             raise DataError(
-                f"label {shown(label)}: the taxonomy's `data: labels:` lists 0/1 columns, and none for it. "
+                f"label {quoted(label)}: the taxonomy's `data: labels:` lists 0/1 columns, and none for it. "
                 "List it there too, or leave the list out"
             )
     return row | {column: int(label in labels) for column, label in flags.items()}
@@ -115,6 +121,18 @@ def summarise_bad(rows: Sequence[BadRow], limit: int = 20) -> str:
     return "\n".join(lines)
 
 
+START_BYTES = 1000
+"""So much is shown of a row that is too long to be held."""
+
+
+def too_long(columns: Columns, hint: str = "") -> str:
+    """Why a row is refused that is longer than rows may be."""
+    return (
+        f"longer than {columns.max_row_mb} MB{hint}. A larger `max_row_mb` under `data:` in the taxonomy "
+        "would admit it"
+    )
+
+
 class RefusedError(Exception):
     """A row or a header that cannot be used; the message is the reason."""
 
@@ -130,5 +148,5 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")

@@ -6,14 +6,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.system.array_types import IntArray
-from cascade.rows.files import BOM, RowFile, opened, printable
-from cascade.rows.jsonl import is_blank_line, json_rows
+from cascade.rows.files import BOM, LongLine, RowFile, opened, printable, rest_skipped
+from cascade.rows.jsonl import is_blank_line, json_rows, long_record
 from cascade.rows.layout import RowReader
 from cascade.rows.parquet import RowSlice, parquet_file, parquet_rows
 from cascade.rows.reading import rows_of
@@ -21,9 +21,6 @@ from cascade.rows.row import BadRow, Columns, Row
 
 _BLOCK_BYTES = 1 << 20
 _BLANK_STARTS = b" \t\r\n\v\f" + BOM[:1]
-
-
-# Slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def slices_of(path: str | Path, columns: Columns, most_rows: int, most_bytes: in
         return _row_slices(file, most_rows, most_bytes)
     if file.is_table or file.zipped or not file.path.is_file():
         return _held_slices(rows_of(file, rules), most_rows, most_bytes)
-    return _byte_slices(file, most_rows, most_bytes)
+    return _byte_slices(file, rules, most_rows, most_bytes)
 
 
 def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator[Row | BadRow]:
@@ -77,7 +74,7 @@ def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator
     rules = RowReader.of(file, columns, None)
     if isinstance(part, RowSlice):
         return parquet_rows(file, rules, part)
-    return json_rows(_lines_of(file, part), rules, part.first)
+    return json_rows(_bytes_of(file, part), rules, part.first)
 
 
 def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) -> Iterator[HeldSlice]:
@@ -97,33 +94,46 @@ def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) 
         yield HeldSlice(tuple(held))
 
 
-def _byte_slices(file: RowFile, most_rows: int, most_bytes: int) -> Iterator[ByteSlice]:
+def _byte_slices(
+    file: RowFile, rules: RowReader, most_rows: int, most_bytes: int
+) -> Iterator[ByteSlice | HeldSlice]:
     first, rows, start, position = 1, 0, 0, 0
-    for block in _blocks(file):
+    for block, long_line in _blocks(file, rules.columns.max_row_bytes):
         ends = _row_ends(block)
         for cut in ends[most_rows - rows - 1 :: most_rows].tolist():
             yield ByteSlice(first, start, position + cut)
             first, start = first + most_rows, position + cut
         rows = (rows + len(ends)) % most_rows
         position += len(block)
-        if rows and position - start >= most_bytes:
+        if rows and (long_line or position - start >= most_bytes):
             yield ByteSlice(first, start, position)
             first, rows, start = first + rows, 0, position
+        if long_line:
+            yield HeldSlice((long_record(long_line, first, rules),))
+            position += long_line.size
+            first, start = first + 1, position
     if rows:
         yield ByteSlice(first, start, position)
 
 
-def _blocks(file: RowFile) -> Iterator[bytes]:
-    """The file in pieces that end with a line."""
+def _blocks(file: RowFile, most: int) -> Iterator[tuple[bytes, LongLine | None]]:
+    """The file in pieces that end with a line, each with the line behind it if that has more than `most`."""
     with opened(file) as stream:
         while block := stream.read(_BLOCK_BYTES):
-            yield block if block.endswith(b"\n") else block + stream.readline()
+            head = block.rfind(b"\n") + 1
+            begun = block[head:] + (stream.readline(most + 1) if head < len(block) else b"")
+            if len(begun) > most:
+                yield block[:head], rest_skipped(stream, begun)
+            else:
+                yield block[:head] + begun, None
 
 
 def _row_ends(block: bytes) -> IntArray:
     """Where each line ends that is a row."""
     import numpy as np
 
+    if not block:
+        return np.empty(0, dtype=np.int64)
     content = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(content == ord("\n")) + 1
     if not block.endswith(b"\n"):
@@ -136,13 +146,13 @@ def _row_ends(block: bytes) -> IntArray:
     return rows
 
 
-def _lines_of(file: RowFile, part: ByteSlice) -> Iterator[bytes]:
+def _bytes_of(file: RowFile, part: ByteSlice) -> BinaryIO:
     with opened(file) as stream:
         stream.seek(part.start)
         content = stream.read(part.stop - part.start)
     if len(content) != part.stop - part.start:
         raise DataError(f"{file.name}: became shorter while it was read. Run the same again")
-    return iter(io.BytesIO(content))
+    return io.BytesIO(content)
 
 
 def _row_slices(file: RowFile, most_rows: int, most_bytes: int) -> Iterator[RowSlice]:

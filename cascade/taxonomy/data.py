@@ -13,9 +13,11 @@ from yaml.nodes import Node, SequenceNode
 from cascade.errors import DataError, Place, suggestion
 from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
 from cascade.taxonomy.reader import Reader
-from cascade.taxonomy.yaml_nodes import names_in
+from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
-DATA_KEYS = ("train", "test", "text", "labels", "labels_delimiter", "id")
+MOST_ROW_MB = 1024
+"""What is to be a row has to fit into memory several times over."""
+DATA_KEYS = ("train", "test", "text", "labels", "labels_delimiter", "id", "max_row_mb")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class DataSpec:
     labels: str | tuple[str, ...] | None = None
     labels_delimiter: str = ";"
     id: str | None = None
+    max_row_mb: int | None = None
     base: Path = field(default=Path(), compare=False)
     train_places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
     test_places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
@@ -91,6 +94,7 @@ def read_data(given: Mapping[str, Node], reader: Reader, base: Path) -> DataSpec
         labels=_read_label_columns(data, reader),
         labels_delimiter=_read_delimiter(data, reader),
         id=_read_column(data, "id", reader),
+        max_row_mb=_read_size(data, reader),
         base=base,
         train_places=tuple(named.place for named in train),
         test_places=tuple(named.place for named in test),
@@ -118,6 +122,19 @@ def _read_label_columns(data: Mapping[str, Node], reader: Reader) -> str | tuple
         if column in columns[:index]:
             reader.complain(node.value[index], f"data.labels names the column {column!r} twice; keep one")
     return tuple(column for column in columns if column is not None)
+
+
+def _read_size(data: Mapping[str, Node], reader: Reader) -> int | None:
+    if "max_row_mb" not in data:
+        return None
+    size = number_of(data["max_row_mb"])
+    if isinstance(size, int) and 1 <= size <= MOST_ROW_MB:
+        return size
+    found = in_words(data["max_row_mb"])
+    reader.complain(
+        data["max_row_mb"], f"data.max_row_mb is {found}; expected a whole number from 1 to {MOST_ROW_MB}"
+    )
+    return None
 
 
 def _read_delimiter(data: Mapping[str, Node], reader: Reader) -> str:

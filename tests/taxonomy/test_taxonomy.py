@@ -631,8 +631,8 @@ threshold: 0.5
    'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
-=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter' or
-   'id'. Did you mean 'train'?
+=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter', 'id' or
+   'max_row_mb'. Did you mean 'train'?
 
 defaults: {labels: [x]}
 => 3:12: unknown key 'labels' in defaults; expected 'choose', 'route', 'threshold', 'negatives',
