@@ -22,7 +22,7 @@ from cascade.cli.shell import (
 from cascade.errors import TaxonomyError
 
 if TYPE_CHECKING:
-    from cascade.checks.check import Report
+    from cascade.checks.findings import Report
     from cascade.hosted.endings import Told
     from cascade.taxonomy.definition import Taxonomy
 
@@ -67,7 +67,7 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
 
 def _told_by_services(taxonomy: Taxonomy) -> Told:
     """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
-    from cascade.checks.check import is_hosted
+    from cascade.checks.subject import is_hosted
     from cascade.hosted.endings import told_by_services
     from cascade.hosted.services import Settings
 
@@ -86,7 +86,7 @@ def _without_rows(report: Report) -> Report:
 
 
 def _faults(error: TaxonomyError) -> Report:
-    from cascade.checks.check import Finding, Report
+    from cascade.checks.findings import Finding, Report
 
     advice = "Correct the taxonomy."
     found = [Finding("taxonomy", "error", str(problem), 1, (), advice) for problem in error.problems]
@@ -94,6 +94,6 @@ def _faults(error: TaxonomyError) -> Report:
 
 
 def _check_lines(report: Report) -> Iterator[str]:
-    from cascade.checks.check import render
+    from cascade.checks.findings import render
 
     return render(report)

@@ -30,9 +30,6 @@ _FOREIGN_STARTS = {
 }
 
 
-# Files
-
-
 @dataclass(frozen=True, slots=True)
 class RowFile:
     path: Path

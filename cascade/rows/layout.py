@@ -31,9 +31,6 @@ _LAYOUTS_REMEMBERED = 1000
 _FLAGS = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
-# Rows: what the columns mean, whatever format they came in
-
-
 class Record(NamedTuple):
     """The columns of one row, not yet understood; `raw` is None where they are all there is."""
 

@@ -23,9 +23,6 @@ MAX_EXPANDED = 100_000
 """Nodes that aliases may unfold to before it counts as an explosion, and then only if most are aliases."""
 
 
-# From bytes or Python values to nodes
-
-
 def read_text(source: str) -> str:
     """The text of a file without its byte order mark."""
     try:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.checks.check import RULES, Finding, Report, Subject, check, render
+from cascade.checks.check import RULES, check
+from cascade.checks.findings import Finding, Report, render
+from cascade.checks.subject import Subject
 from cascade.hosted.endings import told_by_services
 from cascade.hosted.services import Settings
 from cascade.rows.reading import read_all
