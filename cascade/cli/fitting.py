@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
     from cascade.hosted.jobs import Order
     from cascade.hosted.prices import NodePlan
-    from cascade.learn.fit import Event, Plan
+    from cascade.learn.fit import Event
+    from cascade.learn.plan import Plan
     from cascade.model.folder import Manifest
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
@@ -267,7 +268,7 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
     from cascade.hosted.shop import tuned_models
-    from cascade.learn.fit import plan
+    from cascade.learn.plan import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
     planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))

@@ -16,7 +16,7 @@ from cascade.hosted import tokens as counting
 from cascade.hosted.answers import codec_of
 from cascade.hosted.services import Settings
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import trained_groups
+from cascade.learn.groups import trained_groups
 from cascade.taxonomy.definition import Taxonomy
 
 MOST_TEXTS = 1000

@@ -16,7 +16,8 @@ import pytest
 from cascade.errors import DataError
 from cascade.hosted.shop import Shop
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import Planned, _Fit, fit, plan, silent
+from cascade.learn.fit import _Fit, fit, silent
+from cascade.learn.plan import Planned, plan
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import edges, walk
 from cascade.predict.cascade import Cascade
