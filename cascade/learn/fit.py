@@ -182,11 +182,16 @@ class _Fit:
         }:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
         self.tuned = self.shop.models(self.out, self.orders())
-        walked = walk(self.taxonomy, len(self.scored), self.score, self.enter)
+        walked = walk(
+            self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
+        )
         self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
         manifest = self.settled(walked.paths)
         write_manifest(self.out, manifest)
         return manifest
+
+    def learned_from_all(self, group: str) -> bool:
+        return group in self.fitted and self.fitted[group].record.negatives == "all"
 
     def enter(self, group: str, path: FloatArray) -> BoolArray:
         """Set the route threshold of a group from the scores of its true rows, and let in what reaches it."""

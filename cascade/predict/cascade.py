@@ -200,7 +200,10 @@ class Cascade:
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
             return self._scores(batch, asked, paths, failed)
 
-        return replace(walk(self.taxonomy, len(batch), score, enter, trace=trace), failed=failed)
+        walked = walk(
+            self.taxonomy, len(batch), score, enter, trace=trace, is_marginal=self._learned_from_all
+        )
+        return replace(walked, failed=failed)
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
@@ -224,7 +227,10 @@ class Cascade:
                         answers[group][:, column] = truth[rows, self.graph.column[child]]
             return answers
 
-        return replace(walk(self.taxonomy, len(batch), score, lambda _, path: path > 0), failed=failed)
+        walked = walk(
+            self.taxonomy, len(batch), score, lambda _, path: path > 0, is_marginal=self._learned_from_all
+        )
+        return replace(walked, failed=failed)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
@@ -248,6 +254,9 @@ class Cascade:
         for rows in batches(len(texts), self.graph, CHUNK):
             found[rows] = self.walk(texts[rows]).whole().paths[:, of_labels]
         return found
+
+    def _learned_from_all(self, group: str) -> bool:
+        return group in self.manifest.groups and self.manifest.groups[group].negatives == "all"
 
     def _route(self, group: str) -> np.float32:
         record = self.manifest.groups.get(group)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.errors import ModelError
+from cascade.system.files import writing
 
 WAY_OUT = "The folder is damaged or not ours: run `cascade fit` again."
 
@@ -27,7 +28,8 @@ _HEADER = re.compile(rb"\{'descr': '([^']+)', 'fortran_order': False, 'shape': \
 def write_json(path: Path, value: Any) -> None:
     """Write `value` in one canonical form, so that equal values give equal bytes."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
-    path.write_bytes((text + "\n").encode("utf-8"))
+    with writing(path):
+        path.write_bytes((text + "\n").encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -91,8 +93,13 @@ def _parsed(path: Path, content: bytes) -> Any:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write one array as ``.npy``; object arrays are refused."""
-    with path.open("wb") as out:
-        np.lib.format.write_array(out, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    plain = np.ascontiguousarray(array)
+    if plain.dtype.hasobject:
+        raise ValueError("Object arrays cannot be saved")
+    with writing(path), path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(plain))
+        # NumPy's own writer answers with a count of values where the disk is full, and not with the reason.
+        out.write(plain.reshape(-1).view(np.uint8).data)
 
 
 def read_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
