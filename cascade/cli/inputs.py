@@ -6,7 +6,6 @@ import itertools
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +93,7 @@ def _folders_here() -> list[Path]:
 def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
     from cascade.rows.row import Columns
 
-    told = Columns(text or data.text, data.labels, id or data.id, data.labels_delimiter)
-    return told if data.max_row_mb is None else replace(told, max_row_mb=data.max_row_mb)
+    return Columns.of(data, text=text, id=id)
 
 
 def chosen_model(option: Path | None) -> Path:

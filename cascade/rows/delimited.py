@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 from cascade.errors import DataError
 from cascade.rows.files import RowFile, refuse_foreign
-from cascade.rows.layout import Record, RowReader, as_data_error, is_well_formed, refuse_duplicates
+from cascade.rows.layout import Record, RowReader, is_well_formed
 from cascade.rows.row import START_BYTES, BadRow, Columns, Row, too_long
 
 _CSV_DELIMITERS = (",", ";", "\t", "|")
@@ -92,8 +92,7 @@ def csv_rows(stream: BinaryIO, file: RowFile, rules: RowReader) -> Iterator[Row 
         delimiter = _delimiter(lines, file)
         rows = _csv_cells(lines, delimiter, rules.columns)
         header = _csv_header(next(rows), file.name)
-        with as_data_error(file.name):
-            layout = rules.layout(header)
+        layout = rules.table_layout(header)
         for record in _csv_records(rows, header, file.name, delimiter):
             yield rules.understood(record, layout)
 
@@ -163,9 +162,7 @@ def _escaped(text: str) -> str:
 def _csv_header(first: _Cells, file: str) -> list[str]:
     if first.fault:
         raise DataError(f"{file}: the header cannot be read: {first.fault}")
-    header = [name.strip() for name in first.cells]
-    refuse_duplicates(header, file)
-    return header
+    return [name.strip() for name in first.cells]
 
 
 def _csv_records(

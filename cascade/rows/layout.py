@@ -147,6 +147,12 @@ class RowReader:
             return listed
         return [name for part in value.split(self.columns.delimiter) if (name := part.strip())]
 
+    def table_layout(self, header: Sequence[str]) -> Layout:
+        """The layout of all rows of a table; DataError where it lacks a column, or has two of one name."""
+        refuse_duplicates(header, self.file)
+        with as_data_error(self.file):
+            return self.layout(header)
+
     def layout(self, present: Sequence[str]) -> Layout:
         """What the columns `present` hold; refuses if one is missing that is needed."""
         if self.is_table and self.columns.id is not None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from cascade.errors import DataError
 from cascade.rows.files import RowFile
-from cascade.rows.layout import Record, RowReader, as_data_error, refuse_duplicates
+from cascade.rows.layout import Record, RowReader
 from cascade.rows.row import BadRow, Row, json_text, quoted, too_long
 
 _PARQUET_BATCH_ROWS = 1000
@@ -29,9 +29,7 @@ class RowSlice:
 def parquet_rows(file: RowFile, rules: RowReader, part: RowSlice | None) -> Iterator[Row | BadRow]:
     with parquet_file(file) as table:
         header = list(table.schema_arrow.names)
-        refuse_duplicates(header, file.name)
-        with as_data_error(file.name):
-            layout = rules.layout(header)
+        layout = rules.table_layout(header)
         part = part or RowSlice(1, table.metadata.num_rows)
         for record in _parquet_records(_batches(table, part), part.first, rules):
             yield rules.understood(record, layout)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cascade.errors import DataError
+
+if TYPE_CHECKING:
+    from cascade.taxonomy.data import DataSpec
 
 SHOWN_CHARACTERS = 80
 _KINDS = {
@@ -19,7 +22,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Columns:
     """Which columns hold what; None means the usual names, see `read_rows`."""
 
@@ -28,6 +31,12 @@ class Columns:
     id: str | None = None
     delimiter: str = ";"
     max_row_mb: int = 64
+
+    @classmethod
+    def of(cls, data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
+        """What a taxonomy says of its rows; a `text` or `id` column named here counts instead."""
+        most = data.max_row_mb or cls.max_row_mb
+        return cls(text or data.text, data.labels, id or data.id, data.labels_delimiter, most)
 
     @property
     def max_row_bytes(self) -> int:
