@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few
+from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, counted, first_few
 from cascade.checks.redaction import blanked
-from cascade.checks.subject import QUOTED, SHOWN_ROWS, UNKNOWN_LABEL, Subject, one_line
+from cascade.checks.subject import QUOTED, UNKNOWN_LABEL, Subject, one_line
 from cascade.rows.row import BadRow
 
 _SHOWN_REASONS = 8

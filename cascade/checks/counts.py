@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few
+from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few, listed
 from cascade.checks.subject import Subject
 from cascade.taxonomy.definition import Taxonomy
 
@@ -44,31 +44,28 @@ def no_rows(subject: Subject) -> Iterator[Finding]:
     if not subject.train:
         return
     without = [label for label in subject.taxonomy.labels if not subject.rows_with.get(label)]
-    if without:
-        yield Finding(
-            "no-rows",
-            "error",
-            f"{counted(len(without), 'label has', 'labels have')} no training row",
-            len(without),
-            tuple(first_few([subject.named(label) for label in without[:SHOWN_NAMES]], len(without))),
-            "Add rows for them, or take them out of the taxonomy: what has no example cannot be learnt.",
-        )
+    yield from listed(
+        "no-rows",
+        "error",
+        without,
+        f"{counted(len(without), 'label has', 'labels have')} no training row",
+        subject.named,
+        "Add rows for them, or take them out of the taxonomy: what has no example cannot be learnt.",
+    )
 
 
 def few_rows(subject: Subject) -> Iterator[Finding]:
     """Labels with fewer than ten training rows, the poorest first."""
     counts = {label: subject.rows_with.get(label, 0) for label in subject.taxonomy.labels}
     poor = sorted((label for label in counts if 0 < counts[label] < _FEW_ROWS), key=counts.__getitem__)
-    if poor:
-        shown = [f"{subject.named(label)}: {counted(counts[label], 'row')}" for label in poor[:SHOWN_NAMES]]
-        yield Finding(
-            "few-rows",
-            "warning",
-            f"{counted(len(poor), 'label has', 'labels have')} fewer than {_FEW_ROWS} training rows",
-            len(poor),
-            tuple(first_few(shown, len(poor))),
-            "Add rows for them, or join them with a neighbour; until then expect misses.",
-        )
+    yield from listed(
+        "few-rows",
+        "warning",
+        poor,
+        f"{counted(len(poor), 'label has', 'labels have')} fewer than {_FEW_ROWS} training rows",
+        lambda label: f"{subject.named(label)}: {counted(counts[label], 'row')}",
+        "Add rows for them, or join them with a neighbour; until then expect misses.",
+    )
 
 
 def no_none_rows(subject: Subject) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few
-from cascade.checks.subject import SHOWN_ROWS, Subject, grouped, labels_of, quoted
+from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, counted, first_few
+from cascade.checks.subject import Subject, grouped, labels_of, quoted
 from cascade.rows.row import Row
 
 _SAME_ROWS_LEAST = 5

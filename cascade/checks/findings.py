@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Severity = Literal["error", "warning", "advice"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "advice")
 SHOWN_NAMES = 10
+"""So many names are shown of more."""
+SHOWN_ROWS = 3
+"""So many rows are shown of more."""
+T = TypeVar("T")
 _WIDTH = 100
 
 
@@ -57,6 +61,21 @@ class Report:
             "groups": self.groups,
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+def listed(
+    rule: str,
+    severity: Severity,
+    things: Sequence[T],
+    message: str,
+    shown: Callable[[T], str],
+    advice: str,
+    limit: int = SHOWN_NAMES,
+) -> Iterator[Finding]:
+    """One finding with the first `limit` things as its examples; none where there are no things."""
+    if things:
+        examples = first_few([shown(one) for one in things[:limit]], len(things), limit)
+        yield Finding(rule, severity, message, len(things), tuple(examples), advice)
 
 
 def render(report: Report) -> Iterator[str]:

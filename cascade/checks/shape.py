@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from cascade.checks.findings import SHOWN_NAMES, Finding, Severity, counted, first_few
-from cascade.checks.subject import SHOWN_ROWS, Subject, labels_of, line_of, one_line, quoted
+from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, Severity, counted, first_few, listed
+from cascade.checks.subject import Subject, labels_of, line_of, one_line, quoted
 from cascade.hosted.answers import MOST_INDICATORS
 from cascade.hosted.endings import Ending, endings_of
 from cascade.hosted.prices import Prices
@@ -23,34 +23,27 @@ _SOON_DAYS = 90
 def several_parents(subject: Subject) -> Iterator[Finding]:
     """Labels that stand in several groups, which may be an accident."""
     notes = subject.taxonomy.notes
-    if notes:
-        shown = [f"{line_of(note.place)}: {one_line(note.message)}" for note in notes[:SHOWN_NAMES]]
-        yield Finding(
-            "several-parents",
-            "advice",
-            f"{counted(len(notes), 'label stands', 'labels stand')} in several groups",
-            len(notes),
-            tuple(first_few(shown, len(notes))),
-            "Right if it is one label that belongs to both; else give each its own name.",
-        )
+    yield from listed(
+        "several-parents",
+        "advice",
+        notes,
+        f"{counted(len(notes), 'label stands', 'labels stand')} in several groups",
+        lambda note: f"{line_of(note.place)}: {one_line(note.message)}",
+        "Right if it is one label that belongs to both; else give each its own name.",
+    )
 
 
 def large_group(subject: Subject) -> Iterator[Finding]:
     """Groups with more than sixty children."""
     large = [group for group in _sized(subject) if len(group.children) > _LARGE_GROUP]
-    if large:
-        shown = [
-            f"{subject.named(group.name)}: {counted(len(group.children), 'child', 'children')}"
-            for group in large[:SHOWN_NAMES]
-        ]
-        yield Finding(
-            "large-group",
-            "advice",
-            f"{counted(len(large), 'group has', 'groups have')} more than {_LARGE_GROUP} children",
-            len(large),
-            tuple(first_few(shown, len(large))),
-            "Split them into groups of what belongs together: faster, and often better.",
-        )
+    yield from listed(
+        "large-group",
+        "advice",
+        large,
+        f"{counted(len(large), 'group has', 'groups have')} more than {_LARGE_GROUP} children",
+        lambda group: f"{subject.named(group.name)}: {counted(len(group.children), 'child', 'children')}",
+        "Split them into groups of what belongs together: faster, and often better.",
+    )
 
 
 def large_hosted_group(subject: Subject) -> Iterator[Finding]:
@@ -60,20 +53,15 @@ def large_hosted_group(subject: Subject) -> Iterator[Finding]:
         for group in _sized(subject)
         if group.name in subject.hosted and group.choose == "many" and len(group.children) > MOST_INDICATORS
     ]
-    if large:
-        shown = [
-            f"{subject.named(group.name)}: {counted(len(group.children), 'child', 'children')}"
-            for group in large[:SHOWN_NAMES]
-        ]
-        yield Finding(
-            "large-hosted-group",
-            "advice",
-            f"{counted(len(large), 'hosted group has', 'hosted groups have')} more than {MOST_INDICATORS} "
-            "children: their models answer with names, without a probability for each child",
-            len(large),
-            tuple(first_few(shown, len(large))),
-            "Split them into groups of what belongs together.",
-        )
+    yield from listed(
+        "large-hosted-group",
+        "advice",
+        large,
+        f"{counted(len(large), 'hosted group has', 'hosted groups have')} more than {MOST_INDICATORS} "
+        "children: their models answer with names, without a probability for each child",
+        lambda group: f"{subject.named(group.name)}: {counted(len(group.children), 'child', 'children')}",
+        "Split them into groups of what belongs together.",
+    )
 
 
 def model_ends(subject: Subject) -> Iterator[Finding]:
@@ -109,18 +97,14 @@ def _sized(subject: Subject) -> list[Group]:
 def single_child(subject: Subject) -> Iterator[Finding]:
     """Groups with one child, which decide nothing."""
     single = [group for group in subject.taxonomy.groups.values() if len(group.children) == 1]
-    if single:
-        shown = [
-            f"{subject.named(group.name)}: only {quoted(group.children[0])}" for group in single[:SHOWN_NAMES]
-        ]
-        yield Finding(
-            "single-child",
-            "advice",
-            f"{counted(len(single), 'group has', 'groups have')} one child only",
-            len(single),
-            tuple(first_few(shown, len(single))),
-            "Put the child in place of the group unless more will join it: such a group decides nothing.",
-        )
+    yield from listed(
+        "single-child",
+        "advice",
+        single,
+        f"{counted(len(single), 'group has', 'groups have')} one child only",
+        lambda group: f"{subject.named(group.name)}: only {quoted(group.children[0])}",
+        "Put the child in place of the group unless more will join it: such a group decides nothing.",
+    )
 
 
 def unbalanced_group(subject: Subject) -> Iterator[Finding]:

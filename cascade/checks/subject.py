@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from cascade.backends import KINDS, complaints
-from cascade.checks.findings import first_few
+from cascade.checks.findings import SHOWN_ROWS, first_few
 from cascade.checks.redaction import blanked
 from cascade.errors import Place
 from cascade.hosted.endings import Told
@@ -23,7 +23,6 @@ from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group
 
 SHOWN_CHARACTERS = 60
-SHOWN_ROWS = 3
 
 
 def is_hosted(group: Group) -> bool:

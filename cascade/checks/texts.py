@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few
+from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, counted, first_few, listed
 from cascade.checks.redaction import LONG_NUMBER, blanked, has_card, has_email, has_phone
-from cascade.checks.subject import SHOWN_CHARACTERS, SHOWN_ROWS, Subject, is_blank, quoted
+from cascade.checks.subject import SHOWN_CHARACTERS, Subject, is_blank, quoted
 
 _ENORMOUS_CHARACTERS = 20_000
 _BLANK_FIRST = re.compile(r"""['"](?: |\\[tnr]|\\xa0|\\u[23]0)""")
@@ -31,21 +31,17 @@ def empty_text(subject: Subject) -> Iterator[Finding]:
 def enormous_text(subject: Subject) -> Iterator[Finding]:
     """Rows whose text is over 20,000 characters long, the longest first."""
     enormous = [row for row in subject.rows if len(row.text) > _ENORMOUS_CHARACTERS]
-    if enormous:
-        enormous.sort(key=lambda row: -len(row.text))
-        shown = [
-            f"{subject.at(row)}: {len(row.text):,} characters, {quoted(row.text)}"
-            for row in enormous[:SHOWN_ROWS]
-        ]
-        yield Finding(
-            "enormous-text",
-            "warning",
-            f"{counted(len(enormous), 'row has', 'rows have')} a text of more than"
-            f" {_ENORMOUS_CHARACTERS:,} characters",
-            len(enormous),
-            tuple(first_few(shown, len(enormous), SHOWN_ROWS)),
-            "See whether rows ran together, say by a quote never closed; cut long documents to what matters.",
-        )
+    enormous.sort(key=lambda row: -len(row.text))
+    yield from listed(
+        "enormous-text",
+        "warning",
+        enormous,
+        f"{counted(len(enormous), 'row has', 'rows have')} a text of more than"
+        f" {_ENORMOUS_CHARACTERS:,} characters",
+        lambda row: f"{subject.at(row)}: {len(row.text):,} characters, {quoted(row.text)}",
+        "See whether rows ran together, say by a quote never closed; cut long documents to what matters.",
+        SHOWN_ROWS,
+    )
 
 
 _SEPARATOR_ENDS = ("\n\n###", "\n\n---", " ->", "\n->")

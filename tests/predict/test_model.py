@@ -163,9 +163,7 @@ def test_a_frame_is_fitted_and_answered_as_its_rows_in_a_file_would_be(shop):
 def test_a_frame_of_flags_with_gaps_is_read_too(shop):
     import pandas as pd
 
-    flags = {
-        name: [1.0 if name in names else None for names in shop.labels] for name in shop.taxonomy.labels
-    }
+    flags = {name: [1.0 if name in names else None for names in shop.labels] for name in shop.taxonomy.labels}
     model = Cascade.fit(shop.taxonomy, pd.DataFrame({"text": shop.texts} | flags))
     assert model.predict(["charged twice"]) == [["double_charge"]]
 
