@@ -43,12 +43,12 @@ def stratified_folds(targets: BoolArray, clusters: IntArray, folds: int, seed: i
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     ties = random.random((len(numbers), folds))
     fold_of = np.full(len(numbers), -1, dtype=np.int64)
-    _deal(starts, labels, counts, sizes, order, ties, targets.shape[1], fold_of)
+    _assign(starts, labels, counts, sizes, order, ties, targets.shape[1], fold_of)
     return fold_of[bundle]
 
 
 @kernel
-def _deal(
+def _assign(
     starts: IntArray,
     labels: IntArray,
     counts: IntArray,
@@ -77,7 +77,7 @@ def _deal(
         for member in range(ends[label], ends[label + 1]):
             bundle = members[member]
             if fold_of[bundle] < 0:
-                wanted = _neediest(lacking[label], lacking[n_labels], ties[bundle])
+                wanted = _fold_in_need(lacking[label], lacking[n_labels], ties[bundle])
                 fold_of[bundle] = wanted
                 lacking[n_labels, wanted] -= sizes[bundle]
                 for cell in range(starts[bundle], starts[bundle + 1]):
@@ -85,7 +85,7 @@ def _deal(
                     remaining[labels[cell]] -= 1
     for bundle in order:
         if fold_of[bundle] < 0:
-            wanted = _neediest(lacking[n_labels], lacking[n_labels], ties[bundle])
+            wanted = _fold_in_need(lacking[n_labels], lacking[n_labels], ties[bundle])
             fold_of[bundle] = wanted
             lacking[n_labels, wanted] -= sizes[bundle]
 
@@ -108,7 +108,7 @@ def _members(starts: IntArray, labels: IntArray, order: IntArray, n_labels: int)
 
 
 @kernel
-def _neediest(lacking: IntArray, room: IntArray, ties: NDArray[np.float64]) -> int:
+def _fold_in_need(lacking: IntArray, room: IntArray, ties: NDArray[np.float64]) -> int:
     """The fold that lacks most; of equal ones that with most room, then the one that the tie says."""
     best = 0
     for fold in range(1, len(ties)):
