@@ -85,16 +85,16 @@ class _Cells:
     fault: str
 
 
-def csv_rows(stream: BinaryIO, file: RowFile, rules: RowReader) -> Iterator[Row | BadRow]:
+def csv_rows(stream: BinaryIO, file: RowFile, reader: RowReader) -> Iterator[Row | BadRow]:
     # Bytes that are not UTF-8 become lone surrogates, which no proper text holds: rows with one are refused.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        lines = _Lines(text, rules.columns.max_row_bytes)
+        lines = _Lines(text, reader.columns.max_row_bytes)
         delimiter = _delimiter(lines, file)
-        rows = _csv_cells(lines, delimiter, rules.columns)
+        rows = _csv_cells(lines, delimiter, reader.columns)
         header = _csv_header(next(rows), file.name)
-        layout = rules.table_layout(header)
+        layout = reader.table_layout(header)
         for record in _csv_records(rows, header, file.name, delimiter):
-            yield rules.understood(record, layout)
+            yield reader.to_row(record, layout)
 
 
 def _delimiter(lines: _Lines, file: RowFile) -> str:

@@ -35,7 +35,7 @@ def read_frame(
         dict(zip(map(str, present.columns), row, strict=True)) for row in present.itertuples(index=False)
     )
     for number, row in enumerate(fields, 1):
-        yield reader.understood(Record(number, row, None), layout)
+        yield reader.to_row(Record(number, row, None), layout)
 
 
 def frame_rows(frame: pd.DataFrame, columns: Columns, names: LabelNames | None = None) -> list[Row]:

@@ -14,26 +14,26 @@ from cascade.rows.layout import Record, RowReader
 from cascade.rows.row import BadRow, Row, kind_of, too_long
 
 
-def json_rows(stream: BinaryIO, rules: RowReader, first: int = 1) -> Iterator[Row | BadRow]:
+def json_rows(stream: BinaryIO, reader: RowReader, first: int = 1) -> Iterator[Row | BadRow]:
     # Without labels no column is ever guessed.
-    is_settled = rules.columns.text is not None or rules.names is None
-    for record in _json_records(stream, rules, first):
-        row = rules.understood(record)
+    is_settled = reader.columns.text is not None or reader.names is None
+    for record in _json_records(stream, reader, first):
+        row = reader.to_row(record)
         if not is_settled and isinstance(row, Row):
             # A later row without this column is a fault of that row, not an invitation to guess anew.
-            layout = rules.layout(list(row.source))
-            rules = replace(rules, columns=replace(rules.columns, text=layout.text), layouts={})
+            layout = reader.layout(list(row.source))
+            reader = replace(reader, columns=replace(reader.columns, text=layout.text), layouts={})
             is_settled = True
         yield row
 
 
-def _json_records(stream: BinaryIO, rules: RowReader, first: int) -> Iterator[Record | BadRow]:
-    file, most = rules.file, rules.columns.max_row_bytes
+def _json_records(stream: BinaryIO, reader: RowReader, first: int) -> Iterator[Record | BadRow]:
+    file, most = reader.file, reader.columns.max_row_bytes
     number = first - 1
     for line in iter(partial(stream.readline, most + 1), b""):
         if len(line) > most:
             number += 1
-            yield long_record(rest_skipped(stream, line), number, rules)
+            yield long_record(rest_skipped(stream, line), number, reader)
             continue
         if is_blank_line(line):
             continue
@@ -45,13 +45,13 @@ def _json_records(stream: BinaryIO, rules: RowReader, first: int) -> Iterator[Re
         yield _json_record(line, number, file)
 
 
-def long_record(line: LongLine, number: int, rules: RowReader) -> BadRow:
+def long_record(line: LongLine, number: int, reader: RowReader) -> BadRow:
     """The row of a line that is too long to be held."""
     if number == 1:
-        refuse_foreign(line.start, rules.file)
-        _refuse_array(line.start, rules.file)
+        refuse_foreign(line.start, reader.file)
+        _refuse_array(line.start, reader.file)
     start = line.start.decode("utf-8", "backslashreplace")
-    return BadRow(number, None, too_long(rules.columns), start, rules.file)
+    return BadRow(number, None, too_long(reader.columns), start, reader.file)
 
 
 def is_blank_line(line: bytes) -> bool:

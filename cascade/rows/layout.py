@@ -81,19 +81,19 @@ class RowReader:
         if not columns.delimiter:
             raise DataError(f"{file.name}: the delimiter of labels is empty; expected a character such as ;")
         known = None if names is None else _Suggestions(names)
-        rules = cls(file.name, columns, known, file.is_table, file.is_text_table, {})
+        reader = cls(file.name, columns, known, file.is_table, file.is_text_table, {})
         with as_data_error(file.name):
-            rules._declared_flags()
-        return rules
+            reader._declared_flags()
+        return reader
 
-    def understood(self, record: Record | BadRow, layout: Layout | None = None) -> Row | BadRow:
+    def to_row(self, record: Record | BadRow, layout: Layout | None = None) -> Row | BadRow:
         """The row that a record stands for; without a layout its own columns tell."""
         if isinstance(record, BadRow):
             return record
         try:
-            return self._row(record, layout or self._layout_of(record.fields))
+            return self._usable_row(record, layout or self._layout_of(record.fields))
         except RefusedError as refusal:
-            return self._refused(record, str(refusal))
+            return self._bad_row(record, str(refusal))
 
     def _layout_of(self, fields: Mapping[str, Any]) -> Layout:
         present = tuple(fields)
@@ -104,7 +104,7 @@ class RowReader:
                 self.layouts[present] = layout
         return layout
 
-    def _row(self, record: Record, layout: Layout) -> Row:
+    def _usable_row(self, record: Record, layout: Layout) -> Row:
         number, fields, _ = record
         text = fields[layout.text]
         if not (isinstance(text, str) and is_well_formed(text)):
@@ -115,7 +115,7 @@ class RowReader:
             raise RefusedError("the id holds half of a surrogate pair, which UTF-8 cannot carry")
         return Row(number, identity, text, labels, fields, self.file)
 
-    def _refused(self, record: Record, reason: str) -> BadRow:
+    def _bad_row(self, record: Record, reason: str) -> BadRow:
         raw = record.raw
         if raw is None:
             raw = json_text(record.fields)

@@ -26,13 +26,13 @@ class RowSlice:
     rows: int
 
 
-def parquet_rows(file: RowFile, rules: RowReader, part: RowSlice | None) -> Iterator[Row | BadRow]:
+def parquet_rows(file: RowFile, reader: RowReader, part: RowSlice | None) -> Iterator[Row | BadRow]:
     with parquet_file(file) as table:
         header = list(table.schema_arrow.names)
-        layout = rules.table_layout(header)
+        layout = reader.table_layout(header)
         part = part or RowSlice(1, table.metadata.num_rows)
-        for record in _parquet_records(_batches(table, part), part.first, rules):
-            yield rules.understood(record, layout)
+        for record in _parquet_records(_batches(table, part), part.first, reader):
+            yield reader.to_row(record, layout)
 
 
 @contextmanager
@@ -64,17 +64,17 @@ def _batches(table: Any, part: RowSlice) -> Iterator[Any]:
             return
 
 
-def _parquet_records(batches: Iterable[Any], first: int, rules: RowReader) -> Iterator[Record | BadRow]:
+def _parquet_records(batches: Iterable[Any], first: int, reader: RowReader) -> Iterator[Record | BadRow]:
     number = first - 1
     for batch in batches:
-        long_rows = _long_rows(batch, rules.columns.max_row_bytes)
+        long_rows = _long_rows(batch, reader.columns.max_row_bytes)
         rows = None if long_rows else _batch_rows(batch)
         for place in range(batch.num_rows):
             number += 1
             if place in long_rows:
-                yield BadRow(number, None, too_long(rules.columns), "", rules.file)
+                yield BadRow(number, None, too_long(reader.columns), "", reader.file)
             elif rows is None:
-                yield _parquet_record(batch, place, number, rules.file)
+                yield _parquet_record(batch, place, number, reader.file)
             else:
                 yield Record(number, rows[place], None)
 

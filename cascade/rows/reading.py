@@ -44,8 +44,8 @@ def read_rows(path: str | Path, columns: Columns, names: LabelNames | None = Non
         a damaged file and for a table without the columns needed.
     """
     file = RowFile.at(path)
-    rules = RowReader.of(file, columns, names)
-    return rows_of(file, rules)
+    reader = RowReader.of(file, columns, names)
+    return rows_of(file, reader)
 
 
 def read_all(
@@ -63,9 +63,9 @@ def read_all(
     return rows, refused
 
 
-def rows_of(file: RowFile, rules: RowReader) -> Iterator[Row | BadRow]:
+def rows_of(file: RowFile, reader: RowReader) -> Iterator[Row | BadRow]:
     if file.suffix == ".parquet":
-        yield from parquet_rows(file, rules, None)
+        yield from parquet_rows(file, reader, None)
         return
     with opened(file) as stream:
-        yield from csv_rows(stream, file, rules) if file.is_table else json_rows(stream, rules)
+        yield from csv_rows(stream, file, reader) if file.is_table else json_rows(stream, reader)

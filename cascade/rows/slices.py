@@ -55,12 +55,12 @@ def slices_of(path: str | Path, columns: Columns, most_rows: int, most_bytes: in
         As for `read_rows`.
     """
     file = RowFile.at(path)
-    rules = RowReader.of(file, columns, None)
+    reader = RowReader.of(file, columns, None)
     if file.suffix == ".parquet":
         return _row_slices(file, most_rows, most_bytes)
     if file.is_table or file.zipped or not file.path.is_file():
-        return _held_slices(rows_of(file, rules), most_rows, most_bytes)
-    return _byte_slices(file, rules, most_rows, most_bytes)
+        return _held_slices(rows_of(file, reader), most_rows, most_bytes)
+    return _byte_slices(file, reader, most_rows, most_bytes)
 
 
 def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator[Row | BadRow]:
@@ -71,10 +71,10 @@ def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator
     if isinstance(part, HeldSlice):
         return iter(part.held)
     file = replace(RowFile.at(path), name=printable(name))
-    rules = RowReader.of(file, columns, None)
+    reader = RowReader.of(file, columns, None)
     if isinstance(part, RowSlice):
-        return parquet_rows(file, rules, part)
-    return json_rows(_bytes_of(file, part), rules, part.first)
+        return parquet_rows(file, reader, part)
+    return json_rows(_bytes_of(file, part), reader, part.first)
 
 
 def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) -> Iterator[HeldSlice]:
@@ -95,10 +95,10 @@ def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) 
 
 
 def _byte_slices(
-    file: RowFile, rules: RowReader, most_rows: int, most_bytes: int
+    file: RowFile, reader: RowReader, most_rows: int, most_bytes: int
 ) -> Iterator[ByteSlice | HeldSlice]:
     first, rows, start, position = 1, 0, 0, 0
-    for block, long_line in _blocks(file, rules.columns.max_row_bytes):
+    for block, long_line in _blocks(file, reader.columns.max_row_bytes):
         ends = _row_ends(block)
         for cut in ends[most_rows - rows - 1 :: most_rows].tolist():
             yield ByteSlice(first, start, position + cut)
@@ -109,7 +109,7 @@ def _byte_slices(
             yield ByteSlice(first, start, position)
             first, rows, start = first + rows, 0, position
         if long_line:
-            yield HeldSlice((long_record(long_line, first, rules),))
+            yield HeldSlice((long_record(long_line, first, reader),))
             position += long_line.size
             first, start = first + 1, position
     if rows:
