@@ -19,6 +19,8 @@ from cascade.system.files import writing
 
 WAY_OUT = "The folder is damaged or not ours: run `cascade fit` again."
 
+# A manifest with thresholds and figures of a million labels has a tenth of that.
+_MOST_JSON_BYTES = 1 << 30
 _MAGIC = b"\x93NUMPY\x01\x00"
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bBhHiIlLqQefd"}
 # What NumPy writes for a plain array in C order, and nothing else: its own reader evaluates the header.
@@ -73,7 +75,11 @@ def read_sealed(path: Path, schema: int) -> dict[str, Any]:
 def _content(path: Path) -> bytes:
     try:
         _check_plain(path)
-        return path.read_bytes()
+        with path.open("rb") as source:
+            content = source.read(_MOST_JSON_BYTES + 1)
+        if len(content) > _MOST_JSON_BYTES:
+            raise OSError(f"more than {_MOST_JSON_BYTES >> 20} MiB")
+        return content
     except OSError as error:
         raise ModelError(f"{path}: expected JSON, found {_reason(error)}. {WAY_OUT}") from error
 

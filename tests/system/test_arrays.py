@@ -266,3 +266,11 @@ def test_what_is_no_sealed_value_is_one_clear_error(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ModelError, match=message):
         read_sealed(tmp_path / "a.json", 1)
+
+
+def test_json_of_gigabytes_is_refused_without_being_held(tmp_path):
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(ModelError, match=r"a\.json: expected JSON, found more than 1024 MiB"):
+        read_json(path)
