@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from cascade.changes.staleness import Contents, Retrained, Side, trained
+from cascade.changes.retraining import Contents, Retrained, Side, trained
 from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Group, Label, Taxonomy, Threshold
 from cascade.taxonomy.graph import ROOT

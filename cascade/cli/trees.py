@@ -12,7 +12,7 @@ from cascade.cli.inputs import chosen_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 
 if TYPE_CHECKING:
-    from cascade.changes.staleness import Side
+    from cascade.changes.retraining import Side
     from cascade.show.tree import SortKey, TreeNode
 
 FORMATS = ("text", "mermaid", "dot", "json", "html")
@@ -72,7 +72,7 @@ def _refuse_with_diff(form: str, *others: object) -> None:
 
 def _side(what: str | None, model: Path | None) -> Side:
     """A taxonomy file or a model folder, with the name it was given by."""
-    from cascade.changes.staleness import Side
+    from cascade.changes.retraining import Side
 
     if what is not None and not Path(what).is_dir():
         return Side(what, load_taxonomy(what))
@@ -113,7 +113,7 @@ def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
 
 def _writer(form: str) -> Callable[[TreeNode], str]:
     from cascade.show.diagrams import dot
-    from cascade.show.tree_page import page
+    from cascade.show.tree_html import page
 
     return {"dot": dot, "html": page}.get(form, _mermaid)
 

@@ -20,17 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cascade import __version__
 from cascade.predict.answers import Model
-from cascade.serve import described, page
-from cascade.serve.asking import parse
+from cascade.serve import openapi, pages
+from cascade.serve.authentication import OPEN_PATHS, Gate
 from cascade.serve.batching import Batcher
-from cascade.serve.bodies import Bodies, check_type
 from cascade.serve.explaining import Explainer
-from cascade.serve.gate import OPEN_PATHS, Gate
 from cascade.serve.limits import Limits
-from cascade.serve.meters import Meters
-from cascade.serve.refusals import Refusal
-from cascade.serve.reviewing import Desk
-from cascade.serve.swapping import Shelf
+from cascade.serve.metrics import Meters
+from cascade.serve.predict_request import parse
+from cascade.serve.problems import Refusal
+from cascade.serve.reloading import Shelf
+from cascade.serve.request_body import Bodies, check_type
+from cascade.serve.review_endpoints import Desk
 from cascade.show.tree import of_model
 from cascade.teach.review import Review
 
@@ -83,16 +83,16 @@ class Service:
         """The endpoints, with what OpenAPI says of them."""
         for kind, handler in ((Refusal, _refused), (HTTPException, _unknown), (Exception, _broken)):
             api.add_exception_handler(kind, handler)
-        told_tree = described.answered("The tree.", {"type": "object"})
-        told_health = described.answered("They are.", {"type": "object"})
-        told_figures = described.plain("The figures.", self._meters.media_type)
+        told_tree = openapi.answered("The tree.", {"type": "object"})
+        told_health = openapi.answered("They are.", {"type": "object"})
+        told_figures = openapi.plain("The figures.", self._meters.media_type)
         guard = (401, 421) if self._token else (421,)
         mistakes = (400, 408, 413, 415, 422, 503, *guard)
-        asked = self._endpoint("Labels of one text or of many", described.ANSWERS, mistakes)
-        told = {"requestBody": described.question(self._limits)}
+        asked = self._endpoint("Labels of one text or of many", openapi.ANSWERS, mistakes)
+        told = {"requestBody": openapi.question(self._limits)}
         api.post("/v1/predict", openapi_extra=told, **asked)(self.predict)
-        wondering = described.body("Wondering", {"text": "where is my refund?"})
-        why = self._endpoint("Why a text gets its labels", described.EXPLANATION, mistakes)
+        wondering = openapi.body("Wondering", {"text": "where is my refund?"})
+        why = self._endpoint("Why a text gets its labels", openapi.EXPLANATION, mistakes)
         api.post("/v1/explain", openapi_extra={"requestBody": wondering}, **why)(self.explain)
         tree = self._endpoint("The tree of groups and labels, with thresholds", told_tree, guard)
         api.get("/v1/taxonomy", **tree)(self.taxonomy)
@@ -111,7 +111,7 @@ class Service:
         self, api: FastAPI, desk: Desk, mistakes: tuple[int, ...], guard: tuple[int, ...]
     ) -> None:
         """The endpoints of a queue, with what OpenAPI says of them."""
-        told = described.ROW
+        told = openapi.ROW
 
         async def overview(_: Request) -> Response:
             return await desk.overview()
@@ -130,23 +130,23 @@ class Service:
         async def undo(request: Request) -> Response:
             return await desk.undo(request.path_params["key"], request.query_params.get("seen", ""))
 
-        path, key = f"{_ROWS}/{{key}}", {"parameters": described.KEY}
-        all_rows = self._endpoint("The rows of the queue", described.OVERVIEW, (422, *guard))
+        path, key = f"{_ROWS}/{{key}}", {"parameters": openapi.KEY}
+        all_rows = self._endpoint("The rows of the queue", openapi.OVERVIEW, (422, *guard))
         api.get("/v1/review", **all_rows)(overview)
-        asking = {"requestBody": described.body("ReviewAsked", {"tab": "1"}, "Another tab, another name.")}
-        one = self._endpoint("The next row", described.NEXT, mistakes)
+        asking = {"requestBody": openapi.body("ReviewAsked", {"tab": "1"}, "Another tab, another name.")}
+        one = self._endpoint("The next row", openapi.NEXT, mistakes)
         api.post("/v1/review/next", openapi_extra=asking, **one)(following)
         api.get(path, openapi_extra=key, **self._endpoint("A row", told, (404, 422, *guard)))(row)
-        answering = {**key, "requestBody": described.body("ReviewAnswer", {"labels": [], "note": "odd"})}
+        answering = {**key, "requestBody": openapi.body("ReviewAnswer", {"labels": [], "note": "odd"})}
         taken = self._endpoint("Answer a row", told, (404, 409, *mistakes))
         api.put(path, openapi_extra=answering, **taken)(put)
         undone = self._endpoint("Take an answer back", told, (404, 409, 422, *guard))
-        api.delete(path, openapi_extra={"parameters": described.KEY_AND_SEEN}, **undone)(undo)
+        api.delete(path, openapi_extra={"parameters": openapi.KEY_AND_SEEN}, **undone)(undo)
         api.get("/review", include_in_schema=False)(self.reviewing)
 
     @staticmethod
     def _endpoint(summary: str, answer: dict[str, Any], statuses: tuple[int, ...]) -> dict[str, Any]:
-        responses = {200: answer, **described.refusals(*statuses)}
+        responses = {200: answer, **openapi.refusals(*statuses)}
         return {"summary": summary, "response_class": Response, "responses": responses}
 
     async def _dispatched(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,19 +214,19 @@ class Service:
 
     async def front(self, _: Request) -> Response:
         """The page to try the model on."""
-        return _html(page.front(review=self._desk is not None))
+        return _html(pages.front(review=self._desk is not None))
 
     async def reviewing(self, _: Request) -> Response:
         """The page that shows the rows of the queue, one at a time."""
-        return _html(page.review())
+        return _html(pages.review())
 
     async def docs(self, _: Request) -> Response:
         """What the OpenAPI description says, to be read."""
         return _html(self._reference)
 
     @cached_property
-    def _reference(self) -> page.Page:
-        return page.reference(self._description)
+    def _reference(self) -> pages.Page:
+        return pages.reference(self._description)
 
     @cached_property
     def _description(self) -> dict[str, Any]:
@@ -235,10 +235,10 @@ class Service:
             for one in methods.values():
                 one["responses"].get("200", {}).get("content", {}).pop("text/plain", None)
         components = told.setdefault("components", {})
-        components["schemas"] = described.schemas(self._limits)
+        components["schemas"] = openapi.schemas(self._limits)
         if self._desk is not None:
             # Anybody may read the description, but not what stands behind a token.
-            components["schemas"] |= described.review_schemas(() if self._token else self._desk.names)
+            components["schemas"] |= openapi.review_schemas(() if self._token else self._desk.names)
         if self._token:
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             for path in told["paths"].keys() - OPEN_PATHS:
@@ -269,7 +269,7 @@ def _told_taxonomy(model: Model) -> bytes:
     return json.dumps(told, ensure_ascii=False).encode()
 
 
-def _html(one: page.Page) -> Response:
+def _html(one: pages.Page) -> Response:
     headers = {"content-security-policy": one.policy, "x-frame-options": "DENY"}
     return Response(one.body, headers=headers, media_type="text/html")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from cascade.errors import BackendError
 from cascade.predict.answers import Form, Model, Style, prediction_lines
-from cascade.serve.refusals import overloaded
+from cascade.serve.problems import overloaded
 
 MOST_TEXTS = 256
 MOST_CHARACTERS = 1 << 20

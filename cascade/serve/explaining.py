@@ -10,8 +10,8 @@ from typing import Any
 
 from cascade.errors import BackendError
 from cascade.predict.answers import Model
-from cascade.serve.bodies import object_of, text_of, wrong
-from cascade.serve.refusals import Refusal, overloaded
+from cascade.serve.problems import Refusal, overloaded
+from cascade.serve.request_body import object_of, text_of, wrong
 from cascade.show.explain import explain
 
 MOST_CHARACTERS = 10_000

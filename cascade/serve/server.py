@@ -16,10 +16,10 @@ import uvicorn
 from cascade.errors import DataError
 from cascade.predict.answers import Model
 from cascade.serve.app import Service
-from cascade.serve.gate import is_loopback
+from cascade.serve.authentication import is_loopback
 from cascade.serve.limits import Limits
-from cascade.serve.swapping import Say, Shelf
-from cascade.serve.wire import protocol, tune_collector
+from cascade.serve.protocol import protocol, tune_collector
+from cascade.serve.reloading import Say, Shelf
 from cascade.teach.review import Review
 
 _BACKLOG = 2048

@@ -14,7 +14,7 @@ from shop import SHOP
 from trees import manifest_of, taxonomies
 
 from cascade.changes.difference import difference
-from cascade.changes.staleness import Side
+from cascade.changes.retraining import Side
 from cascade.learn.fit import fit
 from cascade.model.folder import read_manifest
 from cascade.show.terminal import render_difference

@@ -30,13 +30,13 @@ from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
-from cascade.serve import page
-from cascade.serve.asking import parse
+from cascade.serve import pages
 from cascade.serve.batching import Batcher
 from cascade.serve.limits import Limits
-from cascade.serve.refusals import Refusal
+from cascade.serve.predict_request import parse
+from cascade.serve.problems import Refusal
+from cascade.serve.reloading import Shelf
 from cascade.serve.server import Address, serve
-from cascade.serve.swapping import Shelf
 
 TEXTS = [
     "my money returned please",
@@ -515,7 +515,7 @@ def test_the_description_tells_of_every_endpoint_and_its_references_exist(port):
     assert set(told["paths"]) == {"/v1/explain", "/v1/predict", "/v1/taxonomy", "/healthz", "/metrics"}
     names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told))
     assert set(names) == set(told["components"]["schemas"])
-    assert b"POST /v1/predict" in page.reference(told).body
+    assert b"POST /v1/predict" in pages.reference(told).body
 
 
 def test_answers_and_examples_are_as_described(port):

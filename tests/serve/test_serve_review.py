@@ -23,8 +23,8 @@ from served import TOKEN, ask, check_by_schemathesis, environment, get, run, ser
 from cascade.predict.cascade import Cascade
 from cascade.rows.records import Columns, read_all
 from cascade.serve.explaining import Explainer
-from cascade.serve.refusals import Refusal
-from cascade.serve.reviewing import HELD_SECONDS, Desk
+from cascade.serve.problems import Refusal
+from cascade.serve.review_endpoints import HELD_SECONDS, Desk
 from cascade.show.explain import explain
 from cascade.teach.review import Question, Review, read_queue, write_queue
 from cascade.teach.selection import Doubt

@@ -16,8 +16,8 @@ from typing import Any
 from starlette.responses import Response
 
 from cascade.errors import DataError
-from cascade.serve.bodies import object_of, text_of, wrong
-from cascade.serve.refusals import MEDIA_TYPE, Refusal, shown
+from cascade.serve.problems import MEDIA_TYPE, Refusal, shown
+from cascade.serve.request_body import object_of, text_of, wrong
 from cascade.teach.review import ConflictError, Question, Review, Reviewed
 
 HELD_SECONDS = 600.0

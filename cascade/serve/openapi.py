@@ -1,15 +1,15 @@
-"""What the OpenAPI description says of bodies; the checks themselves are in `asking`."""
+"""What the OpenAPI description says of bodies; the checks themselves are in `predict_request`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from cascade.serve.asking import MOST_TOP
 from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
-from cascade.serve.refusals import MEDIA_TYPE
-from cascade.serve.reviewing import MOST_LABELS
+from cascade.serve.predict_request import MOST_TOP
+from cascade.serve.problems import MEDIA_TYPE
+from cascade.serve.review_endpoints import MOST_LABELS
 from cascade.show.explain import Verdict
 
 _JSON = "application/json"

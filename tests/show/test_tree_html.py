@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from trees import HOSTILE, a_shop, expected_edges, expected_nodes, manifest_of, taxonomies
 
 from cascade.show.tree import TreeNode, of_model, of_taxonomy, pruned
-from cascade.show.tree_page import page
+from cascade.show.tree_html import page
 from cascade.taxonomy.definition import Taxonomy
 
 VOID = {"meta", "input", "rect", "link", "br", "img"}

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cascade.predict.answers import Style
-from cascade.serve.bodies import object_of, text_of, wrong
-from cascade.serve.refusals import Refusal
+from cascade.serve.problems import Refusal
+from cascade.serve.request_body import object_of, text_of, wrong
 
 _SOURCES = ("text", "texts", "rows")
 _OPTIONS = ("top", "scores", "trace")

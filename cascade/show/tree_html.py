@@ -31,9 +31,9 @@ _NOT_IN_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uf
 def page(tree: TreeNode) -> str:
     """The whole page, to be written as UTF-8."""
     usual = usual_settings(tree)
-    script = _resource("tree_page.js")
+    script = _resource("tree.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Template(_resource("tree_page.html")).substitute(
+    return Template(_resource("tree.html")).substitute(
         title=_text(tree.name),
         size=_text(size_of(tree)),
         legend=_LEGEND if tree.rows is not None else "",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cascade.serve.refusals import Refusal, shown
+from cascade.serve.problems import Refusal, shown
 
 OPEN_PATHS = frozenset({"/", "/review", "/healthz", "/docs", "/openapi.json"})
 """What needs no token: it tells nothing of the model, and the page asks for the token itself."""

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from cascade.errors import suggestion
 from cascade.serve.limits import Limits
-from cascade.serve.refusals import Refusal, overloaded, shown
+from cascade.serve.problems import Refusal, overloaded, shown
 
 _JSON = "application/json"
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -23,7 +23,7 @@ class Page(NamedTuple):
 def front(*, review: bool = False) -> Page:
     """The page to try the model on, with a way to the other one where there is a `review`."""
     way = '<a href="/review">Review</a>' if review else ""
-    return _page("page.html", "page.js", way)
+    return _page("home.html", "home.js", way)
 
 
 @cache
@@ -33,7 +33,7 @@ def review() -> Page:
 
 
 def _page(body: str, script: str, ways: str) -> Page:
-    style, scripts = _part("page.css"), _part("common.js") + _part(script)
+    style, scripts = _part("style.css"), _part("common.js") + _part(script)
     filled = (
         _part(body).replace("<!--NAV-->", ways).replace("/*STYLE*/", style).replace("/*SCRIPT*/", scripts)
     )
@@ -42,7 +42,7 @@ def _page(body: str, script: str, ways: str) -> Page:
 
 def reference(description: Mapping[str, Any]) -> Page:
     """What an OpenAPI description says, to be read."""
-    style = _part("page.css")
+    style = _part("style.css")
     paths = [
         _endpoint(method, path, told)
         for path, methods in description["paths"].items()
