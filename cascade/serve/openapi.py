@@ -21,7 +21,7 @@ _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 def schemas(limits: Limits) -> dict[str, Any]:
     """The bodies of requests and answers, by name."""
     return {
-        "Question": {"oneOf": [_question(name, part) for name, part in _sources(limits).items()]},
+        "Question": {"oneOf": [_predict_schema(name, part) for name, part in _sources(limits).items()]},
         "Answers": _object({"model": {"type": "string"}, "rows": _array({"$ref": _ref("Row")})}),
         "Row": _object(
             {
@@ -153,7 +153,7 @@ def review_schemas(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def question(limits: Limits) -> dict[str, Any]:
+def predict_body(limits: Limits) -> dict[str, Any]:
     """The body of a request for answers."""
     content = {
         "schema": {"$ref": _ref("Question")},
@@ -167,49 +167,49 @@ def question(limits: Limits) -> dict[str, Any]:
     return {"required": True, "description": told, "content": {"application/json": content}}
 
 
-def body(schema: str, example: dict[str, Any], told: str = "") -> dict[str, Any]:
+def request_body(schema: str, example: dict[str, Any], told: str = "") -> dict[str, Any]:
     """The body of a request, by the name of its schema."""
     content = {"schema": {"$ref": _ref(schema)}, "examples": {"one": {"value": example}}}
     described = {"description": told} if told else {}
     return {"required": True, **described, "content": {_JSON: content}}
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What is told of each status."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _ref("Problem")}}}
     told: dict[int | str, dict[str, Any]] = {
-        status: {"description": _REFUSED[status], "content": content} for status in statuses
+        status: {"description": _DESCRIPTIONS[status], "content": content} for status in statuses
     }
     if 503 in told:
         told[503]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return told
 
 
-def answered(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def json_response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON answer."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def plain(description: str, media_type: str) -> dict[str, Any]:
+def text_response(description: str, media_type: str) -> dict[str, Any]:
     """An answer that is text."""
     return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
-ANSWERS = answered("A row for each text, in their order.", {"$ref": "#/components/schemas/Answers"})
-EXPLANATION = answered("The walk.", {"$ref": "#/components/schemas/Explanation"})
-OVERVIEW = answered("All rows, in the order of the queue.", {"$ref": "#/components/schemas/Reviewing"})
-NEXT = answered(
+ANSWERS = json_response("A row for each text, in their order.", {"$ref": "#/components/schemas/Answers"})
+EXPLANATION = json_response("The walk.", {"$ref": "#/components/schemas/Explanation"})
+OVERVIEW = json_response("All rows, in the order of the queue.", {"$ref": "#/components/schemas/Reviewing"})
+NEXT = json_response(
     "The first row without an answer that no other tab shows; null for none.",
     {"$ref": "#/components/schemas/ReviewNext"},
 )
-ROW = answered("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
+ROW = json_response("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
 KEY = [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}]
 KEY_AND_SEEN = [
     *KEY,
     {"name": "seen", "in": "query", "description": _SEEN, "schema": {"type": "string"}},
 ]
 
-_REFUSED = {
+_DESCRIPTIONS = {
     400: "The body is no JSON in UTF-8.",
     404: "There is no such row.",
     409: "Somebody else has answered the row meanwhile: said has what they said.",
@@ -237,7 +237,7 @@ def _sources(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _question(source: str, part: dict[str, Any]) -> dict[str, Any]:
+def _predict_schema(source: str, part: dict[str, Any]) -> dict[str, Any]:
     top = {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TOP}
     options = {
         "top": {**top, "description": "So many of the best labels, whatever their thresholds."},

@@ -15,7 +15,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class Bounded(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """The protocol of uvicorn, held to limits: time and size of a head, size of a body, open connections."""
 
     limits: ClassVar[Limits]
@@ -81,12 +81,12 @@ class Bounded(HttpToolsProtocol):
         self.transport.close()
 
 
-def protocol(limits: Limits) -> type[Bounded]:
-    """`Bounded` with these limits."""
-    return type("Bounded", (Bounded,), {"limits": limits})
+def limited_protocol(limits: Limits) -> type[LimitedProtocol]:
+    """`LimitedProtocol` with these limits."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})
 
 
-def tune_collector() -> None:
+def tune_garbage_collector() -> None:
     """Have the collector look at what requests make, not at the model again and again."""
     gc.collect()
     gc.freeze()

@@ -16,9 +16,10 @@ from typing import Any
 from starlette.responses import Response
 
 from cascade.errors import DataError
-from cascade.serve.problems import MEDIA_TYPE, Refusal, shown
-from cascade.serve.request_body import object_of, text_of, wrong
-from cascade.teach.review import ConflictError, Question, Review, Reviewed
+from cascade.serve.problems import MEDIA_TYPE, HTTPProblem, shown
+from cascade.serve.request_body import check_text, parse_object, wrong_kind
+from cascade.teach.queue import QueuedRow
+from cascade.teach.review import ConflictError, Review, ReviewAnswer
 
 HELD_SECONDS = 600.0
 """For so long a row belongs to the tab that shows it."""
@@ -28,7 +29,7 @@ _BEGINNING = 120
 _JSON = "application/json"
 
 
-class Desk:
+class ReviewEndpoints:
     """Hands out rows and takes answers in; all methods are called on the event loop.
 
     Parameters
@@ -55,8 +56,8 @@ class Desk:
 
     async def next(self, body: bytes) -> Response:
         """The first row without an answer that no other tab shows; null for none."""
-        asked = object_of(body, "a JSON object with tab, and after if you like", ("tab", "after"))
-        tab, after = text_of(asked.get("tab"), "tab"), text_of(asked.get("after", ""), "after")
+        asked = parse_object(body, "a JSON object with tab, and after if you like", ("tab", "after"))
+        tab, after = check_text(asked.get("tab"), "tab"), check_text(asked.get("after", ""), "after")
         return await self._in_turn(lambda: self._next(tab[:64], after))
 
     async def row(self, key: str) -> Response:
@@ -65,9 +66,9 @@ class Desk:
 
     async def put(self, key: str, body: bytes) -> Response:
         """Take in an answer; it is on the disk when this is answered."""
-        asked = object_of(body, "a JSON object with labels, or skip, and seen", _ANSWER)
+        asked = parse_object(body, "a JSON object with labels, or skip, and seen", _ANSWER)
         labels = _labels(asked)
-        note, seen = text_of(asked.get("note", ""), "note"), text_of(asked.get("seen", ""), "seen")
+        note, seen = check_text(asked.get("note", ""), "note"), check_text(asked.get("seen", ""), "seen")
 
         def taken() -> dict[str, Any]:
             self._known(key)
@@ -95,59 +96,59 @@ class Desk:
             try:
                 told, status, kind = await asyncio.to_thread(act), 200, _JSON
             except ConflictError as conflict:
-                told, status, kind = _conflict(conflict), 409, MEDIA_TYPE
+                told, status, kind = _conflict_json(conflict), 409, MEDIA_TYPE
             except DataError as error:
-                raise Refusal(422, str(error)) from error
+                raise HTTPProblem(422, str(error)) from error
         return Response(json.dumps(told, ensure_ascii=False).encode(), status, media_type=kind)
 
-    def _known(self, key: str) -> Question:
-        question = self._review.questions.get(key)
-        if question is None:
+    def _known(self, key: str) -> QueuedRow:
+        queued_row = self._review.queued.get(key)
+        if queued_row is None:
             expected = "the key of a row of the queue; load the page anew"
-            raise Refusal(404, "There is no such row.", "path", shown(key), expected)
-        return question
+            raise HTTPProblem(404, "There is no such row.", "path", shown(key), expected)
+        return queued_row
 
     def _overview(self) -> dict[str, Any]:
-        said = self._review.said()
+        answers = self._review.answers()
         rows = [
             {
                 "key": key,
-                "id": question.id,
-                "beginning": question.text[:_BEGINNING],
-                "verdict": said[key].verdict if key in said else None,
+                "id": queued_row.id,
+                "beginning": queued_row.text[:_BEGINNING],
+                "verdict": answers[key].verdict if key in answers else None,
             }
-            for key, question in self._review.questions.items()
+            for key, queued_row in self._review.queued.items()
         ]
         return {"answers": str(self._review.path), "counts": self._counts(), "rows": rows}
 
     def _next(self, tab: str, after: str) -> dict[str, Any]:
         """Those behind `after` first: what was passed over comes again at the end."""
         self._held = {key: held for key, held in self._held.items() if held[0] != tab}
-        keys = list(self._review.questions)
-        start = keys.index(after) + 1 if after in self._review.questions else 0
-        said = self._review.said()
-        left = [key for key in [*keys[start:], *keys[:start]] if key not in said]
+        keys = list(self._review.queued)
+        start = keys.index(after) + 1 if after in self._review.queued else 0
+        answers = self._review.answers()
+        left = [key for key in [*keys[start:], *keys[:start]] if key not in answers]
         free = [key for key in left if not self._is_held(key)]
         found = next(iter([*free, *left]), None)
         if found is None:
             return {"row": None, "counts": self._counts()}
         self._held[found] = (tab, self._clock() + HELD_SECONDS)
-        return {"row": self._row(self._review.questions[found]), "counts": self._counts()}
+        return {"row": self._row(self._review.queued[found]), "counts": self._counts()}
 
     def _is_held(self, key: str) -> bool:
         return key in self._held and self._held[key][1] > self._clock()
 
     def _after(self, key: str) -> dict[str, Any]:
-        return {"row": self._row(self._review.questions[key]), "counts": self._counts()}
+        return {"row": self._row(self._review.queued[key]), "counts": self._counts()}
 
-    def _row(self, question: Question) -> dict[str, Any]:
-        said = self._review.said().get(question.key)
-        place = list(self._review.questions).index(question.key) + 1
-        return {"key": question.key, "place": place, **question.row(), "said": _told(said)}
+    def _row(self, queued_row: QueuedRow) -> dict[str, Any]:
+        answer = self._review.answers().get(queued_row.key)
+        place = list(self._review.queued).index(queued_row.key) + 1
+        return {"key": queued_row.key, "place": place, **queued_row.row(), "said": _answer_json(answer)}
 
     def _counts(self) -> dict[str, int]:
-        said = self._review.said()
-        counts = Counter(said[key].verdict if key in said else "left" for key in self._review.questions)
+        answers = self._review.answers()
+        counts = Counter(answers[key].verdict if key in answers else "left" for key in self._review.queued)
         return {name: counts[name] for name in ("accepted", "corrected", "skipped", "left")}
 
 
@@ -158,30 +159,32 @@ def _labels(asked: dict[str, Any]) -> list[str] | None:
     """The names that were chosen, None where the row was skipped."""
     skip = asked.get("skip", False)
     if type(skip) is not bool:
-        raise wrong("skip", skip, "true or false")
+        raise wrong_kind("skip", skip, "true or false")
     if skip == ("labels" in asked):
-        raise Refusal(422, "Labels, or skip?", found="both" if skip else "neither", expected="one of them")
+        raise HTTPProblem(
+            422, "Labels, or skip?", found="both" if skip else "neither", expected="one of them"
+        )
     if skip:
         return None
     labels = asked["labels"]
     if type(labels) is not list or len(labels) > MOST_LABELS:
-        raise wrong("labels", labels, f"a list of names, at most {MOST_LABELS:,}")
-    return [text_of(name, f"labels[{place}]") for place, name in enumerate(labels)]
+        raise wrong_kind("labels", labels, f"a list of names, at most {MOST_LABELS:,}")
+    return [check_text(name, f"labels[{place}]") for place, name in enumerate(labels)]
 
 
-def _told(said: Reviewed | None) -> dict[str, Any] | None:
-    if said is None:
+def _answer_json(answer: ReviewAnswer | None) -> dict[str, Any] | None:
+    if answer is None:
         return None
     return {
-        "verdict": said.verdict,
-        "labels": list(said.labels),
-        "note": said.note,
-        "at": said.at,
-        "revision": said.revision,
+        "verdict": answer.verdict,
+        "labels": list(answer.labels),
+        "note": answer.note,
+        "at": answer.at,
+        "revision": answer.revision,
     }
 
 
-def _conflict(conflict: ConflictError) -> dict[str, Any]:
+def _conflict_json(conflict: ConflictError) -> dict[str, Any]:
     expected = "the revision of what stands there as seen"
-    problem = Refusal(409, "Somebody else has answered this row meanwhile.", "seen", expected=expected)
-    return {**problem.body(), "said": _told(conflict.found)}
+    problem = HTTPProblem(409, "Somebody else has answered this row meanwhile.", "seen", expected=expected)
+    return {**problem.body(), "said": _answer_json(conflict.found)}

@@ -56,7 +56,7 @@ class Doubt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class SelectedRow:
     """A row that teaches, and what is in doubt about it, the greatest doubt first."""
 
     row: Row
@@ -64,12 +64,12 @@ class Picked:
 
 
 @dataclass(frozen=True, slots=True)
-class Picking:
+class Selection:
     """What came of a search.
 
     Attributes
     ----------
-    picked
+    selected
         The rows, in the order in which they teach most.
     rows, doubtful
         How many there were, and in how many of them anything was in doubt.
@@ -77,15 +77,15 @@ class Picking:
         Rows that a service did not answer for, and why.
     """
 
-    picked: list[Picked]
+    selected: list[SelectedRow]
     rows: int
     doubtful: int
     failed: list[tuple[Row, str]]
 
 
-def pick(
+def select_rows(
     model: Cascade, rows: Iterable[Row], most: int, *, at_once: int = 2000, least_held: int = 2000
-) -> Picking:
+) -> Selection:
     """The `most` rows that teach most, or fewer where nothing is in doubt about the others.
 
     Parameters
@@ -95,8 +95,8 @@ def pick(
     least_held
         Of the rows in doubt so many are held, and more where `most` is large: those that teach most alone.
     """
-    judge = _Judge(model)
-    held = _Held(max(least_held, _HELD_OF_EACH * most), judge.weights)
+    judge = _DoubtScorer(model)
+    held = _Candidates(max(least_held, _HELD_OF_EACH * most), judge.weights)
     failed: list[tuple[Row, str]] = []
     for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(judge.weights)))):
         walked = model.walk([row.text for row in some], trace=judge.wants_trace)
@@ -105,8 +105,8 @@ def pick(
         sizes[list(walked.failed)] = 0
         held.add(some, sizes)
     chosen = greedy(held.sizes, judge.weights, likeness([row.text for row in held.rows]), most)
-    picked = [Picked(held.rows[place], judge.told(held.sizes[[place]])) for place in chosen]
-    return Picking(picked, held.seen, held.doubtful, failed)
+    selected = [SelectedRow(held.rows[place], judge.told(held.sizes[[place]])) for place in chosen]
+    return Selection(selected, held.seen, held.doubtful, failed)
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
@@ -156,7 +156,7 @@ def _log_odds(probabilities: NDArray[Any]) -> Floats:
     return odds
 
 
-class _Judge:
+class _DoubtScorer:
     """Tells what a model is not certain about.
 
     One column for each label that may be near its threshold, one for each label with several parents, and
@@ -172,26 +172,26 @@ class _Judge:
         self._model, graph = model, model.graph
         self._first = len(graph.nodes) - len(graph.labels)
         self._least = np.array([model.manifest.thresholds[label] for label in graph.labels])
-        self._ways = _ways(model)
+        self._shared_label_edges = _shared_label_edges(model)
         rivals = (self._rivals(group) for group in graph.groups)
         self._exclusive = [places for places in rivals if len(places) > 1]
-        rarity = dict(zip(graph.labels, _rarity(model), strict=True))
+        rarity = dict(zip(graph.labels, _rarity_weights(model), strict=True))
         self._names: list[tuple[Reason, str]] = [
             *(("near threshold", label) for label in graph.labels),
-            *(("parents disagree", label) for label in self._ways),
+            *(("parents disagree", label) for label in self._shared_label_edges),
             ("nothing chosen", ""),
         ]
         self.weights = np.array([rarity.get(label, 1.0) for _, label in self._names])
 
     @property
     def wants_trace(self) -> bool:
-        return bool(self._ways)
+        return bool(self._shared_label_edges)
 
     def sizes(self, walked: Walked) -> Floats:
         """The size of each doubt, shape (n_texts, n_columns); 0 below `LEAST_DOUBT`."""
         paths = walked.paths[:, self._first :]
         near = nearness(paths, self._compared(paths))
-        between = [self._between(walked, ways) for ways in self._ways.values()]
+        between = [self._between(walked, ways) for ways in self._shared_label_edges.values()]
         nothing = ~self._model.decide(walked).any(axis=1)
         sizes: Floats = np.column_stack([near, *between, nothing.astype(np.float64)])
         return np.where(sizes < LEAST_DOUBT, 0.0, sizes)
@@ -230,7 +230,7 @@ class _Judge:
         return disagreement(above, walked.conditionals[:, [edge for edge, _ in ways]])
 
 
-def _ways(model: Cascade) -> dict[str, list[tuple[int, str]]]:
+def _shared_label_edges(model: Cascade) -> dict[str, list[tuple[int, str]]]:
     """The edges and the parents of each label that has several."""
     found: dict[str, list[tuple[int, str]]] = {}
     for edge, (parent, child) in enumerate(edges(model.graph)):
@@ -239,7 +239,7 @@ def _ways(model: Cascade) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def _rarity(model: Cascade) -> list[float]:
+def _rarity_weights(model: Cascade) -> list[float]:
     """What a doubt about each label is worth: the root of how much rarer than the median label it is."""
     rows = dict.fromkeys(model.graph.labels, 0)
     for group, record in model.manifest.groups.items():
@@ -254,7 +254,7 @@ def _rarity(model: Cascade) -> list[float]:
 # Choice
 
 
-class _Held:
+class _Candidates:
     """The rows with the greatest doubts of all that were seen.
 
     Attributes
@@ -330,12 +330,12 @@ def likeness(texts: Sequence[str]) -> sparse.csr_array:
     cells = (DAMPED[bags.counts].astype(np.float64), bags.places, bags.starts)
     counts = sparse.csr_array(cells, shape=(len(texts), len(bags.buckets)))
     words = counts[:, np.flatnonzero(bags.buckets < BUCKETS_OF_EACH)]
-    weighted = words * _rareness(words)
+    weighted = words * _inverse_document_frequency(words)
     lengths = np.sqrt(weighted.power(2).sum(axis=1))
     return sparse.csr_array(weighted / np.where(lengths > 0, lengths, 1)[:, None])
 
 
-def _rareness(words: sparse.csr_array) -> Floats:
+def _inverse_document_frequency(words: sparse.csr_array) -> Floats:
     """Log of one plus how many times as many texts there are as have the word (idf)."""
     texts_with: IntArray = np.bincount(words.indices, minlength=words.shape[1])
     rare: Floats = np.log1p(words.shape[0] / np.maximum(texts_with, 1))

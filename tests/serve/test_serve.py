@@ -34,14 +34,14 @@ from cascade.serve import pages
 from cascade.serve.batching import Batcher
 from cascade.serve.limits import Limits
 from cascade.serve.predict_request import parse
-from cascade.serve.problems import Refusal
-from cascade.serve.reloading import Shelf
+from cascade.serve.problems import HTTPProblem
+from cascade.serve.reloading import ModelReloader
 from cascade.serve.server import Address, serve
 
 TEXTS = [
     "my money returned please",
     "charged twice and arrived slowly",
-    "smashed glass, furious complaint",
+    "smashed glass, furious error",
     "",
     "été \N{SNOWMAN} \x00 nul",
 ]
@@ -171,7 +171,7 @@ def test_what_cannot_be_answered_says_what_was_found_and_expected(port, body, st
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_body_is_parsed_or_refused(body):
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(HTTPProblem):
         parse(body, 5)
 
 
@@ -191,7 +191,7 @@ def test_any_json_is_parsed_into_as_many_ids_as_texts_or_refused(body):
     refusal = asked = None
     try:
         asked = parse(json.dumps(body).encode(), 5)
-    except Refusal as error:
+    except HTTPProblem as error:
         refusal = error
     if refusal:
         assert refusal.status in (400, 422)
@@ -279,9 +279,9 @@ def test_slow_clients_are_cut_off_and_keep_nobody_waiting(shop_model):
         "import sys\nfrom pathlib import Path\nfrom cascade.predict.cascade import Cascade\n"
         "from cascade.serve.limits import Limits\nfrom cascade.serve.server import Address, serve\n"
         "limits = Limits(body_seconds=0.5, head_seconds=0.5)\n"
-        "say = lambda line: print(line, file=sys.stderr)\n"
+        "log = lambda line: print(line, file=sys.stderr)\n"
         "ready = lambda url: print(url, flush=True)\n"
-        "serve(Path(sys.argv[1]), Cascade.load, Address(port=0), limits, say=say, ready=ready)\n"
+        "serve(Path(sys.argv[1]), Cascade.load, Address(port=0), limits, log=log, ready=ready)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(shop_model)], stdout=subprocess.PIPE, text=True, env=environment()
@@ -432,31 +432,31 @@ def test_a_model_is_swapped_without_a_lost_request_and_a_broken_one_is_not_taken
 def test_a_folder_that_is_mended_answers_again(shop_model, tmp_path):
     folder, told = tmp_path / "model", []
     shutil.copytree(shop_model, folder)
-    shelf = Shelf(folder, Cascade.load, told.append)
-    first = shelf.model
+    reloader = ModelReloader(folder, Cascade.load, told.append)
+    first = reloader.model
     manifest = (folder / MANIFEST).read_bytes()
 
     async def looked():
         (folder / MANIFEST).unlink()
-        await shelf.look()
-        await shelf.look()
+        await reloader.check()
+        await reloader.check()
         (folder / MANIFEST).write_bytes(manifest)
-        await shelf.look()
-        await shelf.look()
+        await reloader.check()
+        await reloader.check()
 
     asyncio.run(looked())
-    assert (shelf.failures, shelf.swaps, len(told)) == (1, 0, 1)
-    assert shelf.model is first
+    assert (reloader.failures, reloader.reloads, len(told)) == (1, 0, 1)
+    assert reloader.model is first
 
 
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGINT])
-def test_requests_in_flight_are_answered_before_the_end(shop_model, way):
+@pytest.mark.parametrize("link", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_are_answered_before_the_end(shop_model, link):
     with serving(shop_model) as (port, process):
         body = json.dumps({"texts": ["charged twice " * 50] * 1000}).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-10])
             time.sleep(0.1)
-            process.send_signal(way)
+            process.send_signal(link)
             time.sleep(0.1)
             connection.sendall(body[-10:])
             found = b""
@@ -504,7 +504,7 @@ def test_a_port_that_is_taken_and_a_folder_without_a_model_are_told(port, shop_m
 
 def test_a_host_that_does_not_exist_is_told(shop_model):
     with pytest.raises(DataError, match="--host"):
-        serve(shop_model, Cascade.load, Address("no.such.invalid", 0), Limits(), say=print, ready=print)
+        serve(shop_model, Cascade.load, Address("no.such.invalid", 0), Limits(), log=print, ready=print)
 
 
 # The description
@@ -515,7 +515,7 @@ def test_the_description_tells_of_every_endpoint_and_its_references_exist(port):
     assert set(told["paths"]) == {"/v1/explain", "/v1/predict", "/v1/taxonomy", "/healthz", "/metrics"}
     names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told))
     assert set(names) == set(told["components"]["schemas"])
-    assert b"POST /v1/predict" in pages.reference(told).body
+    assert b"POST /v1/predict" in pages.api_reference(told).body
 
 
 def test_answers_and_examples_are_as_described(port):

@@ -23,10 +23,11 @@ from served import TOKEN, ask, check_by_schemathesis, environment, get, run, ser
 from cascade.predict.cascade import Cascade
 from cascade.rows.records import Columns, read_all
 from cascade.serve.explaining import Explainer
-from cascade.serve.problems import Refusal
-from cascade.serve.review_endpoints import HELD_SECONDS, Desk
+from cascade.serve.problems import HTTPProblem
+from cascade.serve.review_endpoints import HELD_SECONDS, ReviewEndpoints
 from cascade.show.explain import explain
-from cascade.teach.review import Question, Review, read_queue, write_queue
+from cascade.teach.queue import QueuedRow, read_queue, write_queue
+from cascade.teach.review import Review
 from cascade.teach.selection import Doubt
 
 DOUBTS = (Doubt("near threshold", "late", 0.8), Doubt("nothing chosen", "", 1.0))
@@ -40,7 +41,7 @@ def model(shop_model):
 def a_queue(path, count=6):
     texts = ["charged twice please", "smashed glass in my box", "été ☃ arrived slowly", "hello you"]
     rows = [
-        Question(n, f"{texts[n % 4]} n{n}", ("late",) if n % 2 else (), {"late": 0.4}, DOUBTS, "d" * 64)
+        QueuedRow(n, f"{texts[n % 4]} n{n}", ("late",) if n % 2 else (), {"late": 0.4}, DOUBTS, "d" * 64)
         for n in range(1, count + 1)
     ]
     write_queue(path, rows)
@@ -112,7 +113,7 @@ def test_too_many_explanations_are_told_to_come_back(model):
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = asyncio.run(ask_many())
-    refused = [one for one in found if isinstance(one, Refusal)]
+    refused = [one for one in found if isinstance(one, HTTPProblem)]
     assert all(one.status == 503 and one.headers["Retry-After"] for one in refused)
     assert len(refused) == 200 - 64
     assert all(isinstance(one, bytes) for one in found if one not in refused)
@@ -208,7 +209,7 @@ def test_a_row_that_nobody_answers_is_free_again(model, tmp_path):
     a_queue(tmp_path / "q.jsonl", 4)
     rows = read_queue(tmp_path / "q.jsonl", model.taxonomy)
     review = Review(rows, tmp_path / "a.jsonl", model.taxonomy, Columns())
-    desk = Desk(review, clock=lambda: time[0])
+    desk = ReviewEndpoints(review, clock=lambda: time[0])
 
     def following(tab):
         return json.loads(asyncio.run(desk.next(json.dumps({"tab": tab}).encode())).body)["row"]["id"]
@@ -282,7 +283,10 @@ def test_a_second_service_does_not_write_the_same_answers(port, shop_model, queu
 
 def test_what_is_no_queue_is_told(shop_model, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"text": "late"}\n', "utf-8")
-    for name, said in (("texts.jsonl", "`cascade review TEXTS` writes one"), ("none.jsonl", "no such file")):
+    for name, said in (
+        ("texts.jsonl", "`cascade review TEXTS` writes one"),
+        ("none.jsonl", "no such file"),
+    ):
         code, found = run("--model", str(shop_model), "--port", "0", "--review", str(tmp_path / name))
         assert code == 1
         assert said in found

@@ -15,12 +15,12 @@ from served import TOKEN, serving
 
 from cascade.predict.cascade import Cascade
 from cascade.rows.records import Columns, read_all
-from cascade.teach.review import Question, write_queue
+from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
 TEXTS = (
     "charged twice please, and the box",
-    "smashed glass, furious complaint 😀",
+    "smashed glass, furious error 😀",
     "hello, when are you open?",
     "arrived slowly today " * 60,
 )
@@ -41,7 +41,7 @@ def width(request):
 @pytest.fixture
 def queue(tmp_path):
     rows = [
-        Question(
+        QueuedRow(
             f"q{n}",
             text,
             tuple(labels),
