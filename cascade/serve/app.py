@@ -31,7 +31,7 @@ from cascade.serve.problems import HTTPProblem
 from cascade.serve.reloading import ModelReloader
 from cascade.serve.request_body import BodyReader, check_content_type
 from cascade.serve.review_endpoints import ReviewEndpoints
-from cascade.show.tree import of_model
+from cascade.show.tree import tree_of_model
 from cascade.teach.review import Review
 
 _JSON = "application/json"
@@ -279,7 +279,7 @@ def _response_body(model: Model, rows: list[bytes]) -> bytes:
 
 
 def _taxonomy_json(model: Model) -> bytes:
-    tree = of_model(model.taxonomy, model.manifest)
+    tree = tree_of_model(model.taxonomy, model.manifest)
     told = {"name": model.taxonomy.name, "model": model.digest, "tree": tree.to_json()}
     return json.dumps(told, ensure_ascii=False).encode()
 

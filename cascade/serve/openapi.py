@@ -10,7 +10,7 @@ from cascade.serve.limits import Limits
 from cascade.serve.predict_request import MOST_TOP
 from cascade.serve.problems import MEDIA_TYPE
 from cascade.serve.review_endpoints import MOST_LABELS
-from cascade.show.explain import Verdict
+from cascade.show.explain import Decision
 
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
@@ -73,7 +73,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "conditional": _SCORE,
                 "path": _SCORE,
                 "threshold": {**_SCORE, "type": ["number", "null"]},
-                "verdict": {"enum": list(get_args(Verdict))},
+                "verdict": {"enum": list(get_args(Decision))},
                 "why": {"type": "string"},
                 "counts": {"type": "boolean"},
                 "pushes": _array({"$ref": _ref("Word")}),
