@@ -123,11 +123,10 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
     from cascade.teach.queue import ANSWERS, path_beside, read_queue
     from cascade.teach.review import Review
 
-    taxonomy = Cascade.load(folder).taxonomy
+    model = Cascade.load(folder)
+    rows, columns = read_queue(queue, model.taxonomy, model.digest), columns_of(model.taxonomy.data)
     path = answers or path_beside(queue, ANSWERS)
-    with contextlib.closing(
-        Review(read_queue(queue, taxonomy), path, taxonomy, columns_of(taxonomy.data))
-    ) as shown:
+    with contextlib.closing(Review(rows, path, model.taxonomy, columns)) as shown:
         for line in shown.notes:
             note(line)
         note(f"{queue}: {number(len(shown.queued))} rows; answers go to {path}")

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
-from functools import cached_property
 from typing import Any
 
 from fastapi import FastAPI
@@ -73,7 +72,7 @@ class Service:
             limits.waiting, hosted=reloader.model.is_hosted, on_walk=self._metrics.count_walk
         )
         self._explainer = Explainer()
-        self._reviews = None if review is None else ReviewEndpoints(review)
+        self._reviews = None if review is None else ReviewEndpoints(review, lambda: reloader.model)
         self._bodies = BodyReader(limits)
         self._taxonomy: tuple[str, bytes] = ("", b"")
         self._api = self._with_endpoints(
@@ -114,7 +113,7 @@ class Service:
         api.get("/docs", include_in_schema=False)(self.docs)
         if self._reviews is not None:
             self._add_review_endpoints(api, self._reviews, mistakes, guard)
-        api.openapi = lambda: self._description  # type: ignore[method-assign]
+        api.openapi = self._description  # type: ignore[method-assign]
         return api
 
     def _add_review_endpoints(
@@ -129,6 +128,10 @@ class Service:
         async def following(request: Request) -> Response:
             async with self._json(request) as body:
                 return await reviews.next(body)
+
+        async def release(request: Request) -> Response:
+            async with self._json(request) as body:
+                return await reviews.release(body)
 
         async def row(request: Request) -> Response:
             return await reviews.row(request.path_params["key"])
@@ -148,6 +151,9 @@ class Service:
         }
         one = self._endpoint("The next row", openapi.NEXT, mistakes)
         api.post("/v1/review/next", openapi_extra=asking, **one)(following)
+        leaving = {"requestBody": openapi.request_body("ReviewTab", {"tab": "1"})}
+        freed = self._endpoint("Have the row of a closed tab handed out again", openapi.RELEASED, mistakes)
+        api.post("/v1/review/release", openapi_extra=leaving, **freed)(release)
         api.get(path, openapi_extra=key, **self._endpoint("A row", told, (404, 422, *guard)))(row)
         answering = {
             **key,
@@ -237,14 +243,10 @@ class Service:
 
     async def docs(self, _: Request) -> Response:
         """What the OpenAPI description says, to be read."""
-        return _html_response(self._reference)
+        return _html_response(pages.api_reference(self._description()))
 
-    @cached_property
-    def _reference(self) -> pages.Page:
-        return pages.api_reference(self._description)
-
-    @cached_property
     def _description(self) -> dict[str, Any]:
+        """The OpenAPI description; its names are those of the model that answers."""
         told = get_openapi(title=self._api.title, version=__version__, routes=self._api.routes)
         for methods in told["paths"].values():
             for one in methods.values():
@@ -270,7 +272,7 @@ class Service:
 _ROWS = "/v1/review/rows"
 _KNOWN = frozenset(
     {"/", "/docs", "/healthz", "/metrics", "/openapi.json", "/review", "/v1/explain", "/v1/predict"}
-    | {"/v1/review", "/v1/review/next", _ROWS, "/v1/taxonomy"}
+    | {"/v1/review", "/v1/review/next", "/v1/review/release", _ROWS, "/v1/taxonomy"}
 )
 
 

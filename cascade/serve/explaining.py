@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.errors import BackendError
 from cascade.predict.answers import Model
-from cascade.serve.problems import HTTPProblem, overloaded
+from cascade.serve.problems import overloaded
 from cascade.serve.request_body import check_text, parse_object, wrong_kind
 from cascade.show.explain import explain
 
@@ -60,10 +60,7 @@ class Explainer:
 
 def _parse(body: bytes) -> tuple[str, int]:
     asked = parse_object(body, "a JSON object with text", ("text", "words"))
-    text = check_text(asked.get("text"), "text")
-    if len(text) > MOST_CHARACTERS:
-        found, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
-        raise HTTPProblem(422, "The text is too long to be explained.", "text", found, expected)
+    text = check_text(asked.get("text"), "text", MOST_CHARACTERS)
     return text, _parse_words(asked.get("words", _WORDS))
 
 

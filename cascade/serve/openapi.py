@@ -9,7 +9,7 @@ from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
 from cascade.serve.predict_request import MOST_TOP
 from cascade.serve.problems import MEDIA_TYPE
-from cascade.serve.review_endpoints import MOST_LABELS
+from cascade.serve.review_endpoints import MOST_LABELS, MOST_NOTE
 from cascade.show.explain import Decision
 
 _JSON = "application/json"
@@ -131,14 +131,20 @@ def review_schemas(names: Sequence[str]) -> dict[str, Any]:
     states = _object({**beginning, "verdict": {"enum": [*verdict["enum"], None]}})
     counts = _object({name: {"type": "integer"} for name in (*verdict["enum"], "left")})
     empty = {"row": {"type": "null"}, "counts": counts}
-    answer = {"note": {"type": "string"}, "seen": {"type": "string", "description": _SEEN}}
+    answer: dict[str, Any] = {
+        "note": {"type": "string", "maxLength": MOST_NOTE},
+        "seen": {"type": "string", "description": _SEEN},
+    }
     labels = {**_array(name), "maxItems": MOST_LABELS}
+    model = {"type": "string", "description": "Digest of the model that proposes, or proposed what was seen."}
+    answer["model"] = model
+    shown = {"row": {"$ref": _ref("ReviewRow")}, "counts": counts, "model": model}
     return {
         "Reviewing": _object({"answers": {"type": "string"}, "counts": counts, "rows": _array(states)}),
-        "Reviewed": _object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}, optional=("counts",)),
-        "ReviewNext": {
-            "oneOf": [_object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}), _object(empty)]
-        },
+        "Reviewed": _object(shown),
+        "ReviewNext": {"oneOf": [_object(shown), _object(empty)]},
+        "ReviewReleased": _object({"counts": counts}),
+        "ReviewTab": _object({"tab": {"type": "string"}}) | {"additionalProperties": False},
         "ReviewRow": _object(row),
         "ReviewAsked": _object({"tab": {"type": "string"}, "after": {"type": "string"}}, optional=("after",))
         | {"additionalProperties": False},
@@ -202,6 +208,7 @@ NEXT = json_response(
     "The first row without an answer that no other tab shows; null for none.",
     {"$ref": "#/components/schemas/ReviewNext"},
 )
+RELEASED = json_response("It is free.", {"$ref": "#/components/schemas/ReviewReleased"})
 ROW = json_response("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
 KEY = [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}]
 KEY_AND_SEEN = [

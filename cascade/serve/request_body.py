@@ -125,10 +125,13 @@ def wrong_kind(where: str, found: Any, expected: str) -> HTTPProblem:
     return HTTPProblem(422, f"{where or 'The body'} is of the wrong kind.", where, shown(found), expected)
 
 
-def check_text(value: Any, where: str) -> str:
-    """The value, a text that UTF-8 can carry; HTTPProblem for anything else."""
+def check_text(value: Any, where: str, most: int | None = None) -> str:
+    """The value, a text that UTF-8 can carry, of `most` characters at most; HTTPProblem for anything else."""
     if type(value) is not str:
         raise wrong_kind(where, value, "a string")
+    if most is not None and len(value) > most:
+        found, expected = f"{len(value):,} characters", f"at most {most:,}"
+        raise HTTPProblem(422, f"{where} is too long.", where, found, expected)
     if not value.isascii() and _SURROGATE.search(value):
         raise HTTPProblem(422, "Half of a surrogate pair is no text.", where, shown(value), "Unicode text")
     return value

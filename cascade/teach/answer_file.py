@@ -41,6 +41,15 @@ class AnswerFile(Generic[Answer]):
         self.found = dict(entries)
         self._stamp = stamp
 
+    def reread(self) -> None:
+        """Read the file once more, as its names may mean something else by now; all stays if it cannot be."""
+        stamp, self._stamp = self._stamp, None
+        try:
+            self.refresh()
+        except BaseException:
+            self._stamp = stamp
+            raise
+
     def put(self, key: str, answer: Answer, line: bytes) -> None:
         """Have this line alone for a key, on the disk when this returns."""
         if key in self.found:

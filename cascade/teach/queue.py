@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import DataError
-from cascade.predict.answers import Style, prediction_rows
-from cascade.predict.cascade import Cascade
+from cascade.predict.answers import Model, Style, prediction_rows
 from cascade.rows.records import Columns, Row, read_all, row_line, summarise_bad
 from cascade.system.files import drafted
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.selection import Doubt, Selection
+from cascade.teach.selection import Doubt, Selection, doubts_about
 
 QUEUE, ANSWERS, SKIPPED = ".review.jsonl", ".reviewed.jsonl", ".skipped.jsonl"
 _SCORES = 12
@@ -73,7 +72,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def queue_rows(model: Cascade, selection: Selection) -> list[QueuedRow]:
+def queue_rows(model: Model, selection: Selection) -> list[QueuedRow]:
     """The rows that were picked, with what the model proposes.
 
     Raises
@@ -84,16 +83,26 @@ def queue_rows(model: Cascade, selection: Selection) -> list[QueuedRow]:
     texts, ids = [one.row.text for one in selection.selected], [one.row.id for one in selection.selected]
     answers = prediction_rows(model, ids, texts, Style(scores="all"))
     return [
-        QueuedRow(
-            id=answer["id"],
-            text=one.row.text,
-            proposed=tuple(answer["labels"]),
-            scores=_scores_to_show(answer, one.doubts),
-            doubts=tuple(doubt._replace(size=round(doubt.size, _DIGITS)) for doubt in one.doubts),
-            model=model.digest,
-        )
+        _queued_row(model, answer, one.row.text, one.doubts)
         for one, answer in zip(selection.selected, answers, strict=True)
     ]
+
+
+def proposed_by(model: Model, row: QueuedRow) -> QueuedRow:
+    """The same row with what a model proposes for it and doubts about it; raises as `queue_rows` does."""
+    [answer] = prediction_rows(model, [row.id], [row.text], Style(scores="all"))
+    return _queued_row(model, answer, row.text, doubts_about(model, row.text))
+
+
+def _queued_row(model: Model, answer: Mapping[str, Any], text: str, doubts: Sequence[Doubt]) -> QueuedRow:
+    return QueuedRow(
+        id=answer["id"],
+        text=text,
+        proposed=tuple(answer["labels"]),
+        scores=_scores_to_show(answer, doubts),
+        doubts=tuple(doubt._replace(size=round(doubt.size, _DIGITS)) for doubt in doubts),
+        model=model.digest,
+    )
 
 
 def _scores_to_show(answer: Mapping[str, Any], doubts: Sequence[Doubt]) -> dict[str, float]:
@@ -113,16 +122,22 @@ def write_queue(path: Path, rows: Sequence[QueuedRow]) -> None:
             file.write(row_line(queued_row.row()))
 
 
-def read_queue(path: Path, taxonomy: Taxonomy) -> list[QueuedRow]:
+def read_queue(path: Path, taxonomy: Taxonomy, digest: str | None = None) -> list[QueuedRow]:
     """The rows of a queue.
+
+    Parameters
+    ----------
+    digest
+        Of a model: what others proposed, which may have had other names, is not compared with the taxonomy.
 
     Raises
     ------
     DataError
         There is no such file, it is no queue, or it proposes what the taxonomy does not have.
     """
-    found = [_question(path, row) for row in rows_of_file(path, Columns(), None)]
-    for number, queued_row in enumerate(found, 1):
+    found = [_parse_row(path, row) for row in rows_of_file(path, Columns(), None)]
+    named = ((number, row) for number, row in enumerate(found, 1) if digest in (None, row.model))
+    for number, queued_row in named:
         for name in (*queued_row.proposed, *queued_row.scores):
             if taxonomy.resolve(name) != name:
                 raise DataError(
@@ -148,7 +163,7 @@ def is_queue(path: Path) -> bool:
     return isinstance(row, dict) and {"proposed", "scores", "doubts"} <= row.keys()
 
 
-def _question(path: Path, row: Row) -> QueuedRow:
+def _parse_row(path: Path, row: Row) -> QueuedRow:
     found = row.source
     try:
         return QueuedRow(

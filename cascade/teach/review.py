@@ -120,10 +120,23 @@ class Review:
     @property
     def names(self) -> tuple[str, ...]:
         """What answers are made of: groups and labels, as far as they have a column."""
+        return self.names_in(self._taxonomy)
+
+    def names_in(self, taxonomy: Taxonomy) -> tuple[str, ...]:
+        """What answers would be made of with another taxonomy."""
         columns = self._columns.labels
         if columns is None or isinstance(columns, str):
-            return self._taxonomy.graph.nodes
-        return tuple(name for name in map(self._taxonomy.resolve, columns) if name is not None)
+            return taxonomy.graph.nodes
+        return tuple(name for name in map(taxonomy.resolve, columns) if name is not None)
+
+    def use(self, taxonomy: Taxonomy) -> list[str]:
+        """Take the names of another taxonomy from now on; lists answers that it cannot read, which stay."""
+        self._taxonomy = taxonomy
+        try:
+            self._answers.reread()
+        except DataError as error:
+            return [str(error)]
+        return []
 
     def answers(self) -> dict[str, ReviewAnswer]:
         """What was said of each row of which anything was, of this queue or of another one."""
@@ -131,7 +144,9 @@ class Review:
         self._skips.refresh()
         return self._skips.found | self._answers.found
 
-    def answer(self, key: str, labels: Sequence[str], note: str, seen: str) -> ReviewAnswer:
+    def answer(
+        self, key: str, labels: Sequence[str], note: str, seen: str, proposal: QueuedRow | None = None
+    ) -> ReviewAnswer:
         """Take in what a person chose for a row.
 
         Parameters
@@ -140,6 +155,8 @@ class Review:
             Names of labels and groups, none for none of them.
         seen
             `ReviewAnswer.revision` of what stood there when they chose, empty where nothing did.
+        proposal
+            The row as they saw it, where that is not as it stands in the queue.
 
         Raises
         ------
@@ -150,7 +167,7 @@ class Review:
         KeyError
             There is no such row.
         """
-        queued_row = self.queued[key]
+        queued_row = proposal or self.queued[key]
         names = tuple(dict.fromkeys(self._resolved(name) for name in labels))
         verdict: Verdict = "accepted" if set(names) == set(queued_row.proposed) else "corrected"
         self._check_seen(key, seen)
@@ -160,9 +177,9 @@ class Review:
         self._skips.remove(key)
         return answer
 
-    def skip(self, key: str, note: str, seen: str) -> ReviewAnswer:
+    def skip(self, key: str, note: str, seen: str, proposal: QueuedRow | None = None) -> ReviewAnswer:
         """Put a row aside without an answer; raises as `answer` does."""
-        queued_row = self.queued[key]
+        queued_row = proposal or self.queued[key]
         self._check_seen(key, seen)
         answer = ReviewAnswer("skipped", (), note, self._time())
         row = plain_row(self._columns, queued_row.id, queued_row.text)

@@ -1,7 +1,7 @@
 """Which texts teach most: those that a person should label next, for the model to learn from.
 
 A text is worth a person's time where the model is in doubt: a label stands near what it is compared with, or
-two groups that share a label judge it differently, or nothing was chosen. Doubts about rare labels count for
+two groups that share a label scorer it differently, or nothing was chosen. Doubts about rare labels count for
 more. A hundred texts with the same doubt teach little more than a few, and texts that say the same teach it
 once, so what was picked makes its like worth less: filtered active submodular selection (Wei, Iyer and
 Bilmes, ICML 2015).
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cascade.model.walk import MOST_CELLS, Walked, edges, modelled
-from cascade.predict.cascade import Cascade
+from cascade.predict.answers import Model
 from cascade.rows.records import Row
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
@@ -84,7 +84,7 @@ class Selection:
 
 
 def select_rows(
-    model: Cascade, rows: Iterable[Row], most: int, *, at_once: int = 2000, least_held: int = 2000
+    model: Model, rows: Iterable[Row], most: int, *, at_once: int = 2000, least_held: int = 2000
 ) -> Selection:
     """The `most` rows that teach most, or fewer where nothing is in doubt about the others.
 
@@ -95,17 +95,17 @@ def select_rows(
     least_held
         Of the rows in doubt so many are held, and more where `most` is large: those that teach most alone.
     """
-    judge = _DoubtScorer(model)
-    held = _Candidates(max(least_held, _HELD_OF_EACH * most), judge.weights)
+    scorer = _DoubtScorer(model)
+    held = _Candidates(max(least_held, _HELD_OF_EACH * most), scorer.weights)
     failed: list[tuple[Row, str]] = []
-    for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(judge.weights)))):
-        walked = model.walk([row.text for row in some], trace=judge.wants_trace)
+    for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(scorer.weights)))):
+        walked = model.walk([row.text for row in some], trace=scorer.wants_trace)
         failed += [(some[place], why) for place, why in walked.failed.items()]
-        sizes = judge.sizes(walked)
+        sizes = scorer.sizes(walked)
         sizes[list(walked.failed)] = 0
         held.add(some, sizes)
-    chosen = greedy(held.sizes, judge.weights, likeness([row.text for row in held.rows]), most)
-    selected = [SelectedRow(held.rows[place], judge.told(held.sizes[[place]])) for place in chosen]
+    chosen = greedy(held.sizes, scorer.weights, likeness([row.text for row in held.rows]), most)
+    selected = [SelectedRow(held.rows[place], scorer.doubts(held.sizes[[place]])) for place in chosen]
     return Selection(selected, held.seen, held.doubtful, failed)
 
 
@@ -113,6 +113,19 @@ def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     left = iter(rows)
     while some := list(islice(left, size)):
         yield some
+
+
+def doubts_about(model: Model, text: str) -> tuple[Doubt, ...]:
+    """What a model is not certain about in one text, the greatest doubt first.
+
+    Raises
+    ------
+    RowsError
+        A service did not answer.
+    """
+    scorer = _DoubtScorer(model)
+    walked = model.walk([text], trace=scorer.wants_trace).whole()
+    return scorer.doubts(sparse.csr_array(scorer.sizes(walked)))
 
 
 # Doubts
@@ -131,7 +144,7 @@ def nearness(paths: NDArray[Any], least: NDArray[Any]) -> Floats:
 
 
 def disagreement(above: NDArray[Any], conditionals: NDArray[Any]) -> Floats:
-    """How differently parents judge a child that they share, float64, shape (n_texts,), in [0, 1].
+    """How differently parents scorer a child that they share, float64, shape (n_texts,), in [0, 1].
 
     The greatest difference of two conditional scores times the path probability of the less likely of the
     two parents: one to which the text does not belong has no say.
@@ -168,7 +181,7 @@ class _DoubtScorer:
         float64, shape (n_columns,): what a doubt is worth.
     """
 
-    def __init__(self, model: Cascade) -> None:
+    def __init__(self, model: Model) -> None:
         self._model, graph = model, model.graph
         self._first = len(graph.nodes) - len(graph.labels)
         self._least = np.array([model.manifest.thresholds[label] for label in graph.labels])
@@ -196,7 +209,7 @@ class _DoubtScorer:
         sizes: Floats = np.column_stack([near, *between, nothing.astype(np.float64)])
         return np.where(sizes < LEAST_DOUBT, 0.0, sizes)
 
-    def told(self, sizes: sparse.csr_array) -> tuple[Doubt, ...]:
+    def doubts(self, sizes: sparse.csr_array) -> tuple[Doubt, ...]:
         """The doubts about one text, the greatest first."""
         pairs = zip(sizes.indices.tolist(), sizes.data.tolist(), strict=True)
         found = [Doubt(self._names[column][0], self._names[column][1], size) for column, size in pairs]
@@ -230,7 +243,7 @@ class _DoubtScorer:
         return disagreement(above, walked.conditionals[:, [edge for edge, _ in ways]])
 
 
-def _shared_label_edges(model: Cascade) -> dict[str, list[tuple[int, str]]]:
+def _shared_label_edges(model: Model) -> dict[str, list[tuple[int, str]]]:
     """The edges and the parents of each label that has several."""
     found: dict[str, list[tuple[int, str]]] = {}
     for edge, (parent, child) in enumerate(edges(model.graph)):
@@ -239,7 +252,7 @@ def _shared_label_edges(model: Cascade) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def _rarity_weights(model: Cascade) -> list[float]:
+def _rarity_weights(model: Model) -> list[float]:
     """What a doubt about each label is worth: the root of how much rarer than the median label it is."""
     rows = dict.fromkeys(model.graph.labels, 0)
     for group, record in model.manifest.groups.items():

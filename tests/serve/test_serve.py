@@ -449,14 +449,14 @@ def test_a_folder_that_is_mended_answers_again(shop_model, tmp_path):
     assert reloader.model is first
 
 
-@pytest.mark.parametrize("link", [signal.SIGTERM, signal.SIGINT])
-def test_requests_in_flight_are_answered_before_the_end(shop_model, link):
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_are_answered_before_the_end(shop_model, ending):
     with serving(shop_model) as (port, process):
         body = json.dumps({"texts": ["charged twice " * 50] * 1000}).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-10])
             time.sleep(0.1)
-            process.send_signal(link)
+            process.send_signal(ending)
             time.sleep(0.1)
             connection.sendall(body[-10:])
             found = b""
