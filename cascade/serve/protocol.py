@@ -15,15 +15,27 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class OverLimitError(Exception):
+    """Ends the parsing of what a client sends; never leaves this module."""
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """The protocol of uvicorn, held to limits: time and size of a head, size of a body, open connections."""
+    """The protocol of uvicorn, held to limits.
+
+    Limited are time, size and fields of a head, the size of a body, what is asked before an answer was given,
+    what clients do not read, and open connections.
+    """
 
     limits: ClassVar[Limits]
+    unread: ClassVar[dict[LimitedProtocol, int]]
+    """Bytes of answers that are waited with, by their connections."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._heads = self._head_bytes = self._body_bytes = 0
         self._in_body = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._refusal: bytes | None = None
         super().connection_made(transport)  # type: ignore[arg-type]
         if len(self.connections) > self.limits.connections:
             self.transport.abort()
@@ -32,6 +44,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        self._forget_unread()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -48,7 +61,23 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._head_bytes > self.limits.head:
                 self._end(_TOO_LARGE)
 
+    def on_message_begin(self) -> None:
+        self._fields = self._field_bytes = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called for the fields of a head, and for those behind a body in chunks."""
+        self._fields += 1
+        self._field_bytes += len(name) + len(value)
+        if self._fields > self.limits.headers or self._field_bytes > self.limits.head:
+            self._refusal = _TOO_LARGE
+            raise OverLimitError
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= self.limits.pipelined:
+            self._refusal = b""  # nothing may come before the answers that are under way
+            raise OverLimitError
         self._forget_deadline()
         self._heads += 1
         self._head_bytes = self._body_bytes = 0
@@ -59,10 +88,49 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        if self._refusal is None:
+            super().send_400_response(msg)
+        else:
+            self._end(self._refusal)
+
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         # Closing waits for a client that does not read its answer; not for ever.
         self.loop.call_later(_FLUSH_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Called when a client does not read as fast as it is answered."""
+        super().pause_writing()
+        size = self.transport.get_write_buffer_size()
+        # An answer that is larger than all that may wait is still given where nothing else does.
+        if self.unread and sum(self.unread.values()) + size > self.limits.held:
+            self.transport.abort()
+            return
+        self.unread[self] = size
+        self._expect_reading(size)
+
+    def resume_writing(self) -> None:
+        self._forget_unread()
+        super().resume_writing()
+
+    def _expect_reading(self, size: int) -> None:
+        self._reading = self.loop.call_later(self.limits.unread_seconds, self._check_reading, size)
+
+    def _check_reading(self, before: int) -> None:
+        """Cut a connection whose client has read nothing since."""
+        size = self.transport.get_write_buffer_size()
+        if size >= before:
+            self.transport.abort()
+        else:
+            self.unread[self] = size
+            self._expect_reading(size)
+
+    def _forget_unread(self) -> None:
+        self.unread.pop(self, None)
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(self.limits.head_seconds, self._end, _TOO_LATE)
@@ -83,7 +151,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 def limited_protocol(limits: Limits) -> type[LimitedProtocol]:
     """`LimitedProtocol` with these limits."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})
+    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits, "unread": {}})
 
 
 def tune_garbage_collector() -> None:
