@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from cascade.serve.limits import Limits
 
@@ -36,6 +36,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._refusal: bytes | None = None
+        self._answered: RequestResponseCycle | None = None
         super().connection_made(transport)  # type: ignore[arg-type]
         if len(self.connections) > self.limits.connections:
             self.transport.abort()
@@ -45,6 +46,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
         self._forget_unread()
+        self._stop_answering()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -76,7 +78,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= self.limits.pipelined:
-            self._refusal = b""  # nothing may come before the answers that are under way
+            self._refusal = b""
             raise OverLimitError
         self._forget_deadline()
         self._heads += 1
@@ -91,8 +93,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if self._refusal is None:
             super().send_400_response(msg)
-        else:
+        elif self._refusal:
             self._end(self._refusal)
+        else:  # what was asked before is still answered
+            self.cycle.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -146,7 +150,19 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or (self.cycle.response_complete and not self._in_body):
             self.transport.write(answer)
+        self._stop_answering()
         self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _stop_answering(self) -> None:
+        """Have nothing written any more: the base class knows only of the request that came last."""
+        self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
 
 def limited_protocol(limits: Limits) -> type[LimitedProtocol]:
