@@ -359,7 +359,8 @@ def test_every_backend_and_its_options_are_told():
 
 
 def test_every_figure_of_evaluate_is_told():
-    from cascade.measure.evaluate import ErrorCounts, Evaluation, GroupFigures, LabelFigures
+    from cascade.measure.error_causes import ErrorCounts
+    from cascade.measure.evaluate import Evaluation, GroupFigures, LabelFigures
 
     text = docs("evaluate")
     names = {

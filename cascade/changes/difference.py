@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from cascade.changes.staleness import Contents, Retrained, Side, trained
+from cascade.changes.retraining import RetrainedGroup, RetrainingRules, Version, trained_groups
 from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -26,7 +26,7 @@ _LABEL_SETTINGS = ("description", "aliases", "threshold")
 
 
 @dataclass(frozen=True)
-class Named:
+class NodePlace:
     """A label or a group on one side only, and its parents there, the root as `TOP_LEVEL`."""
 
     name: str
@@ -35,7 +35,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Moved:
+class NodeMove:
     """A name with other parents than before; the root is `TOP_LEVEL`."""
 
     name: str
@@ -45,7 +45,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Merged:
+class AliasChange:
     """A name that is an alias of another one on the other side."""
 
     name: str
@@ -54,7 +54,7 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SettingChange:
     """A setting of a group or a label that was changed, written as in the file; None where there is none."""
 
     name: str
@@ -74,7 +74,7 @@ class F1Change:
 
 
 @dataclass(frozen=True)
-class Difference:
+class TaxonomyDifference:
     """What changed from one side to the other, names in the order of the taxonomies.
 
     Attributes
@@ -92,16 +92,16 @@ class Difference:
 
     before: str
     after: str
-    added: tuple[Named, ...] = ()
-    removed: tuple[Named, ...] = ()
-    renamed: tuple[Merged, ...] = ()
-    merged: tuple[Merged, ...] = ()
-    split: tuple[Merged, ...] = ()
-    moved: tuple[Moved, ...] = ()
-    settings: tuple[Setting, ...] = ()
+    added: tuple[NodePlace, ...] = ()
+    removed: tuple[NodePlace, ...] = ()
+    renamed: tuple[AliasChange, ...] = ()
+    merged: tuple[AliasChange, ...] = ()
+    split: tuple[AliasChange, ...] = ()
+    moved: tuple[NodeMove, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
     f1: tuple[F1Change, ...] = ()
     overall: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    retrained: tuple[Retrained, ...] = ()
+    retrained: tuple[RetrainedGroup, ...] = ()
     kept: int = 0
     rows_known: bool = False
 
@@ -110,11 +110,11 @@ class Difference:
         return asdict(self)
 
 
-def difference(before: Side, after: Side) -> Difference:
+def difference(before: Version, after: Version) -> TaxonomyDifference:
     """What changed from `before` to `after`."""
-    names = _Names(before.taxonomy, after.taxonomy)
-    retrained = tuple(Contents(before, after, names.was, names.became).retrained())
-    return Difference(
+    names = _NameMatching(before.taxonomy, after.taxonomy)
+    retrained = tuple(RetrainingRules(before, after, names.was, names.became).retrained())
+    return TaxonomyDifference(
         before=before.name,
         after=after.name,
         added=names.added,
@@ -127,7 +127,7 @@ def difference(before: Side, after: Side) -> Difference:
         f1=_f1_changes(before.manifest, after.manifest, names.was),
         overall=_overall(before.manifest, after.manifest),
         retrained=retrained,
-        kept=len(trained(after.taxonomy)) - len(retrained),
+        kept=len(trained_groups(after.taxonomy)) - len(retrained),
         rows_known=before.manifest is not None and after.manifest is not None,
     )
 
@@ -136,7 +136,7 @@ def difference(before: Side, after: Side) -> Difference:
 
 
 @dataclass(frozen=True)
-class _Names:
+class _NameMatching:
     """Which name of one taxonomy is which of the other."""
 
     before: Taxonomy
@@ -163,12 +163,12 @@ class _Names:
         return frozenset((ROOT, *self.after.graph.nodes))
 
     @cached_property
-    def _aliased(self) -> tuple[Merged, ...]:
+    def _aliased(self) -> tuple[AliasChange, ...]:
         gone = [name for name in self.before.graph.nodes if name not in self.new and name in self.became]
-        return tuple(Merged(name, self.became[name], _kind(self.before, name)) for name in gone)
+        return tuple(AliasChange(name, self.became[name], _kind(self.before, name)) for name in gone)
 
     @cached_property
-    def renamed(self) -> tuple[Merged, ...]:
+    def renamed(self) -> tuple[AliasChange, ...]:
         targets = [one.into for one in self._aliased]
         return tuple(
             one
@@ -179,51 +179,51 @@ class _Names:
         )
 
     @property
-    def merged(self) -> tuple[Merged, ...]:
+    def merged(self) -> tuple[AliasChange, ...]:
         return tuple(one for one in self._aliased if one not in self.renamed)
 
     @property
-    def split(self) -> tuple[Merged, ...]:
+    def split(self) -> tuple[AliasChange, ...]:
         fresh = [name for name in self.after.graph.nodes if name not in self.was]
         whole = {name: self.before.resolve(name) for name in fresh}
         return tuple(
-            Merged(name, into, _kind(self.after, name))
+            AliasChange(name, into, _kind(self.after, name))
             for name, into in whole.items()
             if into in self.new and into
         )
 
     @property
-    def added(self) -> tuple[Named, ...]:
+    def added(self) -> tuple[NodePlace, ...]:
         known = {*self.was, *(one.name for one in self.split)}
         fresh = [name for name in self.after.graph.nodes if name not in known]
         turned = [name for name in self.after.graph.nodes if self._turned(name)]
-        return tuple(_named(self.after, name) for name in (*fresh, *turned))
+        return tuple(_node_place(self.after, name) for name in (*fresh, *turned))
 
     @property
-    def removed(self) -> tuple[Named, ...]:
+    def removed(self) -> tuple[NodePlace, ...]:
         gone = [name for name in self.before.graph.nodes if name not in self.became or self._turned(name)]
-        return tuple(_named(self.before, name) for name in gone)
+        return tuple(_node_place(self.before, name) for name in gone)
 
     def _turned(self, name: str) -> bool:
         """Whether a label became a group of that name, or a group a label."""
         return name in self.old and name in self.new and _kind(self.before, name) != _kind(self.after, name)
 
-    def moves(self) -> Iterator[Moved]:
+    def moves(self) -> Iterator[NodeMove]:
         """Names on both sides whose parents are others, in whatever order."""
         for name in self.after.graph.nodes:
             if name in self.was:
                 before = self.before.graph.parents[self.was[name]]
                 after = self.after.graph.parents[name]
                 if {self.became.get(parent) for parent in before} != set(after):
-                    yield Moved(name, _kind(self.after, name), _shown(before), _shown(after))
+                    yield NodeMove(name, _kind(self.after, name), _shown(before), _shown(after))
 
 
 def _kind(taxonomy: Taxonomy, name: str) -> Kind:
     return "group" if name in taxonomy.groups else "label"
 
 
-def _named(taxonomy: Taxonomy, name: str) -> Named:
-    return Named(name, _kind(taxonomy, name), _shown(taxonomy.graph.parents[name]))
+def _node_place(taxonomy: Taxonomy, name: str) -> NodePlace:
+    return NodePlace(name, _kind(taxonomy, name), _shown(taxonomy.graph.parents[name]))
 
 
 def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
@@ -233,12 +233,12 @@ def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
 # Settings
 
 
-def _settings(names: _Names) -> Iterator[Setting]:
+def _settings(names: _NameMatching) -> Iterator[SettingChange]:
     before, after = names.before, names.after
     for what in ("name", "description", "combine"):
         old, new = getattr(before, what), getattr(after, what)
         if old != new:
-            yield Setting(after.name, "taxonomy", what, old, new)
+            yield SettingChange(after.name, "taxonomy", what, old, new)
     for name in (ROOT, *after.graph.nodes):
         was = names.was.get(name)
         if was is not None and _kind(before, was) == _kind(after, name):
@@ -249,12 +249,12 @@ def _thing(taxonomy: Taxonomy, name: str) -> Group | Label:
     return taxonomy.groups[name] if name in taxonomy.groups else taxonomy.labels[name]
 
 
-def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[Setting]:
+def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[SettingChange]:
     kind: Kind = "group" if isinstance(after, Group) else "label"
     for setting in _GROUP_SETTINGS if kind == "group" else _LABEL_SETTINGS:
         old, new = getattr(before, setting), getattr(after, setting)
         if old != new:
-            yield Setting(name or TOP_LEVEL, kind, setting, _plain(old), _plain(new))
+            yield SettingChange(name or TOP_LEVEL, kind, setting, _plain(old), _plain(new))
 
 
 def _plain(value: Any) -> Any:

@@ -26,8 +26,7 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.measure.evaluate import Evaluation
-    from cascade.measure.report import Judged
+    from cascade.measure.evaluated_rows import EvaluatedRows
     from cascade.predict.cascade import Cascade
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
@@ -63,8 +62,9 @@ def evaluate(
     INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
     used are listed and left out, and the exit code is then 3.
     """
-    from cascade.measure.comparison import compared, render
+    from cascade.measure.comparison import compare_models
     from cascade.measure.report import figures
+    from cascade.measure.terminal import render_comparison, render_evaluation
     from cascade.predict.cascade import Cascade
 
     if against is not None and (compare is not None or not train):
@@ -79,9 +79,9 @@ def evaluate(
     rows = _in_all([found for found, _ in read])
     if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
-    judged = [_judged(one, some) for one, some in zip(models, rows, strict=True)]
-    shown = figures(judged[0]) if report is not None else judged[0].evaluation.to_json()
-    comparison = compared(judged[0], judged[1]) if len(judged) > 1 else None
+    evaluated = [_evaluate(one, some) for one, some in zip(models, rows, strict=True)]
+    shown = figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
+    comparison = compare_models(evaluated[0], evaluated[1]) if len(evaluated) > 1 else None
     other = against or str(compare)
     if comparison is not None:
         shown["comparison"] = comparison.to_json() | {"other": other}
@@ -90,28 +90,30 @@ def evaluate(
     if as_json:
         print_json(shown)
     else:
-        _show_evaluation(judged[0].evaluation)
+        show(render_evaluation(evaluated[0].evaluation))
         if comparison is not None:
-            show(render(comparison, str(models[0].folder), other))
+            show(render_comparison(comparison, str(models[0].folder), other))
     return REFUSED if any(refused for _, refused in read) else DONE
 
 
 def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
     """A model of the same labels without groups, of these rows."""
-    from cascade.measure.comparison import flat_of
+    from cascade.measure.comparison import flat_taxonomy
     from cascade.predict.cascade import Cascade
 
     rows = _without_groups(model.taxonomy, training)
     texts, names = [row.text for row in rows], [row.labels for row in rows]
     with progress("training the flat model"):
-        return Cascade.fit(flat_of(model.taxonomy), texts, names, seed=model.manifest.seed, jobs=cores())
+        return Cascade.fit(
+            flat_taxonomy(model.taxonomy), texts, names, seed=model.manifest.seed, jobs=cores()
+        )
 
 
 def _without_groups(taxonomy: Taxonomy, rows: Sequence[Row]) -> list[Row]:
     """The rows with the labels that they name, without those that name groups alone."""
-    from cascade.measure.comparison import flat_rows
+    from cascade.measure.comparison import flat_labels
 
-    labels = flat_rows(taxonomy, [row.labels for row in rows])
+    labels = flat_labels(taxonomy, [row.labels for row in rows])
     pairs = zip(rows, labels, strict=True)
     return [row._replace(labels=tuple(names)) for row, names in pairs if names is not None]
 
@@ -133,11 +135,11 @@ def _write_page(shown: Mapping[str, Any], path: Path) -> None:
     note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")
 
 
-def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
+def _evaluate(model: Cascade, rows: Sequence[Row]) -> EvaluatedRows:
     from cascade.learn.datasets import label_truth
-    from cascade.measure.evaluate import Scored
-    from cascade.measure.evaluate import evaluate as compare
-    from cascade.measure.report import Judged
+    from cascade.measure.error_causes import Predictions
+    from cascade.measure.evaluate import evaluate as measure
+    from cascade.measure.evaluated_rows import EvaluatedRows
 
     if model.is_hosted:
         keep_answers(model.folder)
@@ -145,11 +147,11 @@ def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
         texts = [row.text for row in rows]
         truth = label_truth(model.graph, [row.labels for row in rows])
         walked, ideal = model.walk(texts).whole(), model.oracle(texts, truth).whole()
-        scored, oracle = (Scored(one.paths, model.decide(one)) for one in (walked, ideal))
+        scored, oracle = (Predictions(one.paths, model.decide(one)) for one in (walked, ideal))
         groups = model.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
-        found = compare(model.graph, truth, scored, oracle, always=always, seed=model.manifest.seed)
-    return Judged(
+        found = measure(model.graph, truth, scored, oracle, always=always, seed=model.manifest.seed)
+    return EvaluatedRows(
         taxonomy=model.taxonomy,
         manifest=model.manifest,
         texts=texts,
@@ -159,9 +161,3 @@ def _judged(model: Cascade, rows: Sequence[Row]) -> Judged:
         oracle=oracle,
         evaluation=found,
     )
-
-
-def _show_evaluation(evaluation: Evaluation) -> None:
-    from cascade.measure.evaluate import render
-
-    show(render(evaluation))

@@ -86,9 +86,9 @@ def _drawing(found: Explanation, most_others: int | None) -> RenderableType:
 
 
 def _draw(tree: Tree, steps: Sequence[Step], most_others: int | None) -> None:
-    from cascade.show.explain import shown
+    from cascade.show.explain import worth_showing
 
-    kept = shown(steps, most_others)
+    kept = worth_showing(steps, most_others)
     for step in kept:
         branch = tree.add(_line(step))
         _draw(branch, step.steps, most_others)

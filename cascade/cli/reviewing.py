@@ -32,8 +32,8 @@ from cascade.errors import DataError
 if TYPE_CHECKING:
     from cascade.predict.cascade import Cascade
     from cascade.rows.row import BadRow, Columns, Row
-    from cascade.teach.review import Question
-    from cascade.teach.selection import Picking
+    from cascade.teach.queue import QueuedRow
+    from cascade.teach.selection import Selection
 
 _SHOWN_LABELS = 5
 _STDIN = "-"
@@ -79,12 +79,12 @@ def review(
     at a time.
     """
     from cascade.predict.cascade import Cascade
-    from cascade.teach.review import QUEUE, beside, questions, write_queue
-    from cascade.teach.selection import pick
+    from cascade.teach.queue import QUEUE, path_beside, queue_rows, write_queue
+    from cascade.teach.selection import select_rows
 
     if out is None and source == _STDIN:
         raise click.UsageError("standard input has no name: say with --out where the queue goes.")
-    queue = out or beside(Path(source.removesuffix(".gz")), QUEUE)
+    queue = out or path_beside(Path(source.removesuffix(".gz")), QUEUE)
     if queue.exists() and source != _STDIN and queue.samefile(source):
         raise DataError(f"{queue}: is the input, and would be overwritten; name another file with --out")
     loaded = Cascade.load(chosen_model(model))
@@ -93,14 +93,14 @@ def review(
     columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
     with progress("reading") as bar:
         texts = _Texts(source, columns, _texts_known(known, columns, queue, loaded), bar)
-        picking = pick(loaded, texts, rows)
-        found = questions(loaded, picking)
+        selection = select_rows(loaded, texts, rows)
+        found = queue_rows(loaded, selection)
     if found:
         write_queue(queue, found)
     if loaded.is_hosted:
         tell_usage(loaded.manifest)
     following = f"cascade serve --review {shlex.quote(str(queue))}{model_words(loaded.folder)}"
-    return _told(queue, texts, picking, found, following, as_json=as_json)
+    return _report(queue, texts, selection, found, following, as_json=as_json)
 
 
 class _Texts:
@@ -128,9 +128,10 @@ class _Texts:
 def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
     """The texts of these files, and of what was answered or skipped before."""
     from cascade.rows.reading import read_all
-    from cascade.teach.review import ANSWERS, beside, skipped_beside
+    from cascade.teach.queue import ANSWERS, path_beside
+    from cascade.teach.review import skipped_beside
 
-    answers = beside(queue, ANSWERS)
+    answers = path_beside(queue, ANSWERS)
     before = [path for path in (answers, skipped_beside(answers)) if path.exists()]
     rows, refused = read_all(files, columns, None)
     told, torn = read_all(before, columns_of(model.taxonomy.data), None)
@@ -139,57 +140,63 @@ def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cas
     return {row.text.strip() for row in (*rows, *told)}
 
 
-def _told(
-    queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str, *, as_json: bool
+def _report(
+    queue: Path,
+    texts: _Texts,
+    selection: Selection,
+    found: Sequence[QueuedRow],
+    following: str,
+    *,
+    as_json: bool,
 ) -> int:
     from cascade.rows.row import summarise_bad
 
-    refused = [*texts.refused, *_unanswered(picking)]
+    refused = [*texts.refused, *_unanswered(selection)]
     if refused:
         note(summarise_bad(refused))
     if as_json:
-        print_json(_summary(queue, texts, picking, found))
+        print_json(_summary(queue, texts, selection, found))
     else:
-        print_lines(_lines(queue, texts, picking, found, following))
+        print_lines(_lines(queue, texts, selection, found, following))
     return REFUSED if refused else DONE
 
 
-def _unanswered(picking: Picking) -> list[BadRow]:
+def _unanswered(selection: Selection) -> list[BadRow]:
     from cascade.rows.row import BadRow
 
-    return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in picking.failed]
+    return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in selection.failed]
 
 
-def _summary(queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question]) -> dict[str, Any]:
+def _summary(queue: Path, texts: _Texts, selection: Selection, found: Sequence[QueuedRow]) -> dict[str, Any]:
     return {
         "queue": str(queue) if found else None,
         "queued": len(found),
-        "rows": picking.rows,
-        "doubtful": picking.doubtful,
+        "rows": selection.rows,
+        "doubtful": selection.doubtful,
         "left_out": texts.left_out,
-        "refused": len(texts.refused) + len(picking.failed),
+        "refused": len(texts.refused) + len(selection.failed),
         "reasons": {reason: dict(labels) for reason, labels in _reasons(found).items()},
     }
 
 
-def _reasons(found: Sequence[Question]) -> dict[str, Counter[str]]:
+def _reasons(found: Sequence[QueuedRow]) -> dict[str, Counter[str]]:
     """How many rows are asked for each reason, by label; the reason that is most frequent first."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for question in found:
-        for doubt in question.doubts:
+    for queued_row in found:
+        for doubt in queued_row.doubts:
             counts[doubt.reason][doubt.label] += 1
     ordered = sorted(counts.items(), key=lambda one: -one[1].total())
     return {reason: Counter(dict(labels.most_common())) for reason, labels in ordered}
 
 
 def _lines(
-    queue: Path, texts: _Texts, picking: Picking, found: Sequence[Question], following: str
+    queue: Path, texts: _Texts, selection: Selection, found: Sequence[QueuedRow], following: str
 ) -> Iterator[str]:
     queued = f"{queue}: {counted(len(found), 'row')}" if found else "no rows"
     known = f", {number(texts.left_out)} are known and left out" if texts.left_out else ""
-    yield f"{queued}; {number(picking.doubtful)} of {number(picking.rows)} have something in doubt{known}"
+    yield f"{queued}; {number(selection.doubtful)} of {number(selection.rows)} have something in doubt{known}"
     for reason, labels in _reasons(found).items():
-        rows = sum(any(doubt.reason == reason for doubt in question.doubts) for question in found)
+        rows = sum(any(doubt.reason == reason for doubt in queued_row.doubts) for queued_row in found)
         most = [f"{label} {number(count)}" for label, count in labels.most_common(_SHOWN_LABELS) if label]
         yield f"  {reason:<16} {counted(rows, 'row'):>8}{': ' if most else ''}{', '.join(most)}"
     yield f"next: {following}" if found else "nothing to look at: no queue was written"

@@ -109,7 +109,7 @@ def serve(
     address = Address(host, port, _token(token_env))
     folder = chosen_model(model)
     with _reviewing(folder, review, answers) as shown:
-        listen(folder, _loaded, address, limits, review=shown, say=note, ready=_tell)
+        listen(folder, _loaded, address, limits, review=shown, log=note, ready=_tell)
     return DONE
 
 
@@ -120,16 +120,16 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
         yield None
         return
     from cascade.predict.cascade import Cascade
-    from cascade.teach.review import ANSWERS, Review, beside, read_queue
+    from cascade.teach.queue import ANSWERS, path_beside, read_queue
+    from cascade.teach.review import Review
 
-    taxonomy = Cascade.load(folder).taxonomy
-    path = answers or beside(queue, ANSWERS)
-    with contextlib.closing(
-        Review(read_queue(queue, taxonomy), path, taxonomy, columns_of(taxonomy.data))
-    ) as shown:
+    model = Cascade.load(folder)
+    rows, columns = read_queue(queue, model.taxonomy, model.digest), columns_of(model.taxonomy.data)
+    path = answers or path_beside(queue, ANSWERS)
+    with contextlib.closing(Review(rows, path, model.taxonomy, columns)) as shown:
         for line in shown.notes:
             note(line)
-        note(f"{queue}: {number(len(shown.questions))} rows; answers go to {path}")
+        note(f"{queue}: {number(len(shown.queued))} rows; answers go to {path}")
         yield shown
 
 

@@ -82,13 +82,13 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
 
 def _tasks(source: str, taxonomy: Taxonomy) -> tuple[list[dict[str, Any]], list[BadRow]]:
     from cascade.rows.reading import read_all
-    from cascade.teach.label_studio import answered, asking
-    from cascade.teach.review import is_queue, read_queue
+    from cascade.teach.label_studio import labelled_task, queued_task
+    from cascade.teach.queue import is_queue, read_queue
 
     if is_queue(Path(source)):
-        return [asking(taxonomy, question) for question in read_queue(Path(source), taxonomy)], []
+        return [queued_task(taxonomy, queued_row) for queued_row in read_queue(Path(source), taxonomy)], []
     rows, refused = read_all([source], columns_of(taxonomy.data), taxonomy)
-    return [answered(taxonomy, row) for row in rows], refused
+    return [labelled_task(taxonomy, row) for row in rows], refused
 
 
 @label_studio.command("import", short_help="Read what Label Studio exported.")

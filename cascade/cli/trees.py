@@ -12,7 +12,7 @@ from cascade.cli.inputs import chosen_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 
 if TYPE_CHECKING:
-    from cascade.changes.staleness import Side
+    from cascade.changes.retraining import Version
     from cascade.show.tree import SortKey, TreeNode
 
 FORMATS = ("text", "mermaid", "dot", "json", "html")
@@ -57,9 +57,9 @@ def inspect_tree(
         raise click.UsageError("expected WHAT or --model, found both.")
     if diff is not None:
         _refuse_with_diff(form, depth, group, sort)
-        _show_difference(_side(what, model), _side(diff, None), form)
+        _show_difference(_load_version(what, model), _load_version(diff, None), form)
     else:
-        _show_tree(_part(_tree(_side(what, model)), group, sort), form, depth)
+        _show_tree(_part(_tree(_load_version(what, model)), group, sort), form, depth)
     return DONE
 
 
@@ -70,23 +70,23 @@ def _refuse_with_diff(form: str, *others: object) -> None:
         raise click.UsageError("--diff compares the whole: expected no --depth, --group or --sort.")
 
 
-def _side(what: str | None, model: Path | None) -> Side:
+def _load_version(what: str | None, model: Path | None) -> Version:
     """A taxonomy file or a model folder, with the name it was given by."""
-    from cascade.changes.staleness import Side
+    from cascade.changes.retraining import Version
 
     if what is not None and not Path(what).is_dir():
-        return Side(what, load_taxonomy(what))
+        return Version(what, load_taxonomy(what))
     from cascade.predict.cascade import Cascade
 
     folder = Path(what) if what is not None else chosen_model(model)
     loaded = Cascade.load(folder)
-    return Side(str(folder), loaded.taxonomy, loaded.manifest)
+    return Version(str(folder), loaded.taxonomy, loaded.manifest)
 
 
-def _tree(side: Side) -> TreeNode:
-    from cascade.show.tree import of_model, of_taxonomy
+def _tree(side: Version) -> TreeNode:
+    from cascade.show.tree import tree_of_model, tree_of_taxonomy
 
-    return of_model(side.taxonomy, side.manifest) if side.manifest else of_taxonomy(side.taxonomy)
+    return tree_of_model(side.taxonomy, side.manifest) if side.manifest else tree_of_taxonomy(side.taxonomy)
 
 
 def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:
@@ -113,9 +113,9 @@ def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
 
 def _writer(form: str) -> Callable[[TreeNode], str]:
     from cascade.show.diagrams import dot
-    from cascade.show.tree_page import page
+    from cascade.show.tree_html import render_html
 
-    return {"dot": dot, "html": page}.get(form, _mermaid)
+    return {"dot": dot, "html": render_html}.get(form, _mermaid)
 
 
 def _mermaid(tree: TreeNode) -> str:
@@ -130,9 +130,9 @@ def _mermaid(tree: TreeNode) -> str:
     return text
 
 
-def _show_difference(before: Side, after: Side, form: str) -> None:
+def _show_difference(before: Version, after: Version, form: str) -> None:
     from cascade.changes.difference import difference
-    from cascade.show.terminal import render_difference
+    from cascade.changes.terminal import render_difference
 
     found = difference(before, after)
     if form == "json":

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cascade.measure.metrics import BoolArray, FloatArray, Interval, Tallies, macro_f1, micro_f1
-from cascade.measure.report import Judged
+from cascade.measure.evaluated_rows import EvaluatedRows
+from cascade.measure.metrics import BoolArray, F1Counts, FloatArray, Interval, macro_f1, micro_f1
 from cascade.taxonomy.definition import Taxonomy
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 RESAMPLES = 1000
-_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class MetricDifference:
     """One figure of two models.
 
     Attributes
@@ -68,15 +64,15 @@ class Comparison:
     rows: int
     labels: int
     left_out: tuple[str, ...]
-    figures: tuple[Difference, ...]
-    by_label: tuple[Difference, ...]
+    figures: tuple[MetricDifference, ...]
+    by_label: tuple[MetricDifference, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
         return asdict(self)
 
 
-def compared(this: Judged, other: Judged, seed: int = 0) -> Comparison:
+def compare_models(this: EvaluatedRows, other: EvaluatedRows, seed: int = 0) -> Comparison:
     """What `other` is better and worse at.
 
     Both have the same rows; what either holds for unknown is left out for both.
@@ -96,7 +92,7 @@ def compared(this: Judged, other: Judged, seed: int = 0) -> Comparison:
     )
 
 
-def flat_of(taxonomy: Taxonomy) -> Taxonomy:
+def flat_taxonomy(taxonomy: Taxonomy) -> Taxonomy:
     """The taxonomy without its groups: all labels stand at the top level, with their aliases."""
     labels = [
         {"name": label.name} | ({"aliases": list(label.aliases)} if label.aliases else {})
@@ -105,7 +101,7 @@ def flat_of(taxonomy: Taxonomy) -> Taxonomy:
     return Taxonomy.from_dict({"name": f"{taxonomy.name}_flat", "labels": labels})
 
 
-def flat_rows(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[str] | None]:
+def flat_labels(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[str] | None]:
     """What a flat model learns from the names of each row: None where they name groups alone."""
     found: list[list[str] | None] = []
     for given in names:
@@ -114,39 +110,39 @@ def flat_rows(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[s
     return found
 
 
-def _cells(judged: Judged, labels: list[str]) -> tuple[BoolArray, BoolArray, BoolArray]:
+def _cells(evaluated: EvaluatedRows, labels: list[str]) -> tuple[BoolArray, BoolArray, BoolArray]:
     """True, chosen and known cells of these labels."""
-    at = [judged.graph.labels.index(label) for label in labels]
-    return judged.true[:, at], judged.chosen[:, at], judged.known[:, at]
+    at = [evaluated.graph.labels.index(label) for label in labels]
+    return evaluated.true[:, at], evaluated.chosen[:, at], evaluated.known[:, at]
 
 
 Given = tuple[BoolArray, BoolArray]
 
 
-def _micro(truth: BoolArray, given: Given, seed: int) -> Difference:
-    samples = [Tallies.of(truth, one).total().resampled_f1(seed, RESAMPLES)[:, 0] for one in given]
+def _micro(truth: BoolArray, given: Given, seed: int) -> MetricDifference:
+    samples = [F1Counts.of(truth, one).total().resampled_f1(seed, RESAMPLES)[:, 0] for one in given]
     this, other = (micro_f1(truth, one) for one in given)
-    return _difference("micro F1", this, other, samples[1] - samples[0])
+    return _metric_difference("micro F1", this, other, samples[1] - samples[0])
 
 
-def _macro(truth: BoolArray, given: Given, seed: int) -> Difference:
-    occurs = Tallies.of(truth, truth).resampled_f1(seed, RESAMPLES) > 0
+def _macro(truth: BoolArray, given: Given, seed: int) -> MetricDifference:
+    occurs = F1Counts.of(truth, truth).resampled_f1(seed, RESAMPLES) > 0
     counts = np.maximum(occurs.sum(axis=1), 1)
     samples = [
-        np.where(occurs, np.nan_to_num(Tallies.of(truth, one).resampled_f1(seed, RESAMPLES)), 0).sum(axis=1)
+        np.where(occurs, np.nan_to_num(F1Counts.of(truth, one).resampled_f1(seed, RESAMPLES)), 0).sum(axis=1)
         / counts
         for one in given
     ]
     this, other = (macro_f1(truth, one) for one in given)
-    return _difference("macro F1", this, other, samples[1] - samples[0])
+    return _metric_difference("macro F1", this, other, samples[1] - samples[0])
 
 
-def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> tuple[Difference, ...]:
-    tallies = [Tallies.of(truth, one) for one in given]
+def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> tuple[MetricDifference, ...]:
+    tallies = [F1Counts.of(truth, one) for one in given]
     figures = [one.f1() for one in tallies]
     samples = [np.nan_to_num(one.resampled_f1(seed, RESAMPLES)) for one in tallies]
     found = [
-        _difference(
+        _metric_difference(
             label,
             float(figures[0][at]),
             float(figures[1][at]),
@@ -158,28 +154,12 @@ def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> t
     return tuple(sorted(found, key=lambda one: -abs(one.other - one.this)))
 
 
-def _difference(name: str, this: float, other: float, samples: FloatArray) -> Difference:
+def _metric_difference(name: str, this: float, other: float, samples: FloatArray) -> MetricDifference:
     known = samples[~np.isnan(samples)]
     if not len(known):
-        return Difference(name, this, other, (0.0, 0.0), 1.0)
+        return MetricDifference(name, this, other, (0.0, 0.0), 1.0)
     low, high = np.percentile(known, (2.5, 97.5))
     beyond = 1 + min(int((known <= 0).sum()), int((known >= 0).sum()))
-    return Difference(name, this, other, (float(low), float(high)), min(2 * beyond / (len(known) + 1), 1.0))
-
-
-def render(found: Comparison, this: str, other: str) -> RenderableType:
-    """A table for a terminal: the figures, then the labels that surely changed."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, title=f"beside {other}", title_justify="left")
-    table.add_column("")
-    for name in (this, other, "difference", "95 % interval", "p"):
-        table.add_column(name, justify="right", overflow="fold")
-    sure = [one for one in found.by_label if one.is_sure]
-    for one in (*found.figures, *sure[:_SHOWN]):
-        interval = f"{one.interval[0]:+.3f} to {one.interval[1]:+.3f}"
-        figures = (f"{one.this:.3f}", f"{one.other:.3f}", f"{one.other - one.this:+.3f}", interval)
-        table.add_row(one.name, *figures, f"{one.p:.3f}")
-    if len(sure) > _SHOWN:
-        table.add_row(f"{len(sure) - _SHOWN} more labels")
-    return table
+    return MetricDifference(
+        name, this, other, (float(low), float(high)), min(2 * beyond / (len(known) + 1), 1.0)
+    )

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cascade.measure.error_causes import ErrorCounts, ErrorKinds, Predictions, error_kinds, unknown_nodes
 from cascade.measure.metrics import (
     BoolArray,
+    F1Counts,
     FloatArray,
     Interval,
-    Tallies,
+    as_intervals,
     bootstrap,
-    closed,
     column_f1,
     columns,
     exact_match,
@@ -31,63 +32,11 @@ from cascade.measure.metrics import (
     macro_f1,
     micro_f1,
     none_recall,
-    pairs,
     precision_at_1,
     share,
+    with_ancestors,
 )
 from cascade.taxonomy.graph import ROOT, Graph
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
-
-_BELIEVED = 0.5
-"""A conditional score from here on says yes: the model holds the label for more likely than not."""
-
-_ENOUGH_ROWS = 10
-"""Rows that a label must have to be called weak: with fewer, its interval spans half of all there is."""
-
-_WEAKEST = 10
-_LISTED_GROUPS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a walk and the decisions after it say.
-
-    Attributes
-    ----------
-    paths : float32 (n_texts, n_nodes), path probabilities, NaN where a node was not visited. A group is
-        visited where its own model was asked: one that its parent scored and that was not entered is NaN.
-    chosen : bool (n_texts, n_nodes), labels finally answered, and groups where a group backed off
-    """
-
-    paths: FloatArray
-    chosen: BoolArray
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorKinds:
-    """Wrong cells by what caused them, each bool (n_texts, n_labels); no two overlap."""
-
-    router: BoolArray
-    leaf: BoolArray
-    threshold: BoolArray
-
-    def counts(self, labels: Sequence[int] | slice = slice(None)) -> ErrorCounts:
-        """Numbers of errors, over all labels or over those at the positions `labels`."""
-        masks = (self.router, self.leaf, self.threshold)
-        return ErrorCounts(*(int(mask[:, labels].sum()) for mask in masks))
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCounts:
-    """False positives and false negatives together, by what caused them."""
-
-    router: int
-    leaf: int
-    threshold: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +80,8 @@ class Evaluation:
     group_only_rows : rows of which only groups are known
     precision_at_1 : None without a row that has a label
     none_recall, exact_match, router_recall : shares, None where there is nothing to count
+    hierarchical_f1 : micro F1 over nodes with all their ancestors: a near miss keeps the groups it got right
+        (Silla and Freitas, 2011, "A survey of hierarchical classification", section 8); the root is left out
     oracle_router_micro_f1 : micro F1 of the oracle
     per_label, per_group : by name, in the order of the graph, the root left out
     """
@@ -165,7 +116,13 @@ def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def evaluate(
-    graph: Graph, truth: BoolArray, scored: Scored, oracle: Scored, *, always: frozenset[str], seed: int = 0
+    graph: Graph,
+    truth: BoolArray,
+    scored: Predictions,
+    oracle: Predictions,
+    *,
+    always: frozenset[str],
+    seed: int = 0,
 ) -> Evaluation:
     """All figures of the answers in `scored`.
 
@@ -184,10 +141,10 @@ def evaluate(
     """
     _check_shapes(graph, truth, scored, oracle)
     _check_visits(graph, scored)
-    case = _Case.of(graph, truth, scored, oracle, always)
+    case = _KnownCells.of(graph, truth, scored, oracle, always)
     intervals = bootstrap(case.truth, case.chosen, seed)
-    hierarchical = Tallies.of(case.truth_nodes, closed(graph, scored.chosen) & ~case.unknown_nodes)
-    ideal = Tallies.of(case.truth, case.oracle_chosen).total()
+    hierarchical = F1Counts.of(case.truth_nodes, with_ancestors(graph, scored.chosen) & ~case.unknown_nodes)
+    ideal = F1Counts.of(case.truth, case.oracle_chosen).total()
     settled = ~case.is_group_only
     return Evaluation(
         rows=len(truth),
@@ -212,52 +169,8 @@ def evaluate(
     )
 
 
-def error_kinds(
-    graph: Graph, truth: BoolArray, scored: Scored, oracle: Scored, *, always: frozenset[str]
-) -> ErrorKinds:
-    """Every missed and every wrongly chosen label, by what caused it.
-
-    ===========  ==============================================  ==========================================
-    kind         a missed label                                  a wrong label
-    ===========  ==============================================  ==========================================
-    router       was not visited, or the oracle chooses it: the  stands in no group that the text belongs to
-                 routing hid it or pulled its score down
-    threshold    else, its oracle path is 0.5 or more: the       else, its oracle path is below 0.5: only a
-                 model said yes and the threshold no             low threshold let it in
-    leaf         else: the model said no                         else: the model said yes
-    ===========  ==============================================  ==========================================
-
-    Every text belongs to the root and to the groups in `always`. In the oracle a group that is entered has
-    path probability 1, so the oracle path of a label is its conditional score; NaN is below 0.5. Parameters
-    are those of `evaluate`; what lies below a group of which no more is known is no error.
-    """
-    truth = closed(graph, truth)
-    labels = columns(graph, graph.labels)
-    true, chosen = truth[:, labels], scored.chosen[:, labels]
-    missed = true & ~chosen
-    wrong = chosen & ~true & ~unknown_nodes(graph, truth)[:, labels]
-    hidden = np.isnan(scored.paths[:, labels]) | oracle.chosen[:, labels]
-    router = (missed & hidden) | (wrong & ~_reached(graph, truth, always))
-    believed = oracle.paths[:, labels] >= _BELIEVED
-    threshold = ((missed & believed) | (wrong & ~believed)) & ~router
-    return ErrorKinds(router, leaf=(missed | wrong) & ~router & ~threshold, threshold=threshold)
-
-
-def unknown_nodes(graph: Graph, truth: BoolArray) -> BoolArray:
-    """Nodes of which a row says nothing: all below a group that is true while none of its children is.
-
-    Both arrays are (n_texts, n_nodes), `truth` closed under ancestors.
-    """
-    unknown = np.zeros_like(truth)
-    for group in graph.groups[1:]:
-        column, below = graph.column[group], columns(graph, graph.children[group])
-        is_open = truth[:, column] & ~truth[:, below].any(axis=1)
-        unknown[:, below] |= (is_open | unknown[:, column])[:, None]
-    return unknown
-
-
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _KnownCells:
     """The arrays that all figures are made of: bool, unknown cells False everywhere.
 
     `truth`, `chosen`, `oracle_chosen` and `paths` have a column per label; `truth_nodes`, `unknown_nodes` and
@@ -278,9 +191,9 @@ class _Case:
 
     @classmethod
     def of(
-        cls, graph: Graph, truth: BoolArray, scored: Scored, oracle: Scored, always: frozenset[str]
-    ) -> _Case:
-        truth = closed(graph, truth)
+        cls, graph: Graph, truth: BoolArray, scored: Predictions, oracle: Predictions, always: frozenset[str]
+    ) -> _KnownCells:
+        truth = with_ancestors(graph, truth)
         unknown = unknown_nodes(graph, truth)
         labels = columns(graph, graph.labels)
         known = ~unknown[:, labels]
@@ -299,7 +212,7 @@ class _Case:
         )
 
 
-def _check_shapes(graph: Graph, truth: BoolArray, scored: Scored, oracle: Scored) -> None:
+def _check_shapes(graph: Graph, truth: BoolArray, scored: Predictions, oracle: Predictions) -> None:
     expected = (len(truth), len(graph.nodes))
     arrays = {
         "truth": truth,
@@ -313,7 +226,7 @@ def _check_shapes(graph: Graph, truth: BoolArray, scored: Scored, oracle: Scored
             raise ValueError(f"{name} has shape {array.shape}; expected {expected}, a column per node")
 
 
-def _check_visits(graph: Graph, scored: Scored) -> None:
+def _check_visits(graph: Graph, scored: Predictions) -> None:
     """Else the router recall would count groups that were scored by their parent and never entered."""
     unvisited = np.isnan(scored.paths)
     for group in graph.groups[1:]:
@@ -326,38 +239,26 @@ def _check_visits(graph: Graph, scored: Scored) -> None:
                 )
 
 
-def _reached(graph: Graph, truth: BoolArray, always: frozenset[str]) -> BoolArray:
-    """Whether each text belongs to a parent of each label: bool (n_texts, n_labels)."""
-    reached = np.zeros((len(truth), len(graph.labels)), dtype=np.bool_)
-    for index, label in enumerate(graph.labels):
-        parents = set(graph.parents[label])
-        if parents & (always | {ROOT}):
-            reached[:, index] = True
-        else:
-            reached[:, index] = truth[:, columns(graph, sorted(parents))].any(axis=1)
-    return reached
-
-
-def _total_f1(tallies: Tallies) -> float:
+def _total_f1(tallies: F1Counts) -> float:
     return float(tallies.total().f1()[0])
 
 
-def _total_interval(tallies: Tallies, seed: int) -> Interval:
-    return pairs(f1_intervals(tallies.total(), seed))[0]
+def _total_interval(tallies: F1Counts, seed: int) -> Interval:
+    return as_intervals(f1_intervals(tallies.total(), seed))[0]
 
 
-def _router_recall(case: _Case, groups: Sequence[str]) -> float | None:
+def _router_recall(case: _KnownCells, groups: Sequence[str]) -> float | None:
     """Share of the true (row, group) pairs that were visited."""
     at = columns(case.graph, groups)
     return share(case.visited[:, at][case.truth_nodes[:, at]])
 
 
-def _per_label(case: _Case, intervals: FloatArray) -> dict[str, LabelFigures]:
+def _per_label(case: _KnownCells, intervals: FloatArray) -> dict[str, LabelFigures]:
     hits = (case.truth & case.chosen).sum(axis=0).tolist()
     rows = case.truth.sum(axis=0).tolist()
     predicted = case.chosen.sum(axis=0).tolist()
     f1 = column_f1(case.truth, case.chosen).tolist()
-    bounds = pairs(intervals)
+    bounds = as_intervals(intervals)
     return {
         label: LabelFigures(
             rows=rows[index],
@@ -372,13 +273,13 @@ def _per_label(case: _Case, intervals: FloatArray) -> dict[str, LabelFigures]:
     }
 
 
-def _per_group(case: _Case, seed: int) -> dict[str, GroupFigures]:
+def _per_group(case: _KnownCells, seed: int) -> dict[str, GroupFigures]:
     graph = case.graph
     groups = graph.groups[1:]
     members = _members(graph, groups)
-    tallies = Tallies.of(case.truth, case.chosen).pooled(members)
-    f1, bounds = tallies.f1().tolist(), pairs(f1_intervals(tallies, seed))
-    oracle_f1 = Tallies.of(case.truth, case.oracle_chosen).pooled(members).f1().tolist()
+    tallies = F1Counts.of(case.truth, case.chosen).pooled(members)
+    f1, bounds = tallies.f1().tolist(), as_intervals(f1_intervals(tallies, seed))
+    oracle_f1 = F1Counts.of(case.truth, case.oracle_chosen).pooled(members).f1().tolist()
     rows, visited = case.truth_nodes.sum(axis=0).tolist(), case.visited.sum(axis=0).tolist()
     return {
         group: GroupFigures(
@@ -399,140 +300,3 @@ def _members(graph: Graph, groups: Sequence[str]) -> BoolArray:
     below = [frozenset(graph.descendant_labels(group)) for group in groups]
     flags = [[label in names for names in below] for label in graph.labels]
     return np.array(flags, dtype=np.bool_).reshape(len(graph.labels), len(groups))
-
-
-def render(evaluation: Evaluation) -> RenderableType:
-    """A compact summary for a terminal: head figures, the price of the hierarchy, groups, weakest labels."""
-    from rich.console import Group
-    from rich.text import Text
-
-    parts: list[RenderableType] = [Text(_size_line(evaluation)), Text(), _head_table(evaluation), Text()]
-    parts.append(Text("\n".join(_loss_lines(evaluation))))
-    if evaluation.per_group:
-        parts += [Text(), _group_table(evaluation)]
-    parts += [Text(), _weakest_table(evaluation)]
-    return Group(*parts)
-
-
-def _size_line(evaluation: Evaluation) -> str:
-    only = evaluation.group_only_rows
-    known = f", of {only:,} only the group is known" if only else ""
-    return (
-        f"{_counted(evaluation.rows, 'row')}{known}; {_counted(evaluation.labels, 'label')}, "
-        f"{evaluation.labels_in_truth:,} of them in the rows"
-    )
-
-
-def _head_table(evaluation: Evaluation) -> Table:
-    figures: list[tuple[str, float | None, Interval | None]] = [
-        ("micro F1", evaluation.micro_f1, evaluation.micro_f1_interval),
-        ("macro F1", evaluation.macro_f1, evaluation.macro_f1_interval),
-        ("hierarchical F1", evaluation.hierarchical_f1, evaluation.hierarchical_f1_interval),
-        ("precision at 1", evaluation.precision_at_1, None),
-        ("recall of none", evaluation.none_recall, None),
-        ("exact match", evaluation.exact_match, None),
-        ("router recall", evaluation.router_recall, None),
-        (
-            "micro F1, perfect routing",
-            evaluation.oracle_router_micro_f1,
-            evaluation.oracle_router_micro_f1_interval,
-        ),
-    ]
-    table = _table("", "", "95 % interval", left=1)
-    for name, value, interval in figures:
-        table.add_row(_cell(name), _cell(_number(value)), _cell(_span(interval)))
-    return table
-
-
-def _loss_lines(evaluation: Evaluation) -> list[str]:
-    """What the hierarchy costs, and one line in words that says where most is lost."""
-    errors = evaluation.errors
-    counts = {"router": errors.router, "leaf": errors.leaf, "threshold": errors.threshold}
-    total = sum(counts.values())
-    if total == 0:
-        return ["No errors."]
-    shares = ", ".join(f"{kind} {count:,} ({count / total:.0%})" for kind, count in counts.items())
-    gap = evaluation.oracle_router_micro_f1 - evaluation.micro_f1
-    return [
-        f"{_counted(total, 'error')}: {shares}",
-        f"Perfect routing would change micro F1 by {gap:+.3f}.",
-        _verdict(counts, total),
-    ]
-
-
-def _verdict(counts: Mapping[str, int], total: int) -> str:
-    """Where most is lost, in words."""
-    words = {
-        "router": "in the routing: texts miss their group or enter a wrong one",
-        "leaf": "in the models of the groups: the right group was asked and its model was mistaken",
-        "threshold": "at the thresholds: the model leaned the right way and the threshold overruled it",
-    }
-    most = max(counts.values())
-    kinds = [words[kind] for kind, count in counts.items() if count == most]
-    return f"Most is lost {'; and as much '.join(kinds)} ({most / total:.0%} of the errors)."
-
-
-def _group_table(evaluation: Evaluation) -> Table:
-    order = sorted(evaluation.per_group.items(), key=lambda item: -_error_total(item[1].errors))
-    hidden = len(order) - _LISTED_GROUPS
-    table = _table(
-        "group", "rows", "visited", "recall", "F1", "95 %", "oracle", "router", "leaf", "thresh.", left=1
-    )
-    for name, group in order[:_LISTED_GROUPS]:
-        errors = group.errors
-        figures = (_number(group.router_recall), _number(group.micro_f1), _span(group.f1_interval))
-        cells = (f"{group.rows:,}", f"{group.visited:,}", *figures, _number(group.oracle_micro_f1))
-        kinds = (f"{count:,}" for count in (errors.router, errors.leaf, errors.threshold))
-        table.add_row(*(_cell(text) for text in (name, *cells, *kinds)))
-    table.title = _cell("Groups, most errors first: router recall, micro F1, perfect routing, errors by kind")
-    table.caption = _cell(f"and {_counted(hidden, 'group')} with fewer errors") if hidden > 0 else None
-    return table
-
-
-def _error_total(errors: ErrorCounts) -> int:
-    return errors.router + errors.leaf + errors.threshold
-
-
-def _weakest_table(evaluation: Evaluation) -> RenderableType:
-    enough = [item for item in evaluation.per_label.items() if item[1].rows >= _ENOUGH_ROWS]
-    if not enough:
-        return _cell(f"No label has {_ENOUGH_ROWS} rows, which is what it takes to call one weak.")
-    table = _table("label", "in", "rows", "predicted", "precision", "recall", "F1", "95 %", left=2)
-    for name, label in sorted(enough, key=lambda item: item[1].f1)[:_WEAKEST]:
-        figures = (label.precision, label.recall, label.f1)
-        cells = (f"{label.rows:,}", f"{label.predicted:,}", *map(_number, figures), _span(label.f1_interval))
-        table.add_row(*(_cell(text) for text in (name, ", ".join(label.parents), *cells)))
-    table.title = _cell(f"Weakest labels of the {len(enough):,} with {_ENOUGH_ROWS} rows or more")
-    return table
-
-
-def _table(*headers: str, left: int) -> Table:
-    """An empty table whose first `left` columns hold words and the others figures."""
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left")
-    for index, header in enumerate(headers):
-        words = index < left
-        table.add_column(
-            _cell(header), justify="left" if words else "right", no_wrap=not words, overflow="fold"
-        )
-    return table
-
-
-def _cell(text: str) -> Text:
-    """Text as it stands: names may hold what rich would read as markup."""
-    from rich.text import Text
-
-    return Text(text)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}".removeprefix("0")
-
-
-def _span(interval: Interval | None) -> str:
-    return "" if interval is None else f"{_number(interval[0])} to {_number(interval[1])}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from cascade.taxonomy.graph import ROOT, Graph
+from cascade.taxonomy.graph import Graph
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -26,7 +26,7 @@ _CELLS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tallies:
+class F1Counts:
     """What an F1 is made of, kept per row so that rows can be drawn anew.
 
     Attributes
@@ -39,17 +39,17 @@ class Tallies:
     sizes: Any
 
     @classmethod
-    def of(cls, truth: BoolArray, chosen: BoolArray) -> Tallies:
+    def of(cls, truth: BoolArray, chosen: BoolArray) -> F1Counts:
         """One figure for each column."""
         true, answered = _sparse(truth), _sparse(chosen)
         return cls(_sparse(truth & chosen), true + answered)
 
-    def pooled(self, members: BoolArray) -> Tallies:
+    def pooled(self, members: BoolArray) -> F1Counts:
         """One figure for each pool of columns; `members` is (n_figures, n_pools)."""
         weights = _sparse(members)
-        return Tallies(self.hits @ weights, self.sizes @ weights)
+        return F1Counts(self.hits @ weights, self.sizes @ weights)
 
-    def total(self) -> Tallies:
+    def total(self) -> F1Counts:
         """One figure for all columns together."""
         return self.pooled(np.ones((self.hits.shape[1], 1), dtype=np.bool_))
 
@@ -86,7 +86,7 @@ class Intervals:
 
 def micro_f1(truth: BoolArray, chosen: BoolArray) -> float:
     """F1 over all cells."""
-    return float(Tallies.of(truth, chosen).total().f1()[0])
+    return float(F1Counts.of(truth, chosen).total().f1()[0])
 
 
 def macro_f1(truth: BoolArray, chosen: BoolArray) -> float:
@@ -97,7 +97,7 @@ def macro_f1(truth: BoolArray, chosen: BoolArray) -> float:
 
 def column_f1(truth: BoolArray, chosen: BoolArray) -> FloatArray:
     """F1 of each column, 0.0 where nothing is true and nothing chosen."""
-    return Tallies.of(truth, chosen).f1()
+    return F1Counts.of(truth, chosen).f1()
 
 
 def precision_at_1(truth: BoolArray, scores: FloatArray) -> float | None:
@@ -131,32 +131,12 @@ def share(flags: BoolArray) -> float | None:
     return float(flags.mean()) if flags.size else None
 
 
-def closed(graph: Graph, nodes: BoolArray) -> BoolArray:
+def with_ancestors(graph: Graph, nodes: BoolArray) -> BoolArray:
     """`nodes`, (n_texts, n_nodes), with all ancestors of what is True."""
     result = nodes.copy()
     for group in reversed(graph.groups[1:]):
         result[:, graph.column[group]] |= result[:, columns(graph, graph.children[group])].any(axis=1)
     return result
-
-
-def hierarchical_f1(graph: Graph, truth_nodes: BoolArray, chosen_nodes: BoolArray) -> float:
-    """Micro F1 over nodes, both sides closed under ancestors: a near miss keeps the groups it got right.
-
-    Kiritchenko et al. (2005), "Functional annotation of genes using hierarchical text categorization";
-    Silla and Freitas (2011), "A survey of hierarchical classification", section 8. The root is left out.
-    """
-    return micro_f1(closed(graph, truth_nodes), closed(graph, chosen_nodes))
-
-
-def constrained_f1(graph: Graph, truth_nodes: BoolArray, chosen_nodes: BoolArray) -> float:
-    """Micro F1 over nodes, where a chosen node is right only if all its ancestors are chosen, too.
-
-    Constrained micro F1 of Yu et al. (2022), "Constrained Sequence-to-Tree Generation for Hierarchical Text
-    Classification". `truth_nodes` holds labels and all their ancestors; nothing is closed here.
-    """
-    hits = int((truth_nodes & _supported(graph, chosen_nodes)).sum())
-    size = int(truth_nodes.sum()) + int(chosen_nodes.sum())
-    return 2 * hits / size if size else 0.0
 
 
 def bootstrap(truth: BoolArray, chosen: BoolArray, seed: int, resamples: int = 1000) -> Intervals:
@@ -166,23 +146,28 @@ def bootstrap(truth: BoolArray, chosen: BoolArray, seed: int, resamples: int = 1
     all that occur in `truth` would count rare columns that were not drawn as 0: with 540 columns of a long
     tail and 5,000 rows the whole interval then lies below the figure itself.
     """
-    tallies = Tallies.of(truth, chosen)
+    tallies = F1Counts.of(truth, chosen)
     by_column = tallies.resampled_f1(seed, resamples)
-    occurs = ~np.isnan(Tallies.of(truth, truth).resampled_f1(seed, resamples))
+    occurs = ~np.isnan(F1Counts.of(truth, truth).resampled_f1(seed, resamples))
     macro = _row_means(np.where(occurs, by_column, np.nan))
     return Intervals(
-        micro_f1=pairs(f1_intervals(tallies.total(), seed, resamples))[0],
-        macro_f1=pairs(_percentiles(macro[:, None]))[0],
+        micro_f1=as_intervals(f1_intervals(tallies.total(), seed, resamples))[0],
+        macro_f1=as_intervals(_percentiles(macro[:, None]))[0],
         columns=_percentiles(by_column),
     )
 
 
-def f1_intervals(tallies: Tallies, seed: int, resamples: int = 1000) -> FloatArray:
+def f1_intervals(tallies: F1Counts, seed: int, resamples: int = 1000) -> FloatArray:
     """95 % percentile interval of each figure's F1: (n_figures, 2), low and high."""
     return _percentiles(tallies.resampled_f1(seed, resamples))
 
 
-def pairs(intervals: FloatArray) -> list[Interval]:
+def four_digits(value: Any) -> float:
+    """A number of four significant digits, which is what a page needs."""
+    return float(f"{float(value):.4g}")
+
+
+def as_intervals(intervals: FloatArray) -> list[Interval]:
     """Rows of low and high as plain numbers."""
     return [(float(low), float(high)) for low, high in intervals]
 
@@ -190,15 +175,6 @@ def pairs(intervals: FloatArray) -> list[Interval]:
 def columns(graph: Graph, names: Sequence[str]) -> npt.NDArray[np.intp]:
     """Columns of `names` in arrays over the nodes of the graph."""
     return np.array([graph.column[name] for name in names], dtype=np.intp)
-
-
-def _supported(graph: Graph, chosen: BoolArray) -> BoolArray:
-    """Chosen nodes all of whose ancestors are chosen."""
-    result = chosen.copy()
-    for node in graph.nodes:
-        above = columns(graph, [parent for parent in graph.parents[node] if parent != ROOT])
-        result[:, graph.column[node]] &= result[:, above].all(axis=1)
-    return result
 
 
 def _sparse(flags: BoolArray) -> Any:

@@ -16,20 +16,20 @@ from dataclasses import dataclass, field
 
 from cascade.errors import BackendError
 from cascade.predict.answers import Form, Model, Style, prediction_lines
-from cascade.serve.refusals import overloaded
+from cascade.serve.problems import overloaded
 
 MOST_TEXTS = 256
 MOST_CHARACTERS = 1 << 20
 # Of a long request so many texts go with each batch, so that short ones need not wait for its end.
-_SHARE = 64
+_MOST_OF_REQUEST = 64
 # Services are waited for, which several walks can do at once.
-_HOSTED_LANES = 8
+_HOSTED_CONCURRENCY = 8
 
-Told = Callable[[int, float], None]
+WalkCallback = Callable[[int, float], None]
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _PendingRequest:
     """A request whose texts are not all answered; `lines` has those that are."""
 
     model: Model
@@ -40,23 +40,23 @@ class _Waiting:
     begun: int = 0
     lines: list[bytes] = field(default_factory=list)
 
-    def goes_with(self, other: _Waiting) -> bool:
+    def can_share_batch(self, other: _PendingRequest) -> bool:
         return self.model is other.model and self.style == other.style
 
-    def take(self, most: int, characters: int) -> _Piece:
+    def take(self, most: int, characters: int) -> _Slice:
         """The next texts: `most` at most, and fewer where they are long, but one."""
         start, taken = self.begun, 0
         while self.begun < min(start + most, len(self.texts)) and taken < characters:
             taken += len(self.texts[self.begun])
             self.begun += 1
-        return _Piece(self, start, self.begun, taken)
+        return _Slice(self, start, self.begun, taken)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Slice:
     """Consecutive texts of a request; positions from `start` to `end`."""
 
-    of: _Waiting
+    of: _PendingRequest
     start: int
     end: int
     characters: int
@@ -75,13 +75,15 @@ class Batcher:
         Called after each walk with its number of texts and its seconds.
     """
 
-    def __init__(self, most_waiting: int, *, hosted: bool = False, told: Told = lambda *_: None) -> None:
-        self._most_waiting, self._told = most_waiting, told
-        self._lanes = _HOSTED_LANES if hosted else 1
-        self._queue: deque[_Waiting] = deque()
+    def __init__(
+        self, most_waiting: int, *, hosted: bool = False, on_walk: WalkCallback = lambda *_: None
+    ) -> None:
+        self._most_waiting, self._on_walk = most_waiting, on_walk
+        self._concurrency = _HOSTED_CONCURRENCY if hosted else 1
+        self._queue: deque[_PendingRequest] = deque()
         self._working = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(self._lanes, thread_name_prefix="walk")
+        self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="walk")
         self.waiting = 0
 
     async def ask(
@@ -93,7 +95,7 @@ class Batcher:
 
         Raises
         ------
-        Refusal
+        HTTPProblem
             503 where too many texts wait already, or a service did not answer for a text.
         """
         if not texts:
@@ -101,7 +103,7 @@ class Batcher:
         # A request that is larger than all that may wait is still answered when nothing else does.
         if self.waiting and self.waiting + len(texts) > self._most_waiting:
             raise overloaded("Too many texts are waiting.", f"at most {self._most_waiting} of all clients")
-        waiting = _Waiting(model, ids, texts, style, asyncio.get_running_loop().create_future())
+        waiting = _PendingRequest(model, ids, texts, style, asyncio.get_running_loop().create_future())
         self.waiting += len(texts)
         self._queue.append(waiting)
         self._start()
@@ -117,7 +119,7 @@ class Batcher:
         self._threads.shutdown()
 
     def _start(self) -> None:
-        if self._working < self._lanes:
+        if self._working < self._concurrency:
             self._working += 1
             task = asyncio.get_running_loop().create_task(self._work())
             self._tasks.add(task)
@@ -132,20 +134,20 @@ class Batcher:
             # Here and not when the task is told to be done: who asks in between would wait for ever.
             self._working -= 1
 
-    def _next(self) -> list[_Piece]:
+    def _next(self) -> list[_Slice]:
         """Texts that wait and go together, the longest waiting first; a long request goes on at the end."""
-        batch: list[_Piece] = []
-        others: list[_Waiting] = []
-        begun: list[_Waiting] = []
+        batch: list[_Slice] = []
+        others: list[_PendingRequest] = []
+        begun: list[_PendingRequest] = []
         texts, characters = MOST_TEXTS, MOST_CHARACTERS
         while self._queue and texts > 0 and characters > 0:
             one = self._queue.popleft()
             if one.answer.done():  # its client went away, or a piece of it failed
                 continue
-            if batch and not one.goes_with(batch[0].of):
+            if batch and not one.can_share_batch(batch[0].of):
                 others.append(one)
                 continue
-            piece = one.take(min(texts, _SHARE), characters)
+            piece = one.take(min(texts, _MOST_OF_REQUEST), characters)
             batch.append(piece)
             texts -= piece.end - piece.start
             characters -= piece.characters
@@ -155,9 +157,9 @@ class Batcher:
         self._queue.extend(begun)
         return batch
 
-    async def _answer(self, batch: list[_Piece]) -> None:
+    async def _answer(self, batch: list[_Slice]) -> None:
         try:
-            found = await self._walked(batch)
+            found = await self._walk(batch)
         except BackendError as error:  # the service answers nobody
             for piece in batch:
                 _fail(piece.of, overloaded(f"A service did not answer: {error}", "an answer", seconds=5))
@@ -170,16 +172,16 @@ class Batcher:
                 _fail(batch[0].of, error)
             return
         for piece, lines in zip(batch, found, strict=True):
-            _arrive(piece.of, lines)
+            _deliver(piece.of, lines)
 
-    async def _walked(self, batch: list[_Piece]) -> list[list[bytes]]:
+    async def _walk(self, batch: list[_Slice]) -> list[list[bytes]]:
         started = time.perf_counter()
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _lines, batch)
-        self._told(sum(map(len, found)), time.perf_counter() - started)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, _predict_rows, batch)
+        self._on_walk(sum(map(len, found)), time.perf_counter() - started)
         return found
 
 
-def _lines(batch: list[_Piece]) -> list[list[bytes]]:
+def _predict_rows(batch: list[_Slice]) -> list[list[bytes]]:
     """The rows of each piece; runs in a thread."""
     first = batch[0].of
     ids = [one for piece in batch for one in piece.of.ids[piece.start : piece.end]]
@@ -194,13 +196,13 @@ def _lines(batch: list[_Piece]) -> list[list[bytes]]:
     return [[next(lines) for _ in range(piece.start, piece.end)] for piece in batch]
 
 
-def _arrive(one: _Waiting, lines: list[bytes]) -> None:
+def _deliver(one: _PendingRequest, lines: list[bytes]) -> None:
     one.lines.extend(lines)
     if len(one.lines) == len(one.texts) and not one.answer.done():
         one.answer.set_result(one.lines)
 
 
-def _fail(one: _Waiting, error: Exception) -> None:
+def _fail(one: _PendingRequest, error: Exception) -> None:
     if not one.answer.done():
         one.answer.set_exception(error)
     with contextlib.suppress(asyncio.CancelledError):

@@ -10,8 +10,8 @@ from typing import Any
 
 from cascade.errors import BackendError
 from cascade.predict.answers import Model
-from cascade.serve.bodies import object_of, text_of, wrong
-from cascade.serve.refusals import Refusal, overloaded
+from cascade.serve.problems import overloaded
+from cascade.serve.request_body import check_text, parse_object, wrong_kind
 from cascade.show.explain import explain
 
 MOST_CHARACTERS = 10_000
@@ -34,10 +34,10 @@ class Explainer:
 
         Raises
         ------
-        Refusal
+        HTTPProblem
             400 or 422 for a body that asks nothing, 503 where too many wait or a service did not answer.
         """
-        text, words = _asked(body)
+        text, words = _parse(body)
         async with self._in_turn():
             try:
                 found = await asyncio.to_thread(explain, model, text, words)
@@ -58,16 +58,13 @@ class Explainer:
             self._waiting -= 1
 
 
-def _asked(body: bytes) -> tuple[str, int]:
-    asked = object_of(body, "a JSON object with text", ("text", "words"))
-    text = text_of(asked.get("text"), "text")
-    if len(text) > MOST_CHARACTERS:
-        found, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
-        raise Refusal(422, "The text is too long to be explained.", "text", found, expected)
-    return text, _words(asked.get("words", _WORDS))
+def _parse(body: bytes) -> tuple[str, int]:
+    asked = parse_object(body, "a JSON object with text", ("text", "words"))
+    text = check_text(asked.get("text"), "text", MOST_CHARACTERS)
+    return text, _parse_words(asked.get("words", _WORDS))
 
 
-def _words(value: Any) -> int:
+def _parse_words(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MOST_WORDS:
-        raise wrong("words", value, f"a whole number from 0 to {MOST_WORDS}")
+        raise wrong_kind("words", value, f"a whole number from 0 to {MOST_WORDS}")
     return value

@@ -20,7 +20,8 @@ class Limits:
     waiting
         Texts of all requests that are not answered yet; more are 503.
     held
-        Bytes of all bodies that are being read or answered; more are 503.
+        Bytes of all bodies that are being read or answered; more are 503. Also bytes of all answers that wait
+        for their clients to read them; a connection that adds more is cut.
     connections
         Open connections; more are closed as they come.
     body_seconds
@@ -29,6 +30,12 @@ class Limits:
         From the first byte of a request to the end of its head; longer is cut.
     head
         Bytes of a head; more are cut.
+    headers
+        Fields of a head, and of what may come behind a body in chunks; more are cut.
+    pipelined
+        Requests of a connection that wait for the answer to one before them; more are cut.
+    unread_seconds
+        For so long a client may read nothing of an answer; longer is cut.
     discarded
         Bytes of a body that are read and thrown away so that its sender hears of the refusal.
     """
@@ -41,4 +48,7 @@ class Limits:
     body_seconds: float = 10.0
     head_seconds: float = 10.0
     head: int = 64 * 1024
+    headers: int = 100
+    pipelined: int = 16
+    unread_seconds: float = 30.0
     discarded: int = 64 * MIB

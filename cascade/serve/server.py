@@ -16,10 +16,10 @@ import uvicorn
 from cascade.errors import DataError
 from cascade.predict.answers import Model
 from cascade.serve.app import Service
-from cascade.serve.gate import is_loopback
+from cascade.serve.authentication import is_loopback
 from cascade.serve.limits import Limits
-from cascade.serve.swapping import Say, Shelf
-from cascade.serve.wire import protocol, tune_collector
+from cascade.serve.protocol import limited_protocol, tune_garbage_collector
+from cascade.serve.reloading import Log, ModelReloader
 from cascade.teach.review import Review
 
 _BACKLOG = 2048
@@ -39,7 +39,7 @@ class Address:
     token: str = field(default="", repr=False)
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Says when it listens, and ends on a signal as if it had been told to."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ def serve(
     limits: Limits,
     *,
     review: Review | None = None,
-    say: Say,
+    log: Log,
     ready: Callable[[str], None],
 ) -> None:
     """Answer requests until SIGTERM or SIGINT; those in flight are answered first.
@@ -81,7 +81,7 @@ def serve(
         Where to listen; port 0 is any that is free.
     review
         A queue to be looked at, and its answers.
-    say
+    log
         Gets a line about each event.
     ready
         Called with the base URL once requests are answered.
@@ -93,23 +93,23 @@ def serve(
     ModelError
         There is no model that can answer.
     """
-    family, where = _resolved(address)
+    family, where = _resolve(address)
     loopback = is_loopback(where)
     _check_token(address, where, loopback=loopback)
-    with _listening(family, where, address) as listening:
-        shelf = Shelf(folder, load, say)
-        service = Service(shelf, limits, review=review, token=address.token, loopback=loopback)
-        tune_collector()
+    with _open_socket(family, where, address) as listening:
+        reloader = ModelReloader(folder, load, log)
+        service = Service(reloader, limits, review=review, token=address.token, loopback=loopback)
+        tune_garbage_collector()
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(where, listening.getsockname()[1])
-        _logged_to(say)
-        _Server(_config(service, limits), lambda: ready(url)).run([listening])
+        _send_errors_to(log)
+        _UvicornServer(_config(service, limits), lambda: ready(url)).run([listening])
 
 
 def _config(service: Service, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
-        http=protocol(limits),
+        http=limited_protocol(limits),
         ws="none",
         loop="auto",
         lifespan="on",
@@ -122,7 +122,7 @@ def _config(service: Service, limits: Limits) -> uvicorn.Config:
     )
 
 
-def _resolved(address: Address) -> tuple[int, str]:
+def _resolve(address: Address) -> tuple[int, str]:
     """Family and number of the address."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -150,7 +150,7 @@ def _check_token(address: Address, where: str, *, loopback: bool) -> None:
 
 
 @contextlib.contextmanager
-def _listening(family: int, where: str, address: Address) -> Iterator[socket.socket]:
+def _open_socket(family: int, where: str, address: Address) -> Iterator[socket.socket]:
     try:
         listening = socket.create_server((where, address.port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
@@ -165,20 +165,20 @@ def _url(where: str, port: int) -> str:
     return f"http://[{where}]:{port}" if ":" in where else f"http://{where}:{port}"
 
 
-class _Lines(logging.Handler):
+class _LineHandler(logging.Handler):
     """Hands each record on as a line."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, log: Log) -> None:
         super().__init__(logging.ERROR)
-        self._say = say
+        self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(self.format(record))
+        self._log(self.format(record))
 
 
-def _logged_to(say: Say) -> None:
+def _send_errors_to(log: Log) -> None:
     """Have errors of the service told; what clients do wrong is in the metrics."""
     for name in ("uvicorn", "cascade.serve"):
-        log = logging.getLogger(name)
-        log.handlers, log.propagate = [_Lines(say)], False
-        log.setLevel(logging.ERROR)
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [_LineHandler(log)], False
+        logger.setLevel(logging.ERROR)

@@ -20,7 +20,7 @@ from cascade.taxonomy.graph import ROOT
 MOST_WORDS = 3
 MOST_OTHERS = 3
 
-Verdict = Literal["chosen", "below", "lost", "entered", "not entered", "backed off"]
+Decision = Literal["chosen", "below", "lost", "entered", "not entered", "backed off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Step:
     conditional: float
     path: float
     threshold: float | None
-    verdict: Verdict
+    verdict: Decision
     why: str
     counts: bool
     pushes: tuple[Word, ...]
@@ -137,11 +137,11 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
         A service did not answer.
     """
     walked = model.walk([text], trace=True).whole()
-    teller = _Teller(model, text, walked, model.decide(walked)[0], most_words)
-    return Explanation(text, teller.labels, tuple(teller.steps(ROOT)), teller.silent)
+    explainer = _Explainer(model, text, walked, model.decide(walked)[0], most_words)
+    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent)
 
 
-class _Teller:
+class _Explainer:
     """Tells the steps of one walk."""
 
     def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
@@ -206,21 +206,21 @@ class _Teller:
         record = self.model.manifest.groups.get(name)
         return record.route_threshold if record else 0.0
 
-    def label_verdict(self, label: str) -> Verdict:
+    def label_verdict(self, label: str) -> Decision:
         column = self.model.graph.column[label]
         if self.chosen[column]:
             return "chosen"
         return "lost" if np.isnan(self.left[column]) else "below"
 
-    def group_verdict(self, group: str) -> Verdict:
+    def group_verdict(self, group: str) -> Decision:
         if np.isnan(self.path(group)):
             return "not entered"
         return "backed off" if self.chosen[self.model.graph.column[group]] else "entered"
 
-    def why(self, group: str, child: str, verdict: Verdict, threshold: float | None) -> str:
+    def why(self, group: str, child: str, verdict: Decision, threshold: float | None) -> str:
         path = self.path(child)
         if verdict == "lost":
-            return f"only one of {_named(group)} is chosen, and another is more probable"
+            return f"only one of {_quoted(group)} is chosen, and another is more probable"
         if verdict == "not entered":
             return f"below its route threshold {threshold:.2g}: nothing in it was looked at"
         if verdict == "backed off":
@@ -275,11 +275,11 @@ _SILENT = {
 }
 
 
-def _named(group: str) -> str:
+def _quoted(group: str) -> str:
     return repr(group) if group else "the top level"
 
 
-def shown(steps: Sequence[Step], most_others: int | None = MOST_OTHERS) -> list[Step]:
+def worth_showing(steps: Sequence[Step], most_others: int | None = MOST_OTHERS) -> list[Step]:
     """What is worth a look, the most probable first: what leads to an answer, and the best few others.
 
     Nothing below the others is kept. None keeps all there is.

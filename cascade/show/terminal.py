@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
 
-    from cascade.changes.difference import Difference, Setting
 
 _F1_CELLS = 5
 _NAME_LEAST = 16
@@ -32,7 +31,7 @@ def render(tree: TreeNode, depth: int | None = None) -> RenderableType:
     ----------
     depth : levels below the root to draw, all of them by default
     """
-    return _Drawing(tree, tree if depth is None else pruned(tree, depth))
+    return _TreeDrawing(tree, tree if depth is None else pruned(tree, depth))
 
 
 @dataclass(frozen=True)
@@ -42,20 +41,20 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class _Drawing:
+class _TreeDrawing:
     whole: TreeNode
     tree: TreeNode
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = [_Line("", self.tree), *_lines(self.tree.children, "", ascii_only=options.ascii_only)]
         usual = usual_settings(self.whole)
-        columns = _Columns.of(lines, options.max_width, usual, ascii_only=options.ascii_only)
+        columns = _Layout.of(lines, options.max_width, usual, ascii_only=options.ascii_only)
         for text in (*self._head(usual, columns), *(columns.line(line) for line in lines)):
             text.truncate(options.max_width, overflow=_overflow(ascii_only=options.ascii_only))
             text.no_wrap = True
             yield text
 
-    def _head(self, usual: Mapping[str, str], columns: _Columns) -> Iterator[Text]:
+    def _head(self, usual: Mapping[str, str], columns: _Layout) -> Iterator[Text]:
         from rich.text import Text  # `--help` does without
 
         yield Text(size_of(self.whole), style="dim")
@@ -81,13 +80,13 @@ def _lines(children: Sequence[TreeNode], indent: str, *, ascii_only: bool) -> It
 def size_of(tree: TreeNode) -> str:
     """How many groups and labels a tree has, and how many rows it was fitted on: a line to stand above it."""
     groups = {node.name for depth, node in walk(tree) if node.kind == "group" and depth}
-    parts = [_counted(len(groups), "group"), _counted(tree.labels_below, "label")]
+    parts = [counted(len(groups), "group"), counted(tree.labels_below, "label")]
     if tree.rows is not None:
-        parts.append(_counted(tree.rows, "training row"))
+        parts.append(counted(tree.rows, "training row"))
     return ", ".join(parts)
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
@@ -135,7 +134,7 @@ def _cut(threshold: float | str | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Columns:
+class _Layout:
     """How wide the names are, and whether figures stand beside them."""
 
     name_cells: int
@@ -144,9 +143,7 @@ class _Columns:
     usual: Mapping[str, str]
 
     @classmethod
-    def of(
-        cls, lines: Sequence[_Line], width: int, usual: Mapping[str, str], *, ascii_only: bool
-    ) -> _Columns:
+    def of(cls, lines: Sequence[_Line], width: int, usual: Mapping[str, str], *, ascii_only: bool) -> _Layout:
         from rich.cells import cell_len
 
         is_fitted = any(line.node.rows is not None for line in lines)
@@ -195,7 +192,7 @@ def _notes(node: TreeNode, usual: Mapping[str, str]) -> Iterator[tuple[str, str]
     if node.warnings:
         yield _GAP + ", ".join(map(_brief, node.warnings)), "yellow"
     if node.kind == "group" and not node.children:
-        yield f"{_GAP}{_counted(node.labels_below, 'label')} {'told above' if node.repeated else 'below'}", ""
+        yield f"{_GAP}{counted(node.labels_below, 'label')} {'told above' if node.repeated else 'below'}", ""
     if node.also_in:
         yield f"{_GAP}also in {', '.join(node.also_in)}", "cyan"
     if settings := ", ".join(unusual_settings(node, usual)):
@@ -218,82 +215,3 @@ def _bar(f1: float | None, *, ascii_only: bool) -> tuple[str, str, str]:
     eighths = round(f1 * _F1_CELLS * 8)
     part = "" if eighths % 8 == 0 else chr(0x2590 - eighths % 8)  # U+258F is one eighth, U+2589 seven
     return style, ("█" * (eighths // 8) + part).ljust(_F1_CELLS), f"{f1:.2f}"
-
-
-# What became of one
-
-_F1_MOST = 20
-
-
-def render_difference(found: Difference) -> RenderableType:
-    """A difference for `rich`, a section for each kind of change; lines that are too long are folded."""
-    from rich.text import Text  # `--help` does without
-
-    text = Text(f"{found.before} -> {found.after}", style="bold", no_wrap=False, overflow="fold")
-    sections = [section for section in _sections(found) if section[2]]
-    for heading, style, lines in sections or [("nothing changed", "", [])]:
-        text.append(f"\n{heading}", style="not bold underline")
-        text.append("".join(f"\n  {line}" for line in lines), style=f"not bold {style}")
-    for line in _ending(found):
-        text.append(f"\n{line}", style="not bold dim")
-    return text
-
-
-def _sections(found: Difference) -> Iterator[tuple[str, str, list[str]]]:
-    """Headings, styles and lines; a mark at the start of a line says what its colour does."""
-    yield "added", "blue", [f"+ {one.kind} {one.name}  in {_all(one.parents)}" for one in found.added]
-    yield "removed", "yellow", [f"- {one.kind} {one.name}  from {_all(one.parents)}" for one in found.removed]
-    yield "renamed", "", [f"~ {one.kind} {one.name} -> {one.into}" for one in found.renamed]
-    yield "merged", "", [f"> {one.kind} {one.name} into {one.into}" for one in found.merged]
-    yield "split", "", [f"< {one.kind} {one.name} out of {one.into}" for one in found.split]
-    moves = [f"~ {one.kind} {one.name}  from {_all(one.before)} to {_all(one.after)}" for one in found.moved]
-    yield "moved", "", moves
-    yield "settings", "", [_setting(one) for one in found.settings]
-    yield _f1_heading(found), "", _f1_lines(found)
-    total = found.kept + len(found.retrained)
-    for sure, verb in ((True, "trains"), (False, "may train")):
-        groups: dict[str, list[str]] = {}
-        for one in found.retrained:
-            if one.sure is sure:
-                groups.setdefault("; ".join(one.reasons), []).append(one.group)
-        heading = f"fit {verb} {sum(map(len, groups.values()))} of {_counted(total, 'group')}"
-        yield heading, "", [f"* {_all(names)}: {reasons}" for reasons, names in groups.items()]
-
-
-def _ending(found: Difference) -> Iterator[str]:
-    if not found.retrained:
-        yield "fit trains no group anew"
-    if not found.rows_known:
-        yield "Rows were not compared: a group whose rows or texts changed is trained anew too."
-
-
-def _all(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-def _setting(one: Setting) -> str:
-    return f"~ {one.kind} {one.name}: {one.setting} {_value(one.before)} -> {_value(one.after)}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items())
-    return (_all(value) if isinstance(value, list) else str(value)) or "(none)"
-
-
-def _f1_heading(found: Difference) -> str:
-    overall = (
-        f"{name.replace('_f1', '')} {old:.3f} -> {new:.3f}" for name, (old, new) in found.overall.items()
-    )
-    worse = sum(one.after < one.before for one in found.f1)
-    counts = f"{_counted(len(found.f1) - worse, 'label')} better, {worse} worse" if found.f1 else ""
-    return f"F1 out of fold: {', '.join(filter(None, [*overall, counts]))}"
-
-
-def _f1_lines(found: Difference) -> list[str]:
-    shown = found.f1[:_F1_MOST]
-    lines = [
-        f"{one.before:.2f} -> {one.after:.2f}  {one.after - one.before:+.2f}  {one.label}" for one in shown
-    ]
-    left = len(found.f1) - len(shown)
-    return [*lines, *([f"... and {left:,} that differ less; --format json has all"] if left else [])]

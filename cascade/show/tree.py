@@ -98,18 +98,18 @@ def walk(tree: TreeNode, depth: int = 0) -> Iterator[tuple[int, TreeNode]]:
 # Making one
 
 
-def of_taxonomy(taxonomy: Taxonomy) -> TreeNode:
+def tree_of_taxonomy(taxonomy: Taxonomy) -> TreeNode:
     """The tree of a taxonomy that nothing was fitted to; its root has the taxonomy's name."""
-    return _Maker(taxonomy, None).group(ROOT, ROOT)
+    return _TreeBuilder(taxonomy, None).group(ROOT, ROOT)
 
 
-def of_model(taxonomy: Taxonomy, manifest: Manifest) -> TreeNode:
+def tree_of_model(taxonomy: Taxonomy, manifest: Manifest) -> TreeNode:
     """The tree of a fitted model, with rows, thresholds and out-of-fold figures."""
-    return _Maker(taxonomy, manifest).group(ROOT, ROOT)
+    return _TreeBuilder(taxonomy, manifest).group(ROOT, ROOT)
 
 
 @dataclass
-class _Maker:
+class _TreeBuilder:
     """Makes nodes from the top down and remembers which groups it has told."""
 
     taxonomy: Taxonomy
@@ -253,7 +253,7 @@ def subtree(tree: TreeNode, group: str) -> TreeNode:
     if group not in groups:
         hint = suggestion(group, groups) or f" It has: {_listed(sorted(groups)) or 'no groups'}."
         raise DataError(f"{tree.name!r} has no group {group!r}.{hint}")
-    return _retold(replace(groups[group], repeated=False), _children(tree))
+    return _rearrange(replace(groups[group], repeated=False), _children(tree))
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:
@@ -263,7 +263,7 @@ def _listed(names: Sequence[str], limit: int = 10) -> str:
 
 def pruned(tree: TreeNode, depth: int) -> TreeNode:
     """The tree down to `depth` levels below its root."""
-    return _retold(tree, _children(tree), depth)
+    return _rearrange(tree, _children(tree), depth)
 
 
 def ordered(tree: TreeNode, by: SortKey) -> TreeNode:
@@ -281,7 +281,7 @@ def ordered(tree: TreeNode, by: SortKey) -> TreeNode:
     }
     in_order = {name: tuple(sorted(below, key=keys[by])) for name, below in _children(tree).items()}
     top = replace(tree, children=tuple(sorted(tree.children, key=keys[by])))
-    return _retold(top, in_order)
+    return _rearrange(top, in_order)
 
 
 def _children(tree: TreeNode) -> dict[str, tuple[TreeNode, ...]]:
@@ -290,7 +290,7 @@ def _children(tree: TreeNode) -> dict[str, tuple[TreeNode, ...]]:
     return {node.name: node.children for node in groups if not node.repeated}
 
 
-def _retold(
+def _rearrange(
     top: TreeNode, children: Mapping[str, tuple[TreeNode, ...]], depth: int | None = None
 ) -> TreeNode:
     """The tree with the children of each group where it comes first now, down to a depth."""

@@ -1,7 +1,7 @@
 """To Label Studio and back: its labelling configuration, its tasks, and the rows of what it exports.
 
-A label is a way from the top of its ``Taxonomy`` control. One that stands below several groups has several
-ways; the first is proposed, and any of them means the label. The form of tasks is that of Label Studio's
+A label is a path from the top of its ``Taxonomy`` control. One that stands below several groups has several
+paths; the first is proposed, and any of them means the label. The form of tasks is that of Label Studio's
 guide, "Import pre-annotated data" and "Label Studio JSON format of annotated tasks".
 """
 
@@ -18,7 +18,7 @@ from cascade.errors import DataError
 from cascade.rows.row import BadRow, Columns, Row, labelled_row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
-from cascade.teach.review import Question
+from cascade.teach.queue import QueuedRow
 
 CONTROL, TEXT, NOTE = "labels", "text", "note"
 ID = "cascade_id"
@@ -26,7 +26,7 @@ ID = "cascade_id"
 
 _SEPARATOR = " / "
 _VERSION = 16
-Way = tuple[str, ...]
+TaxonomyPath = tuple[str, ...]
 
 
 def config(taxonomy: Taxonomy) -> str:
@@ -54,8 +54,8 @@ def _add_choices(taxonomy: Taxonomy, group: str, above: ET.Element) -> None:
             _add_choices(taxonomy, name, choice)
 
 
-def way(taxonomy: Taxonomy, name: str) -> Way:
-    """The first way to a name: the names from the top down to it."""
+def path_to(taxonomy: Taxonomy, name: str) -> TaxonomyPath:
+    """The first path to a name: the names from the top down to it."""
     found: list[str] = []
     while name != ROOT:
         found.append(name)
@@ -66,21 +66,21 @@ def way(taxonomy: Taxonomy, name: str) -> Way:
 # Tasks
 
 
-def asking(taxonomy: Taxonomy, question: Question) -> dict[str, Any]:
+def queued_task(taxonomy: Taxonomy, queued_row: QueuedRow) -> dict[str, Any]:
     """A row of a queue as a task, with what is proposed as its prediction.
 
     Its score is 1 where nothing is in doubt and 0 where all is: Label Studio can ask for the lowest first.
     """
-    score = 1 - max((doubt.size for doubt in question.doubts), default=0)
+    score = 1 - max((doubt.size for doubt in queued_row.doubts), default=0)
     prediction = {
-        "model_version": question.model[:_VERSION],
+        "model_version": queued_row.model[:_VERSION],
         "score": round(score, 4),
-        "result": _result(taxonomy, question.proposed),
+        "result": _result(taxonomy, queued_row.proposed),
     }
-    return {"data": {ID: question.id, TEXT: question.text}, "predictions": [prediction]}
+    return {"data": {ID: queued_row.id, TEXT: queued_row.text}, "predictions": [prediction]}
 
 
-def answered(taxonomy: Taxonomy, row: Row) -> dict[str, Any]:
+def labelled_task(taxonomy: Taxonomy, row: Row) -> dict[str, Any]:
     """A labelled row as a task with an annotation."""
     annotation = {"result": _result(taxonomy, row.labels)}
     return {"data": {ID: row.id, TEXT: row.text}, "annotations": [annotation]}
@@ -89,7 +89,7 @@ def answered(taxonomy: Taxonomy, row: Row) -> dict[str, Any]:
 def _result(taxonomy: Taxonomy, names: Sequence[str]) -> list[dict[str, Any]]:
     if not names:
         return []
-    chosen = {"taxonomy": [list(way(taxonomy, name)) for name in names]}
+    chosen = {"taxonomy": [list(path_to(taxonomy, name)) for name in names]}
     return [{"from_name": CONTROL, "to_name": TEXT, "type": "taxonomy", "value": chosen}]
 
 
@@ -118,16 +118,16 @@ class Imported:
     disagreeing: list[str | int]
 
 
-class _Answer(NamedTuple):
+class _Annotation(NamedTuple):
     """What somebody said of a task; `proposed` is None where that is not told."""
 
-    ways: list[Way]
+    paths: list[TaxonomyPath]
     note: str
     at: str
-    proposed: list[Way] | None
+    proposed: list[TaxonomyPath] | None
 
 
-class _MisfitError(Exception):
+class _TaskError(Exception):
     """A task that cannot be made out; the message says why."""
 
 
@@ -141,15 +141,15 @@ def read(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
     """
     found = Imported([], [], 0, [])
     left_out = 0
-    for number, task in enumerate(_gathered(_entries(path)), 1):
+    for number, task in enumerate(_merge_json_min(_load_entries(path)), 1):
         try:
-            identity, text = _identity(task, number), _text(task)
+            identity, text = _row_id(task, number), _text(task)
             answer, disagree = _answer(task)
             if answer is None:
                 left_out += 1
                 continue
             found.rows.append(_row(taxonomy, columns, identity, text, answer))
-        except (_MisfitError, DataError) as error:
+        except (_TaskError, DataError) as error:
             raw = json.dumps(task, ensure_ascii=False)
             found.refused.append(BadRow(number, None, str(error), raw, str(path)))
         else:
@@ -157,7 +157,7 @@ def read(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
     return Imported(found.rows, found.refused, left_out, found.disagreeing)
 
 
-def _entries(path: Path) -> list[Any]:
+def _load_entries(path: Path) -> list[Any]:
     try:
         tasks = json.loads(path.read_bytes())
     except OSError as error:
@@ -173,11 +173,11 @@ def _data(task: Any) -> Mapping[str, Any]:
     """What a task was made of."""
     data = task.get("data") if isinstance(task, dict) else None
     if not isinstance(data, dict):
-        raise _MisfitError("no task: expected a JSON object with data")
+        raise _TaskError("no task: expected a JSON object with data")
     return data
 
 
-def _identity(task: Any, number: int) -> str | int:
+def _row_id(task: Any, number: int) -> str | int:
     data = _data(task)
     value = data.get(ID, task.get("id", number))
     return value if isinstance(value, str | int) and not isinstance(value, bool) else number
@@ -186,29 +186,27 @@ def _identity(task: Any, number: int) -> str | int:
 def _text(task: Any) -> str:
     text = _data(task).get(TEXT)
     if not isinstance(text, str):
-        raise _MisfitError(
-            f"no text under {TEXT!r} of its data: was it exported from `cascade label-studio`?"
-        )
+        raise _TaskError(f"no text under {TEXT!r} of its data: was it exported from `cascade label-studio`?")
     return text
 
 
-def _answer(task: Mapping[str, Any]) -> tuple[_Answer | None, bool]:
+def _answer(task: Mapping[str, Any]) -> tuple[_Annotation | None, bool]:
     """The answer that counts, and whether others differ; None where there is none."""
     given = [one for one in _objects(task.get("annotations") or []) if not one.get("was_cancelled")]
     if not given:
         return None, False
     counting = max(given, key=lambda one: (bool(one.get("ground_truth")), _time(one)))
-    answer = _Answer(_ways(counting), _note(counting), _time(counting), _proposed(counting))
-    return answer, any(set(_ways(one)) != set(answer.ways) for one in given)
+    answer = _Annotation(_shared_label_edges(counting), _note(counting), _time(counting), _proposed(counting))
+    return answer, any(set(_shared_label_edges(one)) != set(answer.paths) for one in given)
 
 
-def _proposed(annotation: Mapping[str, Any]) -> list[Way] | None:
+def _proposed(annotation: Mapping[str, Any]) -> list[TaxonomyPath] | None:
     """What the person saw proposed; None where that is not told."""
     seen = annotation.get("prediction")
-    return _ways(seen) if isinstance(seen, dict) and "result" in seen else None
+    return _shared_label_edges(seen) if isinstance(seen, dict) and "result" in seen else None
 
 
-def _gathered(entries: Sequence[Any]) -> list[Any]:
+def _merge_json_min(entries: Sequence[Any]) -> list[Any]:
     """Tasks with all of their answers: JSON-MIN has an entry for each answer, or one without."""
     found: dict[Any, Any] = {}
     for number, entry in enumerate(entries):
@@ -217,11 +215,11 @@ def _gathered(entries: Sequence[Any]) -> list[Any]:
             continue
         task = found.setdefault(("task", str(entry.get("id", number))), {"data": entry, "annotations": []})
         if entry.get("annotation_id") is not None:
-            task["annotations"].append(_annotation(entry))
+            task["annotations"].append(_json_min_annotation(entry))
     return list(found.values())
 
 
-def _annotation(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _json_min_annotation(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An answer of JSON-MIN as JSON has it."""
     note, chosen = entry.get(NOTE) or [], entry.get(CONTROL) or []
     values = chosen if all(isinstance(one, dict) for one in chosen) else [{"taxonomy": chosen}]
@@ -232,7 +230,7 @@ def _annotation(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise _MisfitError("its annotations are no list of objects: export again, with whole annotations")
+        raise _TaskError("its annotations are no list of objects: export again, with whole annotations")
     return value
 
 
@@ -240,10 +238,12 @@ def _time(annotation: Mapping[str, Any]) -> str:
     return str(annotation.get("updated_at") or annotation.get("created_at") or "")
 
 
-def _ways(annotation: Mapping[str, Any]) -> list[Way]:
+def _shared_label_edges(annotation: Mapping[str, Any]) -> list[TaxonomyPath]:
     parts = _objects(annotation.get("result") or [])
     ours = (one.get("value") for one in parts if one.get("from_name") == CONTROL)
-    return [found for value in ours if isinstance(value, dict) for found in _ways_of(value.get("taxonomy"))]
+    return [
+        found for value in ours if isinstance(value, dict) for found in _parse_paths(value.get("taxonomy"))
+    ]
 
 
 def _note(annotation: Mapping[str, Any]) -> str:
@@ -254,19 +254,19 @@ def _note(annotation: Mapping[str, Any]) -> str:
     return "\n".join(str(line) for value in values for line in value.get("text") or [])
 
 
-def _ways_of(value: Any) -> list[Way]:
+def _parse_paths(value: Any) -> list[TaxonomyPath]:
     if value and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        value = [value]  # a single way may come without its brackets
+        value = [value]  # a single path may come without its brackets
     is_list = isinstance(value, list) and all(isinstance(one, list) and one for one in value)
     if not is_list:
-        raise _MisfitError(f"no ways through the taxonomy under {CONTROL!r}: found {json.dumps(value)[:80]}")
+        raise _TaskError(f"no paths through the taxonomy under {CONTROL!r}: found {json.dumps(value)[:80]}")
     return [tuple(map(str, one)) for one in value]
 
 
 def _row(
-    taxonomy: Taxonomy, columns: Columns, identity: str | int, text: str, answer: _Answer
+    taxonomy: Taxonomy, columns: Columns, identity: str | int, text: str, answer: _Annotation
 ) -> dict[str, Any]:
-    labels = _names(taxonomy, answer.ways)
+    labels = _resolve_paths(taxonomy, answer.paths)
     about: dict[str, Any] = {"note": answer.note, "at": answer.at}
     if answer.proposed is not None:
         proposed = [name for one in answer.proposed if (name := taxonomy.resolve(one[-1])) is not None]
@@ -275,13 +275,13 @@ def _row(
     return {"review": about} | labelled_row(columns, taxonomy, identity, text, labels)
 
 
-def _names(taxonomy: Taxonomy, ways: Sequence[Way]) -> list[str]:
-    """The name at the end of each way, without those of groups of which more is known."""
+def _resolve_paths(taxonomy: Taxonomy, paths: Sequence[TaxonomyPath]) -> list[str]:
+    """The name at the end of each path, without those of groups of which more is known."""
     names = []
-    for one in ways:
+    for one in paths:
         name = taxonomy.resolve(one[-1])
         if name is None:
-            raise _MisfitError(f"unknown label {one[-1]!r}.{taxonomy.suggest(one[-1])}")
-        if not any(other[: len(one)] == one for other in ways if len(other) > len(one)):
+            raise _TaskError(f"unknown label {one[-1]!r}.{taxonomy.suggest(one[-1])}")
+        if not any(other[: len(one)] == one for other in paths if len(other) > len(one)):
             names.append(name)
     return list(dict.fromkeys(names))

@@ -1,7 +1,7 @@
 """Which texts teach most: those that a person should label next, for the model to learn from.
 
 A text is worth a person's time where the model is in doubt: a label stands near what it is compared with, or
-two groups that share a label judge it differently, or nothing was chosen. Doubts about rare labels count for
+two groups that share a label scorer it differently, or nothing was chosen. Doubts about rare labels count for
 more. A hundred texts with the same doubt teach little more than a few, and texts that say the same teach it
 once, so what was picked makes its like worth less: filtered active submodular selection (Wei, Iyer and
 Bilmes, ICML 2015).
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cascade.model.walk import MOST_CELLS, Walked, edges, modelled
-from cascade.predict.cascade import Cascade
+from cascade.predict.answers import Model
 from cascade.rows.row import Row
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
@@ -56,7 +56,7 @@ class Doubt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class SelectedRow:
     """A row that teaches, and what is in doubt about it, the greatest doubt first."""
 
     row: Row
@@ -64,12 +64,12 @@ class Picked:
 
 
 @dataclass(frozen=True, slots=True)
-class Picking:
+class Selection:
     """What came of a search.
 
     Attributes
     ----------
-    picked
+    selected
         The rows, in the order in which they teach most.
     rows, doubtful
         How many there were, and in how many of them anything was in doubt.
@@ -77,15 +77,15 @@ class Picking:
         Rows that a service did not answer for, and why.
     """
 
-    picked: list[Picked]
+    selected: list[SelectedRow]
     rows: int
     doubtful: int
     failed: list[tuple[Row, str]]
 
 
-def pick(
-    model: Cascade, rows: Iterable[Row], most: int, *, at_once: int = 2000, least_held: int = 2000
-) -> Picking:
+def select_rows(
+    model: Model, rows: Iterable[Row], most: int, *, at_once: int = 2000, least_held: int = 2000
+) -> Selection:
     """The `most` rows that teach most, or fewer where nothing is in doubt about the others.
 
     Parameters
@@ -95,24 +95,37 @@ def pick(
     least_held
         Of the rows in doubt so many are held, and more where `most` is large: those that teach most alone.
     """
-    judge = _Judge(model)
-    held = _Held(max(least_held, _HELD_OF_EACH * most), judge.weights)
+    scorer = _DoubtScorer(model)
+    held = _Candidates(max(least_held, _HELD_OF_EACH * most), scorer.weights)
     failed: list[tuple[Row, str]] = []
-    for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(judge.weights)))):
-        walked = model.walk([row.text for row in some], trace=judge.wants_trace)
+    for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(scorer.weights)))):
+        walked = model.walk([row.text for row in some], trace=scorer.wants_trace)
         failed += [(some[place], why) for place, why in walked.failed.items()]
-        sizes = judge.sizes(walked)
+        sizes = scorer.sizes(walked)
         sizes[list(walked.failed)] = 0
         held.add(some, sizes)
-    chosen = greedy(held.sizes, judge.weights, likeness([row.text for row in held.rows]), most)
-    picked = [Picked(held.rows[place], judge.told(held.sizes[[place]])) for place in chosen]
-    return Picking(picked, held.seen, held.doubtful, failed)
+    chosen = greedy(held.sizes, scorer.weights, likeness([row.text for row in held.rows]), most)
+    selected = [SelectedRow(held.rows[place], scorer.doubts(held.sizes[[place]])) for place in chosen]
+    return Selection(selected, held.seen, held.doubtful, failed)
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     left = iter(rows)
     while some := list(islice(left, size)):
         yield some
+
+
+def doubts_about(model: Model, text: str) -> tuple[Doubt, ...]:
+    """What a model is not certain about in one text, the greatest doubt first.
+
+    Raises
+    ------
+    RowsError
+        A service did not answer.
+    """
+    scorer = _DoubtScorer(model)
+    walked = model.walk([text], trace=scorer.wants_trace).whole()
+    return scorer.doubts(sparse.csr_array(scorer.sizes(walked)))
 
 
 # Doubts
@@ -131,7 +144,7 @@ def nearness(paths: NDArray[Any], least: NDArray[Any]) -> Floats:
 
 
 def disagreement(above: NDArray[Any], conditionals: NDArray[Any]) -> Floats:
-    """How differently parents judge a child that they share, float64, shape (n_texts,), in [0, 1].
+    """How differently parents scorer a child that they share, float64, shape (n_texts,), in [0, 1].
 
     The greatest difference of two conditional scores times the path probability of the less likely of the
     two parents: one to which the text does not belong has no say.
@@ -156,7 +169,7 @@ def _log_odds(probabilities: NDArray[Any]) -> Floats:
     return odds
 
 
-class _Judge:
+class _DoubtScorer:
     """Tells what a model is not certain about.
 
     One column for each label that may be near its threshold, one for each label with several parents, and
@@ -168,35 +181,35 @@ class _Judge:
         float64, shape (n_columns,): what a doubt is worth.
     """
 
-    def __init__(self, model: Cascade) -> None:
+    def __init__(self, model: Model) -> None:
         self._model, graph = model, model.graph
         self._first = len(graph.nodes) - len(graph.labels)
         self._least = np.array([model.manifest.thresholds[label] for label in graph.labels])
-        self._ways = _ways(model)
+        self._shared_label_edges = _shared_label_edges(model)
         rivals = (self._rivals(group) for group in graph.groups)
         self._exclusive = [places for places in rivals if len(places) > 1]
-        rarity = dict(zip(graph.labels, _rarity(model), strict=True))
+        rarity = dict(zip(graph.labels, _rarity_weights(model), strict=True))
         self._names: list[tuple[Reason, str]] = [
             *(("near threshold", label) for label in graph.labels),
-            *(("parents disagree", label) for label in self._ways),
+            *(("parents disagree", label) for label in self._shared_label_edges),
             ("nothing chosen", ""),
         ]
         self.weights = np.array([rarity.get(label, 1.0) for _, label in self._names])
 
     @property
     def wants_trace(self) -> bool:
-        return bool(self._ways)
+        return bool(self._shared_label_edges)
 
     def sizes(self, walked: Walked) -> Floats:
         """The size of each doubt, shape (n_texts, n_columns); 0 below `LEAST_DOUBT`."""
         paths = walked.paths[:, self._first :]
         near = nearness(paths, self._compared(paths))
-        between = [self._between(walked, ways) for ways in self._ways.values()]
+        between = [self._between(walked, ways) for ways in self._shared_label_edges.values()]
         nothing = ~self._model.decide(walked).any(axis=1)
         sizes: Floats = np.column_stack([near, *between, nothing.astype(np.float64)])
         return np.where(sizes < LEAST_DOUBT, 0.0, sizes)
 
-    def told(self, sizes: sparse.csr_array) -> tuple[Doubt, ...]:
+    def doubts(self, sizes: sparse.csr_array) -> tuple[Doubt, ...]:
         """The doubts about one text, the greatest first."""
         pairs = zip(sizes.indices.tolist(), sizes.data.tolist(), strict=True)
         found = [Doubt(self._names[column][0], self._names[column][1], size) for column, size in pairs]
@@ -230,7 +243,7 @@ class _Judge:
         return disagreement(above, walked.conditionals[:, [edge for edge, _ in ways]])
 
 
-def _ways(model: Cascade) -> dict[str, list[tuple[int, str]]]:
+def _shared_label_edges(model: Model) -> dict[str, list[tuple[int, str]]]:
     """The edges and the parents of each label that has several."""
     found: dict[str, list[tuple[int, str]]] = {}
     for edge, (parent, child) in enumerate(edges(model.graph)):
@@ -239,7 +252,7 @@ def _ways(model: Cascade) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def _rarity(model: Cascade) -> list[float]:
+def _rarity_weights(model: Model) -> list[float]:
     """What a doubt about each label is worth: the root of how much rarer than the median label it is."""
     rows = dict.fromkeys(model.graph.labels, 0)
     for group, record in model.manifest.groups.items():
@@ -254,7 +267,7 @@ def _rarity(model: Cascade) -> list[float]:
 # Choice
 
 
-class _Held:
+class _Candidates:
     """The rows with the greatest doubts of all that were seen.
 
     Attributes
@@ -330,12 +343,12 @@ def likeness(texts: Sequence[str]) -> sparse.csr_array:
     cells = (DAMPED[bags.counts].astype(np.float64), bags.places, bags.starts)
     counts = sparse.csr_array(cells, shape=(len(texts), len(bags.buckets)))
     words = counts[:, np.flatnonzero(bags.buckets < BUCKETS_OF_EACH)]
-    weighted = words * _rareness(words)
+    weighted = words * _inverse_document_frequency(words)
     lengths = np.sqrt(weighted.power(2).sum(axis=1))
     return sparse.csr_array(weighted / np.where(lengths > 0, lengths, 1)[:, None])
 
 
-def _rareness(words: sparse.csr_array) -> Floats:
+def _inverse_document_frequency(words: sparse.csr_array) -> Floats:
     """Log of one plus how many times as many texts there are as have the word (idf)."""
     texts_with: IntArray = np.bincount(words.indices, minlength=words.shape[1])
     rare: Floats = np.log1p(words.shape[0] / np.maximum(texts_with, 1))

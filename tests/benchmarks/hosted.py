@@ -9,7 +9,7 @@ from typing import NamedTuple
 import asking as speed
 import numpy as np
 from bench import Bench
-from page import Aim, Section, Table, compared
+from page import Aim, Section, Table, compare
 from sets import Set
 
 from cascade.hosted import tokens as counting
@@ -56,7 +56,7 @@ def tokens(bench: Bench) -> Section:
             table.add(
                 name, f"{data.n_labels}", f"{one.questions:.2f}", *(f"{value:.0f}" for value in figures)
             )
-    return Section("tokens", [table, compared(TOKENS_AIMS, found)])
+    return Section("tokens", [table, compare(TOKENS_AIMS, found)])
 
 
 def _asked_of(data: Set) -> Asked:
@@ -140,4 +140,4 @@ def asking(bench: Bench) -> Section:
             table.add(
                 str(case), f"{one.reached:.3f}", f"{one.bound:.0f}", f"{one.spent:.2f}", f"{one.refused}"
             )
-    return Section("asking", [table, compared(ASKING_AIMS, found)])
+    return Section("asking", [table, compare(ASKING_AIMS, found)])

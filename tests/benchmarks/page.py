@@ -51,7 +51,7 @@ class Aim(NamedTuple):
     form: str = ".2f"
 
 
-def compared(aims: Iterable[Aim], found: Any) -> Table:
+def compare(aims: Iterable[Aim], found: Any) -> Table:
     """The figures that can be made of what was found, beside what they should be."""
     table = Table(("compared", "measured", "aim"))
     for aim in aims:

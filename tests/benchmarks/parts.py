@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import hosted
 from bench import Bench
-from page import Aim, Section, Table, compared
+from page import Aim, Section, Table, compare
 from sets import Set
 from systems import PEERS, SYSTEMS, best_peer, side_by_side
 
@@ -57,7 +57,7 @@ FIT_AIMS = (
 def fit(bench: Bench) -> Section:
     """All systems on one mixed set."""
     table, found = side_by_side(bench, bench.sets.mix(bench.settings.rows), SYSTEMS, "mixed utterances")
-    return Section("fit", [table, compared(FIT_AIMS, found)])
+    return Section("fit", [table, compare(FIT_AIMS, found)])
 
 
 # Predict over many rows
@@ -125,7 +125,7 @@ def predict(bench: Bench) -> Section:
         for name, options in (("prediction only", []), ("as trained", ["--as-trained"])):
             found[name] = _by_pecos(bench, model, n_rows, options)
             table.add(f"libpecos, {name}", *_cells(n_rows, found[name]))
-    return Section("predict", [table, compared(PREDICT_AIMS, found)])
+    return Section("predict", [table, compare(PREDICT_AIMS, found)])
 
 
 def _cells(count: int, one: Labelled) -> list[str]:
@@ -185,7 +185,7 @@ def growth(bench: Bench) -> Section:
         bench, "labels", settings.max_labels, lambda size: bench.sets.split(size, fixed)
     )
     found = {"rows": of_rows, "labels": of_labels}
-    return Section("growth", [rows, labels, compared(GROWTH_AIMS, found)])
+    return Section("growth", [rows, labels, compare(GROWTH_AIMS, found)])
 
 
 def _grown(
@@ -234,7 +234,7 @@ def sets(bench: Bench) -> Section:
 
 def _against_flat(bench: Bench, name: str, aims: Sequence[Aim]) -> tuple[Table, Table]:
     table, found = side_by_side(bench, bench.sets.named(name), ("cascade", "flat"), name)
-    return table, compared(aims, found)
+    return table, compare(aims, found)
 
 
 # Start
@@ -246,7 +246,7 @@ def start(bench: Bench) -> Section:
     """`cascade predict` for one row, with all of its files in the memory of the system."""
     model, one = bench.model(bench.sets.mix(bench.settings.rows)), bench.sets.short(1)
     runs = [bench.cascade("predict", one, "--model", model.folder) for _ in range(STARTS)]
-    return Section("start", [compared(START_AIMS, [run.seconds for run in runs])])
+    return Section("start", [compare(START_AIMS, [run.seconds for run in runs])])
 
 
 PARTS = {

@@ -1,7 +1,7 @@
 """What labels teach that `cascade review` asks for, beside as many that chance asks for.
 
 From each data set some rows are taken as labelled, and the others as texts. A model is fitted on the first;
-then some of the texts get their labels, picked by chance and by `cascade.teach.selection.pick`, and two more
+then some of the texts get their labels, by chance and by `cascade.teach.selection.select_rows`, and two more
 models are fitted and measured on the test rows. Printed are F1s, means over seeds, and how much more was won.
 Run as ``python tests/benchmarks/teaching.py [--data ../shared/data] [--sets feedback,us_bills] [--seeds 3]``.
 """
@@ -22,7 +22,7 @@ from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.row import Columns
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.selection import pick
+from cascade.teach.selection import select_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 # Rows to begin with, and rows to be labelled then.
@@ -75,12 +75,12 @@ def once(taxonomy, rows, tests, n_first, n_more, seed):
     mixed = random.Random(seed).sample(rows, len(rows))
     first, texts = mixed[:n_first], mixed[n_first : n_first + MOST_TEXTS]
     model = fitted(taxonomy, first)
-    picked = [one.row for one in pick(model, texts, n_more).picked]
-    by_chance = texts[: len(picked)]
+    selected = [one.row for one in select_rows(model, texts, n_more).selected]
+    by_chance = texts[: len(selected)]
     return [
         f1s(model, tests),
         f1s(fitted(taxonomy, [*first, *by_chance]), tests),
-        f1s(fitted(taxonomy, [*first, *picked]), tests),
+        f1s(fitted(taxonomy, [*first, *selected]), tests),
     ]
 
 

@@ -14,10 +14,10 @@ from shop import SHOP
 from trees import manifest_of, taxonomies
 
 from cascade.changes.difference import difference
-from cascade.changes.staleness import Side
+from cascade.changes.retraining import Version
+from cascade.changes.terminal import render_difference
 from cascade.learn.fit import fit
 from cascade.model.folder import read_manifest
-from cascade.show.terminal import render_difference
 from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -35,7 +35,7 @@ def nothing(groups):
 
 
 def between(before, after):
-    return difference(Side("old", before), Side("new", after))
+    return difference(Version("old", before), Version("new", after))
 
 
 def after_edit(edit, plain=SHOP):
@@ -207,7 +207,7 @@ def test_f1_is_compared_where_both_are_models(shop):
     new = replace(
         old, metrics={"micro_f1": 0.6, "macro_f1": 0.3, "f1": {"late": 0.25, "refund": 0.7, "broken": 0.9}}
     )
-    found = difference(Side("old", shop.taxonomy, old), Side("new", shop.taxonomy, new))
+    found = difference(Version("old", shop.taxonomy, old), Version("new", shop.taxonomy, new))
     assert [(one.label, one.before, one.after) for one in found.f1] == [
         ("late", 0.5, 0.25),
         ("refund", 0.6, 0.7),
@@ -216,7 +216,7 @@ def test_f1_is_compared_where_both_are_models(shop):
     text = told(found)
     assert "F1 out of fold: micro 0.500 -> 0.600, macro 0.400 -> 0.300, 1 label better, 1 worse" in text
     assert "0.50 -> 0.25  -0.25  late" in text
-    assert difference(Side("old", shop.taxonomy, old), Side("new", shop.taxonomy)).f1 == ()
+    assert difference(Version("old", shop.taxonomy, old), Version("new", shop.taxonomy)).f1 == ()
 
 
 def test_the_f1_of_a_renamed_label_is_compared_too(shop):
@@ -225,14 +225,14 @@ def test_the_f1_of_a_renamed_label_is_compared_too(shop):
         manifest_of(shop.taxonomy, metrics={"f1": {"late": 0.5}}),
         manifest_of(new, metrics={"f1": {"too_late": 0.75}}),
     ]
-    found = difference(Side("old", shop.taxonomy, manifests[0]), Side("new", new, manifests[1]))
+    found = difference(Version("old", shop.taxonomy, manifests[0]), Version("new", new, manifests[1]))
     assert [(one.label, one.before, one.after) for one in found.f1] == [("too_late", 0.5, 0.75)]
 
 
 def test_only_the_greatest_changes_of_f1_are_listed(shop):
     taxonomy = Taxonomy.from_dict({"name": "n", "labels": [f"l{place}" for place in range(50)]})
     sides = [
-        Side(
+        Version(
             str(by),
             taxonomy,
             manifest_of(taxonomy, metrics={"f1": {f"l{at}": at * by / 100 for at in range(1, 50)}}),
@@ -344,8 +344,8 @@ def test_fit_trains_what_was_told_to_be_trained(edit, is_model, shop, shop_model
     """On the same rows: all that is sure, nothing that was not mentioned."""
     taxonomy = edited(edit)
     folder = shutil.copytree(shop_model, tmp_path / "model")
-    before = Side("old", shop.taxonomy, read_manifest(folder) if is_model else None)
-    found = difference(before, Side("new", taxonomy))
+    before = Version("old", shop.taxonomy, read_manifest(folder) if is_model else None)
+    found = difference(before, Version("new", taxonomy))
     labels = [[taxonomy.resolve(name) for name in names] for names in shop.labels]
     known = [row for row, names in enumerate(labels) if None not in names]
     assert len(known) == len(labels), "an edit has to keep the names of all rows"
@@ -354,8 +354,8 @@ def test_fit_trains_what_was_told_to_be_trained(edit, is_model, shop, shop_model
     fitted = {event.group or TOP_LEVEL for event in done if event.kind == "fitted"}
     sure = {one.group for one in found.retrained if one.sure}
     assert sure <= fitted <= {one.group for one in found.retrained}
-    after = Side("fitted", taxonomy, read_manifest(folder))
-    exact = difference(Side("old", shop.taxonomy, read_manifest(shop_model)), after)
+    after = Version("fitted", taxonomy, read_manifest(folder))
+    exact = difference(Version("old", shop.taxonomy, read_manifest(shop_model)), after)
     assert {one.group for one in exact.retrained} == fitted
     assert exact.kept + len(fitted) == len(after.manifest.groups)
     assert exact.rows_known
@@ -369,13 +369,13 @@ def test_rows_that_changed_are_told_where_both_are_models(shop, shop_model, tmp_
         shop.labels[:at] + shop.labels[at + 1 :],
         tmp_path,
     )
-    sides = [Side(str(folder), shop.taxonomy, read_manifest(folder)) for folder in (shop_model, tmp_path)]
+    sides = [Version(str(folder), shop.taxonomy, read_manifest(folder)) for folder in (shop_model, tmp_path)]
     found = difference(*sides)
     assert "rows 300 -> 299" in reasons(found)[TOP_LEVEL]
     assert set(reasons(found)) == {TOP_LEVEL, "delivery", "mood"}
     texts = [*shop.texts[:at], "it arrived ever so slowly", *shop.texts[at + 1 :]]
     fit(shop.taxonomy, texts, shop.labels, tmp_path)
-    found = difference(sides[0], Side("texts", shop.taxonomy, read_manifest(tmp_path)))
+    found = difference(sides[0], Version("texts", shop.taxonomy, read_manifest(tmp_path)))
     assert reasons(found)["delivery"] == ("other texts, or other labels of them",)
 
 
@@ -405,7 +405,7 @@ def test_a_group_that_learns_from_all_rows_may_change_with_any():
 def test_other_versions_than_the_model_was_made_with_train_everything(shop, shop_model):
     manifest = read_manifest(shop_model)
     older = replace(manifest, versions={**manifest.versions, "numpy": "1.0"})
-    found = difference(Side("old", shop.taxonomy, older), Side("new", shop.taxonomy))
+    found = difference(Version("old", shop.taxonomy, older), Version("new", shop.taxonomy))
     assert len(found.retrained) == len(manifest.groups)
     assert all(one.reasons[0].startswith("numpy 1.0 -> ") for one in found.retrained)
 

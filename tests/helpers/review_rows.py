@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from cascade.rows.row import Columns
-from cascade.teach.review import (
-    Question,
-)
+from cascade.teach.queue import QueuedRow
 from cascade.teach.selection import Doubt
 
 PLAIN = Columns()
 
 
-def question(number, proposed=("late",), text=None):
+def queued_row(number, proposed=("late",), text=None):
     doubts = (Doubt("near threshold", "late", 0.9),)
-    return Question(
+    return QueuedRow(
         number, text or f"text {number}", tuple(proposed), {"late": 0.3, "vat": 0.1}, doubts, "m" * 64
     )

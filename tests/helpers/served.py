@@ -6,13 +6,16 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import cascade as package
+from cascade.model.folder import MANIFEST
 
 TOKEN = "a-token-for-tests-0123456789"
 
@@ -64,6 +67,24 @@ def run(*arguments, **changes):
         command, capture_output=True, text=True, env=environment(**changes), timeout=60, check=False
     )
     return done.returncode, done.stderr
+
+
+def put_in_place(folder, other):
+    """The model of another folder takes the place of that in `folder`, as `fit` would have it."""
+    shutil.copytree(other, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+    shutil.copy(other / MANIFEST, folder / "manifest.new")
+    (folder / "manifest.new").replace(folder / MANIFEST)
+
+
+def wait_until(holds, seconds=20):
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def wait_for_model(port, digest):
+    wait_until(lambda: json.loads(get(port, "/v1/taxonomy")[2])["model"] == digest)
 
 
 def check_by_schemathesis(port, folder):

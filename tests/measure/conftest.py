@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from judged_rows import TREE, rows
+from evaluated_rows import TREE, rows
 
 from cascade.learn.datasets import label_truth
-from cascade.measure.evaluate import Scored, evaluate
-from cascade.measure.report import (
-    Judged,
-)
+from cascade.measure.error_causes import Predictions
+from cascade.measure.evaluate import evaluate
+from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
@@ -20,11 +19,11 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def judged(model):
+def evaluated(model):
     test = list(rows(150, 2))
     texts, truth = [row["text"] for row in test], label_truth(model.graph, [row["labels"] for row in test])
     walked, ideal = model.walk(texts), model.oracle(texts, truth)
-    scored, oracle = (Scored(one.paths, model.decide(one)) for one in (walked, ideal))
+    scored, oracle = (Predictions(one.paths, model.decide(one)) for one in (walked, ideal))
     found = evaluate(model.graph, truth, scored, oracle, always=frozenset({"mood"}))
     ids = [row["id"] for row in test]
-    return Judged(model.taxonomy, model.manifest, texts, ids, truth, scored, oracle, found)
+    return EvaluatedRows(model.taxonomy, model.manifest, texts, ids, truth, scored, oracle, found)

@@ -7,47 +7,47 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged_rows import TREE, rows
+from evaluated_rows import TREE, rows
 from processes import environment
 
-from cascade.measure.comparison import compared, flat_of, flat_rows
-from cascade.measure.evaluate import Scored
+from cascade.measure.comparison import compare_models, flat_labels, flat_taxonomy
+from cascade.measure.error_causes import Predictions
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
 
 def with_chosen(one, chosen):
-    made = replace(one, scored=Scored(one.scored.paths, chosen))
+    made = replace(one, scored=Predictions(one.scored.paths, chosen))
     for name in ("chosen", "kinds"):
         made.__dict__.pop(name, None)
     return made
 
 
-def test_a_model_beside_itself_differs_in_nothing(judged):
-    found = compared(judged, judged)
+def test_a_model_beside_itself_differs_in_nothing(evaluated):
+    found = compare_models(evaluated, evaluated)
     assert (found.rows, found.labels, found.left_out) == (150, 9, ())
     for one in (*found.figures, *found.by_label):
         assert one.this == one.other
         assert (one.interval, one.p, one.is_sure) == ((0.0, 0.0), 1.0, False)
 
 
-def test_a_perfect_model_is_surely_better(judged):
-    found = compared(judged, with_chosen(judged, judged.closed_truth))
+def test_a_perfect_model_is_surely_better(evaluated):
+    found = compare_models(evaluated, with_chosen(evaluated, evaluated.closed_truth))
     micro, macro = found.figures
-    assert (micro.this, micro.other) == (pytest.approx(micro_f1(judged.true, judged.chosen)), 1)
-    assert (macro.this, macro.other) == (pytest.approx(macro_f1(judged.true, judged.chosen)), 1)
+    assert (micro.this, micro.other) == (pytest.approx(micro_f1(evaluated.true, evaluated.chosen)), 1)
+    assert (macro.this, macro.other) == (pytest.approx(macro_f1(evaluated.true, evaluated.chosen)), 1)
     assert micro.is_sure
     assert micro.p == pytest.approx(2 / 1001)
     assert micro.interval[0] <= micro.other - micro.this <= micro.interval[1]
-    back = compared(with_chosen(judged, judged.closed_truth), judged).figures[0]
+    back = compare_models(with_chosen(evaluated, evaluated.closed_truth), evaluated).figures[0]
     assert back.interval == pytest.approx((-micro.interval[1], -micro.interval[0]))
 
 
-def test_one_row_that_changed_is_no_sure_difference(judged):
-    chosen = judged.scored.chosen.copy()
-    chosen[3] ^= np.arange(chosen.shape[1]) == judged.graph.column["late"]
-    found = compared(judged, with_chosen(judged, chosen))
+def test_one_row_that_changed_is_no_sure_difference(evaluated):
+    chosen = evaluated.scored.chosen.copy()
+    chosen[3] ^= np.arange(chosen.shape[1]) == evaluated.graph.column["late"]
+    found = compare_models(evaluated, with_chosen(evaluated, chosen))
     assert not found.figures[0].is_sure
     assert found.by_label[0].name == "late"
     assert found.figures[0].p > 0.3
@@ -100,6 +100,6 @@ def test_against_flat_tells_what_the_hierarchy_gains(model, tmp_path):
 
 def test_a_flat_taxonomy_has_the_labels_and_no_groups():
     tree = Taxonomy.from_dict(TREE)
-    flat = flat_of(tree)
+    flat = flat_taxonomy(tree)
     assert (flat.graph.labels, flat.graph.groups) == (tree.graph.labels, ("",))
-    assert flat_rows(tree, [["late", "delivery"], ["delivery"], []]) == [["late"], None, []]
+    assert flat_labels(tree, [["late", "delivery"], ["delivery"], []]) == [["late"], None, []]

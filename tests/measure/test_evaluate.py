@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sklearn import metrics as reference
 
-from cascade.measure.evaluate import Scored, error_kinds, evaluate, render, unknown_nodes
-from cascade.measure.metrics import closed, hierarchical_f1
+from cascade.measure.error_causes import Predictions, error_kinds, unknown_nodes
+from cascade.measure.evaluate import evaluate
+from cascade.measure.metrics import micro_f1, with_ancestors
+from cascade.measure.terminal import render_evaluation
 from cascade.taxonomy.graph import ROOT, Graph
 
 NAN = np.nan
@@ -47,7 +49,7 @@ def scored(graph, *rows):
     for index, (_, found) in enumerate(rows):
         for name, path in found.items():
             paths[index, graph.column[name]] = path
-    return Scored(paths, flags_of(graph, [chosen for chosen, _ in rows]))
+    return Predictions(paths, flags_of(graph, [chosen for chosen, _ in rows]))
 
 
 def kinds_of_one(truth, answer, oracle, always=NO_GROUPS, graph=TREE):
@@ -332,7 +334,7 @@ def random_walk(graph, rng, n_texts):
             visited &= rng.random(n_texts) < 0.7
             entered[name] = visited
         paths[visited, graph.column[name]] = rng.random(int(visited.sum()))
-    return Scored(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
+    return Predictions(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
 
 
 def random_case(graph, seed, n_texts, with_group_only=True):
@@ -340,7 +342,7 @@ def random_case(graph, seed, n_texts, with_group_only=True):
     truth = rng.random((n_texts, len(graph.nodes))) < 0.3
     if not with_group_only:
         truth[:, [graph.column[group] for group in graph.groups[1:]]] = False
-    return closed(graph, truth), random_walk(graph, rng, n_texts), random_walk(graph, rng, n_texts)
+    return with_ancestors(graph, truth), random_walk(graph, rng, n_texts), random_walk(graph, rng, n_texts)
 
 
 def names_of(graph, row):
@@ -405,7 +407,7 @@ def test_figures_are_those_of_scikit_learn_where_all_labels_are_known(graph, see
     assert found.micro_f1 == pytest.approx(pooled_f1(everything))
     assert found.oracle_router_micro_f1 == pytest.approx(pooled_f1(everything, oracle.chosen[:, at]))
     assert found.exact_match == pytest.approx((true == chosen).all(axis=1).mean())
-    assert found.hierarchical_f1 == pytest.approx(hierarchical_f1(graph, truth, answers.chosen))
+    assert found.hierarchical_f1 == pytest.approx(micro_f1(truth, with_ancestors(graph, answers.chosen)))
     assert found.group_only_rows == 0
     for index, label in enumerate(graph.labels):
         precision, recall, f1, _ = reference.precision_recall_fscore_support(
@@ -452,7 +454,7 @@ def test_truth_without_its_groups_is_completed():
 
 def test_array_of_another_shape_is_named():
     truth, answers = truth_of(TREE, {"x"}), scored(TREE, (set(), {}))
-    narrow = Scored(answers.paths[:, 1:], answers.chosen)
+    narrow = Predictions(answers.paths[:, 1:], answers.chosen)
     with pytest.raises(ValueError, match=r"oracle.paths has shape \(1, 5\); expected \(1, 6\)"):
         evaluate(TREE, truth, answers, narrow, always=NO_GROUPS)
     with pytest.raises(ValueError, match=r"scored.paths has shape \(1, 6\); expected \(2, 6\)"):
@@ -470,7 +472,7 @@ def test_group_that_was_scored_and_not_entered_is_refused():
 
 def shown(evaluation, width=80):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(render(evaluation))
+    console.print(render_evaluation(evaluation))
     return console.file.getvalue()
 
 

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from cascade.measure.metrics import (
-    Tallies,
+    F1Counts,
     bootstrap,
-    closed,
     column_f1,
-    constrained_f1,
     exact_match,
     f1_intervals,
-    hierarchical_f1,
     macro_f1,
     micro_f1,
     none_recall,
     precision_at_1,
+    with_ancestors,
 )
 from cascade.taxonomy.graph import ROOT, Graph
 
@@ -210,14 +208,14 @@ TREE = Graph.build({ROOT: ["a", "b"], "a": ["c", "x"], "b": ["y", "w"], "c": ["w
 
 
 def test_closure_adds_the_ancestors_along_all_parents():
-    result = closed(TREE, node_flags(TREE, {"w"}, {"x"}, {"y"}, set(), {"c"}))
+    result = with_ancestors(TREE, node_flags(TREE, {"w"}, {"x"}, {"y"}, set(), {"c"}))
     expected = node_flags(TREE, {"w", "c", "a", "b"}, {"x", "a"}, {"y", "b"}, set(), {"c", "a"})
     assert result.tolist() == expected.tolist()
 
 
 def test_closure_leaves_its_argument_alone():
     nodes = node_flags(TREE, {"w"})
-    closed(TREE, nodes)
+    with_ancestors(TREE, nodes)
     assert nodes.sum() == 1
 
 
@@ -225,7 +223,7 @@ def test_closure_leaves_its_argument_alone():
 @given(graphs_with_answers())
 def test_closure_is_that_of_the_graph_row_by_row(case):
     graph, nodes, _ = case
-    for row, result in zip(nodes, closed(graph, nodes), strict=True):
+    for row, result in zip(nodes, with_ancestors(graph, nodes), strict=True):
         names = {name for name, flag in zip(graph.nodes, row, strict=True) if flag}
         assert {name for name, flag in zip(graph.nodes, result, strict=True) if flag} == graph.closure(names)
 
@@ -233,52 +231,10 @@ def test_closure_is_that_of_the_graph_row_by_row(case):
 def test_near_miss_keeps_the_groups_it_got_right():
     truth = node_flags(TREE, {"a", "x"})
     # x against w, whose groups are c, a and b: one of two true nodes, one of four chosen ones.
-    assert hierarchical_f1(TREE, truth, node_flags(TREE, {"w"})) == pytest.approx(2 * 1 / (2 + 4))
+    assert micro_f1(truth, with_ancestors(TREE, node_flags(TREE, {"w"}))) == pytest.approx(2 * 1 / (2 + 4))
     # A group alone is half of the answer, and all of it is right.
-    assert hierarchical_f1(TREE, truth, node_flags(TREE, {"a"})) == pytest.approx(2 * 1 / (2 + 1))
-    assert hierarchical_f1(TREE, truth, node_flags(TREE, {"y"})) == 0.0
-
-
-def test_constrained_f1_wants_every_ancestor_chosen():
-    truth = node_flags(TREE, {"a", "x"}, {"a", "b", "c", "w"})
-    chosen = node_flags(TREE, {"x"}, {"a", "c", "w"})
-    # x lacks a; w lacks b, one of its two parents; a and c stand. 2 of 4 chosen, 2 of 6 true.
-    assert constrained_f1(TREE, truth, chosen) == pytest.approx(2 * 2 / (4 + 6))
-    assert micro_f1(truth, chosen) == pytest.approx(2 * 4 / (4 + 6))
-
-
-def test_constrained_f1_looks_beyond_the_parents():
-    truth = node_flags(TREE, {"a", "b", "c", "w"})
-    # w's parents are both there, a above c is not.
-    assert constrained_f1(TREE, truth, node_flags(TREE, {"b", "c", "w"})) == pytest.approx(2 * 1 / (4 + 3))
-
-
-@settings(deadline=None, derandomize=True)
-@given(graphs_with_answers())
-def test_constrained_and_hierarchical_f1_are_equal_for_closed_answers(case):
-    graph, truth, chosen = case
-    truth, chosen = closed(graph, truth), closed(graph, chosen)
-    assert constrained_f1(graph, truth, chosen) == pytest.approx(hierarchical_f1(graph, truth, chosen))
-
-
-@settings(deadline=None, derandomize=True)
-@given(graphs_with_answers())
-def test_constrained_f1_is_never_above_the_plain_one(case):
-    graph, truth, chosen = case
-    assert constrained_f1(graph, truth, chosen) <= micro_f1(truth, chosen) + 1e-12
-
-
-@settings(deadline=None, derandomize=True)
-@given(graphs_with_answers())
-def test_constrained_f1_is_that_of_a_count_by_hand(case):
-    graph, truth, chosen = case
-    hits = 0
-    for true_row, row in zip(truth, chosen, strict=True):
-        names = {name for name, flag in zip(graph.nodes, row, strict=True) if flag}
-        true_names = {name for name, flag in zip(graph.nodes, true_row, strict=True) if flag}
-        hits += sum(graph.ancestors(name) <= names for name in names & true_names)
-    size = truth.sum() + chosen.sum()
-    assert constrained_f1(graph, truth, chosen) == pytest.approx(2 * hits / size if size else 0.0)
+    assert micro_f1(truth, with_ancestors(TREE, node_flags(TREE, {"a"}))) == pytest.approx(2 * 1 / (2 + 1))
+    assert micro_f1(truth, with_ancestors(TREE, node_flags(TREE, {"y"}))) == 0.0
 
 
 # Bootstrap
@@ -342,7 +298,7 @@ def test_interval_has_the_width_that_theory_gives():
 
 
 def test_more_resamples_begin_with_the_same_ones():
-    tallies = Tallies.of(random_flags(1, (300, 2)), random_flags(2, (300, 2)))
+    tallies = F1Counts.of(random_flags(1, (300, 2)), random_flags(2, (300, 2)))
     many, few = tallies.resampled_f1(4, 50), tallies.resampled_f1(4, 20)
     assert many[:20].tolist() == few.tolist()
 
@@ -352,13 +308,13 @@ def test_resamples_do_not_depend_on_how_many_are_drawn_at_once():
     n_texts = 50_000
     truth = random_flags(1, (n_texts, 1), 0.5)
     chosen = truth ^ random_flags(2, (n_texts, 1), 0.1)
-    found = Tallies.of(truth, chosen).resampled_f1(0, 90)
+    found = F1Counts.of(truth, chosen).resampled_f1(0, 90)
     assert found[:, 0] == pytest.approx(brute_samples(truth, chosen, 0, 90, micro_f1))
 
 
 def test_pooled_columns_have_one_f1_with_its_interval():
     truth, chosen = random_flags(1, (80, 3)), random_flags(2, (80, 3))
-    pooled = Tallies.of(truth, chosen).pooled(flags("10", "11", "01"))
+    pooled = F1Counts.of(truth, chosen).pooled(flags("10", "11", "01"))
     assert pooled.f1() == pytest.approx([micro_f1(truth[:, at], chosen[:, at]) for at in ([0, 1], [1, 2])])
     for at, interval in zip(([0, 1], [1, 2]), f1_intervals(pooled, 7, 100), strict=True):
         assert interval == pytest.approx(bootstrap(truth[:, at], chosen[:, at], 7, 100).micro_f1)

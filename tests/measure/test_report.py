@@ -10,53 +10,53 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from evaluated_rows import rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judged_rows import rows
 from processes import environment
 
-from cascade.measure.evaluate import Scored
+from cascade.measure.error_causes import Predictions
+from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import micro_f1
+from cascade.measure.mistakes import mistakes
 from cascade.measure.report import (
     MOST_FLOWING,
     NOTHING,
     OTHERS,
-    Judged,
     calibration,
     curve,
     figures,
     flows,
-    mistakes,
     page,
 )
 from cascade.taxonomy.definition import Taxonomy
 
 
 @pytest.fixture(scope="module")
-def shown(judged):
-    return json.loads(json.dumps(figures(judged)))
+def shown(evaluated):
+    return json.loads(json.dumps(figures(evaluated)))
 
 
 # Figures
 
 
-def test_the_tree_has_each_place_once_and_the_figures_of_the_evaluation(judged, shown):
-    graph = judged.graph
+def test_the_tree_has_each_place_once_and_the_figures_of_the_evaluation(evaluated, shown):
+    graph = evaluated.graph
     assert len(shown["tree"]) == 1 + sum(len(graph.children[group]) for group in graph.groups)
     assert len({one["id"] for one in shown["tree"]}) == len(shown["tree"])
     known = {one["id"] for one in shown["tree"]}
     assert all(one["parent"] in known for one in shown["tree"][1:])
-    late = judged.evaluation.per_label["late"]
+    late = evaluated.evaluation.per_label["late"]
     assert [one["f1"] for one in shown["tree"] if one["name"] == "late"] == [late.f1]
 
 
-def test_what_flows_is_what_groups_truly_have_and_were_given(judged, shown):
-    top = list(judged.graph.children[""])
+def test_what_flows_is_what_groups_truly_have_and_were_given(evaluated, shown):
+    top = list(evaluated.graph.children[""])
     names, links = shown["flows"]["names"], shown["flows"]["links"]
     for name in top:
-        column = judged.graph.column[name]
+        column = evaluated.graph.column[name]
         leaving = sum(one["value"] for one in links if names[one["from"]] == name)
-        assert leaving == pytest.approx(judged.closed_truth[:, column].sum(), abs=0.1)
+        assert leaving == pytest.approx(evaluated.closed_truth[:, column].sum(), abs=0.1)
     straight = sum(one["value"] for one in links if one["from"] == one["to"])
     assert 0 < straight < sum(one["value"] for one in links)
     assert NOTHING in names
@@ -73,22 +73,28 @@ def test_many_groups_flow_as_the_largest_and_the_others():
         truth[row, [tree.graph.column[f"g{number}"], tree.graph.column[f"l{number}"]]] = True
     chosen = truth.copy()
     chosen[:, : len(groups)] = False
-    scored = Scored(truth.astype(np.float32), chosen)
-    found = flows(Judged(tree, None, [], [], truth, scored, scored, None))
+    scored = Predictions(truth.astype(np.float32), chosen)
+    found = flows(EvaluatedRows(tree, None, [], [], truth, scored, scored, None))
     assert OTHERS in found["names"]
     assert len(found["names"]) <= MOST_FLOWING + 2
     assert sum(one["value"] for one in found["links"]) == pytest.approx(200)
 
 
-def test_what_is_to_be_won_is_the_f1_without_these_errors(judged, shown):
-    now = micro_f1(judged.true, judged.chosen)
-    assert now == pytest.approx(judged.evaluation.micro_f1)
-    masks = {"router": judged.kinds.router, "leaf": judged.kinds.leaf, "threshold": judged.kinds.threshold}
+def test_what_is_to_be_won_is_the_f1_without_these_errors(evaluated, shown):
+    now = micro_f1(evaluated.true, evaluated.chosen)
+    assert now == pytest.approx(evaluated.evaluation.micro_f1)
+    masks = {
+        "router": evaluated.kinds.router,
+        "leaf": evaluated.kinds.leaf,
+        "threshold": evaluated.kinds.threshold,
+    }
     for one in shown["mend"]:
-        below = [judged.graph.labels.index(name) for name in judged.graph.descendant_labels(one["group"])]
-        mended = judged.chosen.copy()
+        below = [
+            evaluated.graph.labels.index(name) for name in evaluated.graph.descendant_labels(one["group"])
+        ]
+        mended = evaluated.chosen.copy()
         mended[:, below] ^= masks[one["kind"]][:, below]
-        assert one["gain"] == pytest.approx(micro_f1(judged.true, mended) - now)
+        assert one["gain"] == pytest.approx(micro_f1(evaluated.true, mended) - now)
     gains = [one["gain"] for one in shown["mend"]]
     assert gains == sorted(gains, reverse=True)
 
@@ -128,33 +134,33 @@ def test_every_row_with_a_probability_is_in_one_bin(pairs):
     assert sum(round(share * count) for _, share, count in found) == true[paths > 0].sum()
 
 
-def test_mistakes_are_errors_the_surest_first_of_both_kinds(judged, shown):
+def test_mistakes_are_errors_the_surest_first_of_both_kinds(evaluated, shown):
     sure = [abs(one["path"] - one["missed"]) for one in shown["mistakes"]]
     assert sure == sorted(sure, reverse=True)
     assert {one["missed"] for one in shown["mistakes"]} == {True, False}
     for one in shown["mistakes"]:
-        row, column = judged.ids.index(one["id"]), judged.graph.labels.index(one["label"])
-        assert judged.true[row, column] == one["missed"]
-        assert judged.chosen[row, column] != one["missed"]
+        row, column = evaluated.ids.index(one["id"]), evaluated.graph.labels.index(one["label"])
+        assert evaluated.true[row, column] == one["missed"]
+        assert evaluated.chosen[row, column] != one["missed"]
         sides = one["label"] in one["true"], one["label"] in one["given"]
         assert sides == (one["missed"], not one["missed"])
     ways = {one["label"]: [name for name, _ in one["way"]] for one in shown["mistakes"]}
     assert ways.get("rude", ["delivery", "courier"]) == ["delivery", "courier"]
 
 
-def test_mistakes_are_of_many_rows(judged):
-    nothing = Scored(judged.scored.paths, np.zeros_like(judged.scored.chosen))
-    found = mistakes(replace(judged, truth=np.ones_like(judged.truth), scored=nothing))
+def test_mistakes_are_of_many_rows(evaluated):
+    nothing = Predictions(evaluated.scored.paths, np.zeros_like(evaluated.scored.chosen))
+    found = mistakes(replace(evaluated, truth=np.ones_like(evaluated.truth), scored=nothing))
     rows = Counter(one["id"] for one in found)
     assert (len(found), max(rows.values())) == (50, 3)
 
 
-def test_confused_siblings_share_a_group(judged, shown):
+def test_confused_siblings_share_a_group(evaluated, shown):
     for one in shown["pairs"]:
         assert one["true"] != one["given"]
-        assert {one["true"], one["given"]} <= set(judged.graph.children[one["group"]])
-        true, given = (judged.graph.labels.index(one[side]) for side in ("true", "given"))
-        missed, wrong = judged.true & ~judged.chosen, judged.chosen & ~judged.true
+        assert {one["true"], one["given"]} <= set(evaluated.graph.children[one["group"]])
+        true, given = (evaluated.graph.labels.index(one[side]) for side in ("true", "given"))
+        missed, wrong = evaluated.true & ~evaluated.chosen, evaluated.chosen & ~evaluated.true
         assert one["rows"] == (missed[:, true] & wrong[:, given]).sum() > 0
     assert shown["pairs"]
 

@@ -23,25 +23,25 @@ pytest.importorskip("prometheus_client", reason="the extra [serve] is not instal
 
 from hypothesis import given
 from hypothesis import strategies as st
-from served import TOKEN, ask, check_by_schemathesis, environment, get, run, serving
+from served import TOKEN, ask, check_by_schemathesis, environment, get, run, serving, wait_until
 
 from cascade.errors import DataError
 from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
-from cascade.serve import page
-from cascade.serve.asking import parse
+from cascade.serve import pages
 from cascade.serve.batching import Batcher
 from cascade.serve.limits import Limits
-from cascade.serve.refusals import Refusal
+from cascade.serve.predict_request import parse
+from cascade.serve.problems import HTTPProblem
+from cascade.serve.reloading import ModelReloader
 from cascade.serve.server import Address, serve
-from cascade.serve.swapping import Shelf
 
 TEXTS = [
     "my money returned please",
     "charged twice and arrived slowly",
-    "smashed glass, furious complaint",
+    "smashed glass, furious error",
     "",
     "été \N{SNOWMAN} \x00 nul",
 ]
@@ -171,7 +171,7 @@ def test_what_cannot_be_answered_says_what_was_found_and_expected(port, body, st
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_body_is_parsed_or_refused(body):
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(HTTPProblem):
         parse(body, 5)
 
 
@@ -191,7 +191,7 @@ def test_any_json_is_parsed_into_as_many_ids_as_texts_or_refused(body):
     refusal = asked = None
     try:
         asked = parse(json.dumps(body).encode(), 5)
-    except Refusal as error:
+    except HTTPProblem as error:
         refusal = error
     if refusal:
         assert refusal.status in (400, 422)
@@ -274,19 +274,35 @@ def test_connections_that_are_cut_at_any_place_harm_nobody(port):
     assert b'status="500"' not in get(port, "/metrics")[2]
 
 
-def test_slow_clients_are_cut_off_and_keep_nobody_waiting(shop_model):
+@contextlib.contextmanager
+def limited(model, **limits):
+    """A service with other limits: its port."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom cascade.predict.cascade import Cascade\n"
+        "import json, sys\nfrom pathlib import Path\nfrom cascade.predict.cascade import Cascade\n"
         "from cascade.serve.limits import Limits\nfrom cascade.serve.server import Address, serve\n"
-        "limits = Limits(body_seconds=0.5, head_seconds=0.5)\n"
-        "say = lambda line: print(line, file=sys.stderr)\n"
+        "limits = Limits(**json.loads(sys.argv[2]))\n"
+        "log = lambda line: print(line, file=sys.stderr)\n"
         "ready = lambda url: print(url, flush=True)\n"
-        "serve(Path(sys.argv[1]), Cascade.load, Address(port=0), limits, say=say, ready=ready)\n"
+        "serve(Path(sys.argv[1]), Cascade.load, Address(port=0), limits, log=log, ready=ready)\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(shop_model)], stdout=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        port = int(process.stdout.readline().rsplit(":", 1)[1])
+    command = [sys.executable, "-c", script, str(model), json.dumps(limits)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            yield int(process.stdout.readline().rsplit(":", 1)[1])
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def memory(port):
+    """Bytes of the service in memory."""
+    return float(
+        re.search(rb"^process_resident_memory_bytes (\S+)", get(port, "/metrics")[2], re.MULTILINE)[1]
+    )
+
+
+def test_slow_clients_are_cut_off_and_keep_nobody_waiting(shop_model):
+    with limited(shop_model, body_seconds=0.5, head_seconds=0.5) as port:
         slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(20)]
         for connection in slow[:10]:
             connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
@@ -297,8 +313,94 @@ def test_slow_clients_are_cut_off_and_keep_nobody_waiting(shop_model):
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
             connection.close()
         assert is_well(port)
-        process.terminate()
-    assert process.returncode == 0
+
+
+def test_a_head_of_many_fields_is_refused(port):
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    assert raw(port, head + b"a: b\r\n" * 1000 + b"\r\n").startswith(b"HTTP/1.1 431 ")
+    assert b" 200 " in raw(port, head + b"a: b\r\n" * 50 + b"Connection: close\r\n\r\n")
+
+
+def test_what_comes_behind_a_body_takes_no_memory(port):
+    before = memory(port)
+    trailers = [b"0\r\n", *[b"a: b\r\n" * 10_000] * 400]
+    raw(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *trailers)
+    assert memory(port) - before < 20e6
+    assert is_well(port)
+
+
+def test_requests_that_are_asked_before_the_answer_to_one_are_few(port):
+    before = memory(port)
+    body = b'{"text": "late"}'
+    found = raw(port, (HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)) * 50_000)
+    assert found.count(b"HTTP/1.1 200 ") <= 17
+    assert memory(port) - before < 20e6
+    body = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10
+    last = body + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert raw(port, last).count(b'{"status": "ok"}') == 11
+
+
+LARGE = json.dumps({"texts": ["charged twice"] * 8000, "scores": "all", "trace": True}).encode()
+ASKED = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(LARGE), LARGE)  # the answer has some 15 MB
+
+
+@contextlib.contextmanager
+def silent(port):
+    """A connection that has asked for much and reads nothing."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", port))
+        before = answered(port)
+        connection.sendall(ASKED)
+        wait_until(lambda: answered(port) == before + 1)
+        yield connection
+
+
+def test_answers_that_nobody_reads_are_cut(shop_model):
+    with limited(shop_model, texts=8000, unread_seconds=0.5) as port:
+        with silent(port) as connection:
+            time.sleep(1.5)
+            with pytest.raises(ConnectionError):
+                read_whole(connection)
+        with silent(port) as connection:
+            for _ in range(20):  # slow, and yet it reads
+                time.sleep(0.1)
+                assert connection.recv(1 << 16)
+
+
+def test_answers_that_wait_to_be_read_are_limited_together(shop_model):
+    with limited(shop_model, texts=8000, held=1 << 20) as port, contextlib.ExitStack() as open_ones:
+        first, second = (open_ones.enter_context(silent(port)) for _ in range(2))
+        assert is_well(port)
+        assert len(json.loads(read_whole(first))["rows"]) == 8000
+        with pytest.raises(ConnectionError):
+            read_whole(second)
+
+
+def answered(port):
+    """How many questions were answered."""
+    told = re.search(rb'_requests_total{path="/v1/predict",status="200"} (\d+)', get(port, "/metrics")[2])
+    return int(told[1]) if told else 0
+
+
+def read_whole(connection):
+    """The body of an answer; ConnectionError where it is cut."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += received(connection)
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = int(re.search(rb"content-length: (\d+)", head)[1])
+    while len(body) < length:
+        body += received(connection)
+    return body
+
+
+def received(connection):
+    found = connection.recv(1 << 16)
+    if not found:
+        raise ConnectionError
+    return found
 
 
 # Overload
@@ -432,31 +534,31 @@ def test_a_model_is_swapped_without_a_lost_request_and_a_broken_one_is_not_taken
 def test_a_folder_that_is_mended_answers_again(shop_model, tmp_path):
     folder, told = tmp_path / "model", []
     shutil.copytree(shop_model, folder)
-    shelf = Shelf(folder, Cascade.load, told.append)
-    first = shelf.model
+    reloader = ModelReloader(folder, Cascade.load, told.append)
+    first = reloader.model
     manifest = (folder / MANIFEST).read_bytes()
 
     async def looked():
         (folder / MANIFEST).unlink()
-        await shelf.look()
-        await shelf.look()
+        await reloader.check()
+        await reloader.check()
         (folder / MANIFEST).write_bytes(manifest)
-        await shelf.look()
-        await shelf.look()
+        await reloader.check()
+        await reloader.check()
 
     asyncio.run(looked())
-    assert (shelf.failures, shelf.swaps, len(told)) == (1, 0, 1)
-    assert shelf.model is first
+    assert (reloader.failures, reloader.reloads, len(told)) == (1, 0, 1)
+    assert reloader.model is first
 
 
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGINT])
-def test_requests_in_flight_are_answered_before_the_end(shop_model, way):
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_are_answered_before_the_end(shop_model, ending):
     with serving(shop_model) as (port, process):
         body = json.dumps({"texts": ["charged twice " * 50] * 1000}).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-10])
             time.sleep(0.1)
-            process.send_signal(way)
+            process.send_signal(ending)
             time.sleep(0.1)
             connection.sendall(body[-10:])
             found = b""
@@ -504,7 +606,7 @@ def test_a_port_that_is_taken_and_a_folder_without_a_model_are_told(port, shop_m
 
 def test_a_host_that_does_not_exist_is_told(shop_model):
     with pytest.raises(DataError, match="--host"):
-        serve(shop_model, Cascade.load, Address("no.such.invalid", 0), Limits(), say=print, ready=print)
+        serve(shop_model, Cascade.load, Address("no.such.invalid", 0), Limits(), log=print, ready=print)
 
 
 # The description
@@ -515,7 +617,7 @@ def test_the_description_tells_of_every_endpoint_and_its_references_exist(port):
     assert set(told["paths"]) == {"/v1/explain", "/v1/predict", "/v1/taxonomy", "/healthz", "/metrics"}
     names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told))
     assert set(names) == set(told["components"]["schemas"])
-    assert b"POST /v1/predict" in page.reference(told).body
+    assert b"POST /v1/predict" in pages.api_reference(told).body
 
 
 def test_answers_and_examples_are_as_described(port):

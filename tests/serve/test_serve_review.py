@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +19,28 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
-from served import TOKEN, ask, check_by_schemathesis, environment, get, run, serving
+from served import (
+    TOKEN,
+    ask,
+    check_by_schemathesis,
+    environment,
+    get,
+    put_in_place,
+    run,
+    serving,
+    wait_for_model,
+)
 
+from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.row import Columns
 from cascade.serve.explaining import Explainer
-from cascade.serve.refusals import Refusal
-from cascade.serve.reviewing import HELD_SECONDS, Desk
+from cascade.serve.problems import HTTPProblem
+from cascade.serve.review_endpoints import HELD_SECONDS, ReviewEndpoints
 from cascade.show.explain import explain
-from cascade.teach.review import Question, Review, read_queue, write_queue
+from cascade.teach.queue import QueuedRow, read_queue, write_queue
+from cascade.teach.review import Review
 from cascade.teach.selection import Doubt
 
 DOUBTS = (Doubt("near threshold", "late", 0.8), Doubt("nothing chosen", "", 1.0))
@@ -38,10 +51,10 @@ def model(shop_model):
     return Cascade.load(shop_model)
 
 
-def a_queue(path, count=6):
+def a_queue(path, model, count=6):
     texts = ["charged twice please", "smashed glass in my box", "été ☃ arrived slowly", "hello you"]
     rows = [
-        Question(n, f"{texts[n % 4]} n{n}", ("late",) if n % 2 else (), {"late": 0.4}, DOUBTS, "d" * 64)
+        QueuedRow(n, f"{texts[n % 4]} n{n}", ("late",) if n % 2 else (), {"late": 0.4}, DOUBTS, model.digest)
         for n in range(1, count + 1)
     ]
     write_queue(path, rows)
@@ -49,8 +62,8 @@ def a_queue(path, count=6):
 
 
 @pytest.fixture
-def queue(tmp_path):
-    a_queue(tmp_path / "in.review.jsonl")
+def queue(tmp_path, model):
+    a_queue(tmp_path / "in.review.jsonl", model)
     return tmp_path / "in.review.jsonl"
 
 
@@ -113,7 +126,7 @@ def test_too_many_explanations_are_told_to_come_back(model):
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = asyncio.run(ask_many())
-    refused = [one for one in found if isinstance(one, Refusal)]
+    refused = [one for one in found if isinstance(one, HTTPProblem)]
     assert all(one.status == 503 and one.headers["Retry-After"] for one in refused)
     assert len(refused) == 200 - 64
     assert all(isinstance(one, bytes) for one in found if one not in refused)
@@ -206,10 +219,10 @@ def test_two_tabs_get_two_rows_and_a_third_as_many_as_there_are(port):
 
 def test_a_row_that_nobody_answers_is_free_again(model, tmp_path):
     time = [0.0]
-    a_queue(tmp_path / "q.jsonl", 4)
+    a_queue(tmp_path / "q.jsonl", model, 4)
     rows = read_queue(tmp_path / "q.jsonl", model.taxonomy)
     review = Review(rows, tmp_path / "a.jsonl", model.taxonomy, Columns())
-    desk = Desk(review, clock=lambda: time[0])
+    desk = ReviewEndpoints(review, lambda: model, clock=lambda: time[0])
 
     def following(tab):
         return json.loads(asyncio.run(desk.next(json.dumps({"tab": tab}).encode())).body)["row"]["id"]
@@ -220,9 +233,96 @@ def test_a_row_that_nobody_answers_is_free_again(model, tmp_path):
     review.close()
 
 
+def test_a_row_is_free_again_when_its_tab_is_closed(port):
+    assert [next_row(port, tab)["id"] for tab in ("one", "two")] == [1, 2]
+    status, told = call(port, "POST", "/v1/review/release", {"tab": "one"})
+    assert (status, told["counts"]["left"]) == (200, 6)
+    assert next_row(port, "three")["id"] == 1
+    assert next_row(port, "four")["id"] == 3
+
+
+def test_only_who_has_the_token_frees_a_row(shop_model, queue):
+    options = ("--review", str(queue), "--token-env", "T")
+    with serving(shop_model, *options, T=TOKEN) as (port, _):
+        assert ask(port, {"tab": "one"}, "/v1/review/release")[0] == 401
+        assert ask(port, {"tab": "one"}, "/v1/review/release", Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+# Another model
+
+
+@pytest.fixture
+def renamed(renamed_model):
+    return Cascade.load(renamed_model)
+
+
+@pytest.fixture
+def served(shop_model, queue, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(shop_model, folder)
+    with serving(folder, "--review", str(queue)) as (port, process):
+        yield port, folder, process
+
+
+def test_rows_and_names_are_those_of_the_model_that_answers(served, renamed, renamed_model, queue):
+    port, folder, process = served
+    before = next_row(port)
+    assert put(port, before["key"], labels=["late"], seen="")[0] == 200
+    put_in_place(folder, renamed_model)
+    wait_for_model(port, renamed.digest)
+    row = next_row(port, after=before["key"])
+    [expected] = prediction_rows(renamed, [2], [row["text"]], Style(scores="all"))
+    assert (row["model"], row["proposed"]) == (renamed.digest, expected["labels"])
+    assert row["scores"]["too_late"] == pytest.approx(expected["scores"]["too_late"], abs=1e-4)
+    assert "late" not in {doubt["label"] for doubt in row["doubts"]}
+    told = json.loads(get(port, "/openapi.json")[2])["components"]["schemas"]["ReviewAnswer"]
+    assert "too_late" in told["oneOf"][0]["properties"]["labels"]["items"]["enum"]
+    status, refused = put(port, row["key"], labels=["late"], seen="")
+    assert (status, refused["title"]) == (422, "unknown label 'late'. Did you mean 'too_late'?")
+    assert put(port, row["key"], labels=["too_late"], seen="")[0] == 200
+    lines = queue.with_name("in.reviewed.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["labels"] for line in lines] == [["late"], ["too_late"]]
+    process.terminate()
+    said = process.stderr.read()
+    assert "row 1: unknown label 'late'" in said
+    assert said.count("These answers have names that model") == 1
+
+
+def test_an_answer_is_compared_with_the_proposal_that_was_seen(served, renamed, renamed_model):
+    port, folder, _ = served
+    row = next_row(port)
+    put_in_place(folder, renamed_model)
+    wait_for_model(port, renamed.digest)
+    assert call(port, "GET", f"/v1/review/rows/{row['key']}")[1]["row"]["proposed"] != ["late"]
+    seen = put(port, row["key"], labels=["too_late"], seen="", model=row["model"])[1]["row"]["said"]
+    assert seen["verdict"] == "corrected"
+    now = call(port, "GET", f"/v1/review/rows/{row['key']}")[1]["row"]
+    told = put(port, row["key"], labels=now["proposed"], seen=seen["revision"], model=now["model"])[1]
+    assert told["row"]["said"]["verdict"] == "accepted"
+
+
+def test_a_queue_of_another_model_is_shown_with_proposals_of_this_one(shop_model, tmp_path, renamed, model):
+    queue = tmp_path / "in.review.jsonl"
+    rows = [QueuedRow(1, "charged twice please", ("too_late",), {"too_late": 0.9}, (), renamed.digest)]
+    write_queue(queue, rows)
+    with serving(shop_model, "--review", str(queue)) as (port, _):
+        row = next_row(port)
+    assert (row["model"], row["proposed"]) == (model.digest, ["double_charge"])
+
+
+def test_long_notes_and_names_are_refused(port, queue):
+    key = next_row(port)["key"]
+    status, told = put(port, key, labels=[], note="x" * 10_001)
+    assert (status, told["where"]) == (422, "note")
+    status, told = put(port, key, labels=["x" * 1_001])
+    assert (status, told["where"]) == (422, "labels[0]")
+    assert not queue.with_name("in.reviewed.jsonl").exists()
+    assert put(port, key, labels=[], note="x" * 10_000, seen="")[0] == 200
+
+
 def test_answers_of_many_at_once_are_all_kept(shop_model, tmp_path, model):
     queue = tmp_path / "in.review.jsonl"
-    rows = a_queue(queue, 60)
+    rows = a_queue(queue, model, 60)
     with serving(shop_model, "--review", str(queue)) as (port, _), ThreadPoolExecutor(8) as people:
         done = list(people.map(lambda row: put(port, row.key, labels=["late"], seen="")[0], [*rows, *rows]))
     assert sorted(done) == [200] * 60 + [409] * 60
@@ -231,7 +331,7 @@ def test_answers_of_many_at_once_are_all_kept(shop_model, tmp_path, model):
 
 def test_a_killed_service_has_lost_nothing_that_was_taken(shop_model, tmp_path, model):
     queue = tmp_path / "in.review.jsonl"
-    rows = a_queue(queue, 400)
+    rows = a_queue(queue, model, 400)
     command = [sys.executable, "-m", "cascade", "serve", "--model", str(shop_model), "--port", "0"]
     taken = []
     with subprocess.Popen(
@@ -283,7 +383,10 @@ def test_a_second_service_does_not_write_the_same_answers(port, shop_model, queu
 
 def test_what_is_no_queue_is_told(shop_model, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"text": "late"}\n', "utf-8")
-    for name, said in (("texts.jsonl", "`cascade review TEXTS` writes one"), ("none.jsonl", "no such file")):
+    for name, said in (
+        ("texts.jsonl", "`cascade review TEXTS` writes one"),
+        ("none.jsonl", "no such file"),
+    ):
         code, found = run("--model", str(shop_model), "--port", "0", "--review", str(tmp_path / name))
         assert code == 1
         assert said in found
@@ -333,12 +436,17 @@ def test_the_description_tells_of_the_review_and_answers_are_as_described(port):
 
     row = next_row(port)
     check("Reviewing", call(port, "GET", "/v1/review")[1])
-    check("ReviewNext", {"row": row, "counts": call(port, "GET", "/v1/review")[1]["counts"]})
+    check("ReviewNext", call(port, "POST", "/v1/review/next", {"tab": "one"})[1])
+    check("ReviewReleased", call(port, "POST", "/v1/review/release", {"tab": "one"})[1])
     check("Reviewed", put(port, row["key"], labels=["late"], seen="")[1])
     check("Reviewed", call(port, "GET", f"/v1/review/rows/{row['key']}")[1])
     check("Reviewing", call(port, "GET", "/v1/review")[1])
     check("Explanation", call(port, "POST", "/v1/explain", {"text": "smashed glass"})[1])
-    for path, name in (("/v1/review/next", "ReviewAsked"), ("/v1/explain", "Wondering")):
+    for path, name in (
+        ("/v1/review/next", "ReviewAsked"),
+        ("/v1/review/release", "ReviewTab"),
+        ("/v1/explain", "Wondering"),
+    ):
         content = told["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}
         check(name, content["examples"]["one"]["value"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -11,17 +12,17 @@ pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
 from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
-from served import TOKEN, serving
+from served import TOKEN, get, put_in_place, serving, wait_for_model, wait_until
 
 from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.row import Columns
-from cascade.teach.review import Question, write_queue
+from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
 TEXTS = (
     "charged twice please, and the box",
-    "smashed glass, furious complaint 😀",
+    "smashed glass, furious error 😀",
     "hello, when are you open?",
     "arrived slowly today " * 60,
 )
@@ -40,15 +41,15 @@ def width(request):
 
 
 @pytest.fixture
-def queue(tmp_path):
+def queue(tmp_path, model):
     rows = [
-        Question(
+        QueuedRow(
             f"q{n}",
             text,
             tuple(labels),
             {name: 0.6 - 0.1 * place for place, name in enumerate([*labels, "refund", "vat_wrong"])},
             (Doubt("near threshold", "refund", 0.9), Doubt("nothing chosen", "", 1.0)),
-            "0" * 64,
+            model.digest,
         )
         for n, (text, labels) in enumerate(zip(TEXTS, PROPOSED, strict=True), 1)
     ]
@@ -161,6 +162,63 @@ def test_the_page_of_the_api_can_be_read(browser, width, served):
         assert "PUT /v1/review/rows/{key}" in page.inner_text("main")
         assert fits(page)
         assert hindrances(page) == []
+
+
+def test_a_row_is_free_again_when_its_tab_is_closed_or_leaves(browser, shop_model, queue):
+    options = ("--review", str(queue), "--token-env", "TOKEN_OF_TESTS")
+    with serving(shop_model, *options, TOKEN_OF_TESTS=TOKEN) as (port, _):
+        own = f"http://127.0.0.1:{port}"
+
+        def released(count):
+            figures = get(port, "/metrics", Authorization=f"Bearer {TOKEN}")[2].decode()
+            return f'{{path="/v1/review/release",status="200"}} {count}.0' in figures
+
+        def review(page):
+            page.goto(f"{own}/review")
+            page.wait_for_selector("#entry:visible")
+            page.fill("#token", TOKEN)
+            page.press("#token", "Enter")
+
+        with watched(browser, 1280, own, forgiven=("401",)) as stays:
+            review(stays)
+            shows(stays, "Row 1 of 4")
+            with watched(browser, 1280, own, forgiven=("401",)) as leaves:
+                review(leaves)
+                shows(leaves, "Row 2 of 4")
+                leaves.goto(f"{own}/docs")
+            wait_until(lambda: released(1))
+            with watched(browser, 1280, own, forgiven=("401",)) as closes:
+                review(closes)
+                shows(closes, "Row 2 of 4")
+                closes.close(run_before_unload=True)
+            wait_until(lambda: released(2))
+            with watched(browser, 1280, own, forgiven=("401",)) as comes:
+                review(comes)
+                shows(comes, "Row 2 of 4")
+
+
+def test_the_labels_and_proposals_are_those_of_a_model_that_came_meanwhile(
+    browser, shop_model, renamed_model, queue, tmp_path
+):
+    folder = tmp_path / "model"
+    shutil.copytree(shop_model, folder)
+    with serving(folder, "--review", str(queue)) as (port, _):
+        own = f"http://127.0.0.1:{port}"
+        with watched(browser, 1280, own, forgiven=("422",)) as page:
+            page.goto(f"{own}/review")
+            shows(page, "Row 1 of 4")
+            page.locator("#choices input[value=late]").check()
+            put_in_place(folder, renamed_model)
+            wait_for_model(port, Cascade.load(renamed_model).digest)
+            page.click("#take")
+            says(page, "unknown label 'late'. Did you mean 'too_late'?")
+            assert chips(page) == ["double_charge"]
+            page.locator("#choices input[value=too_late]").check()
+            page.click("#take")
+            shows(page, "Row 2 of 4")
+            assert page.locator("#choices input[value=late]").count() == 0
+    [line] = queue.with_name("in.reviewed.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["labels"] == ["double_charge", "too_late"]
 
 
 # Rows one at a time

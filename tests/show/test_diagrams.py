@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from trees import HOSTILE, a_shop, expected_edges, manifest_of, taxonomies
 
 from cascade.show.diagrams import dot, exceeds_mermaid, mermaid
-from cascade.show.tree import TreeNode, of_model, of_taxonomy, pruned, subtree
+from cascade.show.tree import TreeNode, pruned, subtree, tree_of_model, tree_of_taxonomy
 from cascade.taxonomy.definition import Taxonomy
 
 PLAIN = re.compile(r"[0-9A-Za-z\u00c0-\ufb01 ]|#[0-9]+;|<br/>")
@@ -65,7 +65,7 @@ READERS = [(mermaid, read_mermaid), (dot, read_dot)]
 @given(taxonomies())
 @settings(deadline=None, derandomize=True)
 def test_every_name_is_a_node_once_and_every_edge_is_drawn_once(write, read, taxonomy):
-    for tree in (of_taxonomy(taxonomy), of_model(taxonomy, manifest_of(taxonomy))):
+    for tree in (tree_of_taxonomy(taxonomy), tree_of_model(taxonomy, manifest_of(taxonomy))):
         names, edges = read(write(tree))
         assert Counter(names.values()) == Counter([taxonomy.name, *taxonomy.graph.nodes])
         assert Counter((names[above], names[below]) for above, below in edges) == expected_edges(taxonomy)
@@ -80,7 +80,7 @@ def test_other_readers_of_dot_see_the_same_graph():
             "groups": {'a"': {"labels": list(HOSTILE[:20])}, "b\\": {"labels": list(HOSTILE[15:])}},
         }
     )
-    (graph,) = pydot.graph_from_dot_data(dot(of_taxonomy(taxonomy)))
+    (graph,) = pydot.graph_from_dot_data(dot(tree_of_taxonomy(taxonomy)))
     names = {
         one.get_name(): unescaped(one.get("label")[1:-1]) for one in graph.get_nodes() if one.get("label")
     }
@@ -106,14 +106,14 @@ def test_what_is_no_letter_becomes_a_blank(write, read, name):
 @pytest.mark.parametrize(("write", "read"), READERS)
 def test_figures_stand_below_the_name(write, read):
     shop = a_shop()
-    text = write(of_model(shop, manifest_of(shop)))
+    text = write(tree_of_model(shop, manifest_of(shop)))
     assert "delivery" in read(text)[0].values()
     assert "1234 rows" in re.sub("#44;|,", "", text)
 
 
 @pytest.mark.parametrize(("write", "read"), READERS)
 def test_a_group_whose_children_are_left_out_says_how_many_labels_it_has(write, read):
-    text = write(pruned(of_taxonomy(a_shop()), 1))
+    text = write(pruned(tree_of_taxonomy(a_shop()), 1))
     names, edges = read(text)
     assert sorted(names.values()) == ["billing", "delivery", "mood", "shop", "spam"]
     assert len(edges) == 4
@@ -122,12 +122,12 @@ def test_a_group_whose_children_are_left_out_says_how_many_labels_it_has(write, 
 
 @pytest.mark.parametrize(("write", "read"), READERS)
 def test_part_of_a_tree_has_its_own_edges_only(write, read):
-    names, edges = read(write(subtree(of_taxonomy(a_shop()), "delivery")))
+    names, edges = read(write(subtree(tree_of_taxonomy(a_shop()), "delivery")))
     assert sorted(names.values()) == ["broken", "courier", "delivery", "kind", "late", "refund", "rude"]
     assert len(edges) == 6
 
 
 def test_what_mermaid_refuses_by_default_is_known():
     few, many = ({"name": "n", "labels": [f"l{place}" for place in range(count)]} for count in (500, 501))
-    assert not exceeds_mermaid(mermaid(of_taxonomy(Taxonomy.from_dict(few))))
-    assert exceeds_mermaid(mermaid(of_taxonomy(Taxonomy.from_dict(many))))
+    assert not exceeds_mermaid(mermaid(tree_of_taxonomy(Taxonomy.from_dict(few))))
+    assert exceeds_mermaid(mermaid(tree_of_taxonomy(Taxonomy.from_dict(many))))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from processes import environment
 
 from cascade.predict.cascade import Cascade
-from cascade.show.explain import explain, shown
+from cascade.show.explain import explain, worth_showing
 from cascade.taxonomy.definition import Taxonomy
 
 TREE = {
@@ -107,13 +107,13 @@ def test_a_label_with_two_parents_tells_which_way_counts(model):
 def test_what_leads_to_an_answer_is_shown_and_the_best_few_others(model):
     steps = explain(model, "lateword").steps
     assert {step.node for step in steps if step.leads} == {"delivery"}
-    few = shown(steps, 1)
+    few = worth_showing(steps, 1)
     others = [step for step in steps if not step.leads]
     best = max(others, key=lambda step: step.path)
     assert {step.node for step in few} == {"delivery", best.node}
     assert [step.path for step in few] == sorted((step.path for step in few), reverse=True)
     assert all(step.leads or not step.steps for step in few)
-    assert {step.node for step in shown(steps, None)} == {step.node for step in steps}
+    assert {step.node for step in worth_showing(steps, None)} == {step.node for step in steps}
 
 
 def test_the_command_draws_a_tree_and_writes_json(model, tmp_path):

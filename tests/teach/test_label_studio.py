@@ -16,20 +16,20 @@ from cascade.errors import DataError
 from cascade.rows.reading import read_rows
 from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.label_studio import answered, asking, config, read, way
-from cascade.teach.review import Question, write_queue
+from cascade.teach.label_studio import config, labelled_task, path_to, queued_task, read
+from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
 PLAIN = Columns()
 DOUBTS = (Doubt("near threshold", "late", 0.9), Doubt("nothing chosen", "", 0.3))
 
 
-def ways_of(element, above=()):
-    """All ways through the control, from the top."""
+def paths_of(element, above=()):
+    """All paths through the control, from the top."""
     for choice in element.findall("Choice"):
         here = (*above, choice.get("value"))
         yield here
-        yield from ways_of(choice, here)
+        yield from paths_of(choice, here)
 
 
 def control_of(taxonomy):
@@ -70,15 +70,15 @@ def imported(folder, tasks, taxonomy, columns=PLAIN):
     return read(path, taxonomy, columns)
 
 
-def task(*ways, text="a text", identity=1, note="", **changes):
+def task(*paths, text="a text", identity=1, note="", **changes):
     chosen = {
         "from_name": "labels",
         "to_name": "text",
         "type": "taxonomy",
-        "value": {"taxonomy": list(map(list, ways))},
+        "value": {"taxonomy": list(map(list, paths))},
     }
     said = {"from_name": "note", "to_name": "text", "type": "textarea", "value": {"text": [note]}}
-    result = [chosen] * bool(ways) + [said] * bool(note)
+    result = [chosen] * bool(paths) + [said] * bool(note)
     return {"data": {"cascade_id": identity, "text": text}, "annotations": [{"result": result, **changes}]}
 
 
@@ -89,8 +89,8 @@ def labels_of(found):
 # The configuration
 
 
-def test_the_control_has_every_way_to_every_name():
-    found = list(ways_of(control_of(a_shop())))
+def test_the_control_has_every_path_to_every_name():
+    found = list(paths_of(control_of(a_shop())))
     assert len(found) == len(set(found))
     assert {one[-1] for one in found} == set(a_shop().graph.nodes)
     assert {("billing", "refund"), ("delivery", "refund"), ("billing", "courier", "rude"), ("spam",)} <= set(
@@ -103,14 +103,14 @@ def test_the_control_has_every_way_to_every_name():
 def test_names_of_any_kind_stand_in_the_control():
     names = ['a "quoted" <name> & more', "été ☃", "with / slash"]
     taxonomy = Taxonomy.from_dict({"name": "odd", "labels": names})
-    assert [one for (one,) in ways_of(control_of(taxonomy))] == names
+    assert [one for (one,) in paths_of(control_of(taxonomy))] == names
 
 
 @settings(max_examples=50, deadline=None)
 @given(taxonomies())
 def test_what_is_proposed_can_be_chosen(taxonomy):
-    there = set(ways_of(control_of(taxonomy)))
-    assert all(way(taxonomy, name) in there for name in taxonomy.graph.nodes)
+    there = set(paths_of(control_of(taxonomy)))
+    assert all(path_to(taxonomy, name) in there for name in taxonomy.graph.nodes)
 
 
 # There and back
@@ -134,7 +134,7 @@ def test_labels_come_back_as_they_went(taxonomy, data):
     ]
     for form in (exported, minimal):
         with TemporaryDirectory() as folder:
-            found = imported(folder, form(*(answered(taxonomy, row) for row in rows)), taxonomy)
+            found = imported(folder, form(*(labelled_task(taxonomy, row) for row in rows)), taxonomy)
         assert (found.refused, found.left_out, found.disagreeing) == ([], 0, [])
         assert [(row["id"], row["text"], set(row["labels"])) for row in found.rows] == [
             (row.id, row.text, set(row.labels)) for row in rows
@@ -142,13 +142,13 @@ def test_labels_come_back_as_they_went(taxonomy, data):
 
 
 def test_a_queue_becomes_tasks_with_predictions():
-    question = Question("q1", "late again", ("late", "refund"), {"late": 0.4}, DOUBTS, "d" * 64)
-    found = asking(a_shop(), question)
+    queued_row = QueuedRow("q1", "late again", ("late", "refund"), {"late": 0.4}, DOUBTS, "d" * 64)
+    found = queued_task(a_shop(), queued_row)
     assert found["data"] == {"cascade_id": "q1", "text": "late again"}
     [prediction] = found["predictions"]
     assert (prediction["model_version"], prediction["score"]) == ("d" * 16, 0.1)
     assert prediction["result"][0]["value"] == {"taxonomy": [["delivery", "late"], ["billing", "refund"]]}
-    assert asking(a_shop(), Question(1, "a", (), {}, (), "d"))["predictions"][0]["result"] == []
+    assert queued_task(a_shop(), QueuedRow(1, "a", (), {}, (), "d"))["predictions"][0]["result"] == []
 
 
 def test_answers_stand_in_the_columns_of_the_taxonomy(tmp_path):
@@ -170,7 +170,7 @@ def test_what_was_seen_tells_whether_it_was_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ways", "labels"),
+    ("paths", "labels"),
     [
         ([], []),
         ([("billing", "refund"), ("delivery", "refund")], ["refund"]),
@@ -180,8 +180,8 @@ def test_what_was_seen_tells_whether_it_was_accepted(tmp_path):
         ([("delivery", "courier"), ("delivery", "courier", "rude")], ["rude"]),
     ],
 )
-def test_a_way_means_the_name_at_its_end(tmp_path, ways, labels):
-    assert labels_of(imported(tmp_path, exported(task(*ways)), a_shop())) == [labels]
+def test_a_path_means_the_name_at_its_end(tmp_path, paths, labels):
+    assert labels_of(imported(tmp_path, exported(task(*paths)), a_shop())) == [labels]
 
 
 def test_of_several_answers_the_newest_counts_or_a_ground_truth(tmp_path):
@@ -217,7 +217,7 @@ def test_what_nobody_answered_is_left_out(tmp_path):
         ({"data": {"text": "a"}, "annotations": [12]}, "export again, with whole annotations"),
         (
             {"text": "a", "id": 1, "annotation_id": 2, "labels": [{"taxonomy": "late"}]},
-            "no ways through the taxonomy",
+            "no paths through the taxonomy",
         ),
     ],
 )
@@ -262,7 +262,7 @@ def shop(tmp_path):
 def test_the_command_goes_there_and_back(shop):
     assert ET.fromstring(run(shop, "config", "--taxonomy", "shop.yaml").stdout).find("Taxonomy") is not None
     write_queue(
-        shop / "in.review.jsonl", [Question("é", "late again", ("late",), {"late": 0.4}, DOUBTS, "d")]
+        shop / "in.review.jsonl", [QueuedRow("é", "late again", ("late",), {"late": 0.4}, DOUBTS, "d")]
     )
     done = run(shop, "export", "in.review.jsonl", "--taxonomy", "shop.yaml", "--out", "tasks.json")
     assert "tasks.json: 1 task\n" in done.stderr

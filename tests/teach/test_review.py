@@ -18,27 +18,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from places import HELPERS
 from processes import command, environment
-from review_rows import PLAIN, question
+from review_rows import PLAIN, queued_row
 from trees import a_shop
 
 from cascade.errors import DataError
 from cascade.rows.reading import read_all, read_rows
 from cascade.rows.row import Columns, Row
-from cascade.teach.review import (
-    ConflictError,
-    Review,
-    beside,
-    key_of,
-    read_queue,
-    skipped_beside,
-    write_queue,
-)
+from cascade.teach.queue import path_beside, read_queue, row_key, write_queue
+from cascade.teach.review import ConflictError, Review, skipped_beside
 
 NOON = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.UTC)
 LABELS = ("refund", "vat", "late", "broken", "rude", "kind", "happy", "spam", "billing")
 
 
-QUEUE = [question(1), question(2, ["refund", "happy"]), question("x-3", [])]
+QUEUE = [queued_row(1), queued_row(2, ["refund", "happy"]), queued_row("x-3", [])]
 FIRST, SECOND, THIRD = (one.key for one in QUEUE)
 
 
@@ -95,7 +88,7 @@ def test_what_is_no_queue_is_told(tmp_path, line, said):
     ],
 )
 def test_files_of_a_review_lie_beside_its_queue(queue, answers, skipped):
-    found = beside(Path("a") / queue, ".reviewed.jsonl")
+    found = path_beside(Path("a") / queue, ".reviewed.jsonl")
     assert (found, skipped_beside(found)) == (Path("a") / answers, Path("a") / skipped)
 
 
@@ -132,7 +125,7 @@ def test_answers_stand_in_the_columns_of_the_taxonomy(opened, tmp_path, columns)
     review.skip(SECOND, "", "")
     review.close()
     assert set(answered(tmp_path, columns)[1]) == {"refund", "late"}
-    assert opened(tmp_path, columns=columns).said().keys() == {FIRST, SECOND}
+    assert opened(tmp_path, columns=columns).answers().keys() == {FIRST, SECOND}
 
 
 def test_what_was_skipped_teaches_nothing(opened, tmp_path):
@@ -142,7 +135,7 @@ def test_what_was_skipped_teaches_nothing(opened, tmp_path):
     [row] = read_rows(skipped_beside(review.path), PLAIN)
     assert (row.id, row.text, row.source["review"]["note"]) == (1, "text 1", "ask Ada")
     assert "labels" not in row.source
-    said = review.said()[FIRST]
+    said = review.answers()[FIRST]
     review.answer(FIRST, ["vat"], "", said.revision)
     assert list(read_rows(skipped_beside(review.path), PLAIN)) == []
     assert answered(tmp_path) == {1: ("vat",)}
@@ -154,7 +147,7 @@ def test_an_answer_can_be_taken_back(opened, tmp_path):
     review.answer(SECOND, ["vat"], "", "")
     review.undo(FIRST, first.revision)
     assert answered(tmp_path) == {2: ("vat",)}
-    assert FIRST not in review.said()
+    assert FIRST not in review.answers()
 
 
 def test_nobody_overwrites_what_they_have_not_seen(opened, tmp_path):
@@ -197,7 +190,7 @@ def test_what_another_hand_wrote_is_kept(opened, tmp_path):
     with review.path.open("a", encoding="utf-8") as file:
         file.write('\n{"id": "x-3", "text": "text x-3", "labels": ["spam"], "by": "Ada"}\n')
         file.write('{"id": 99, "text": "of no queue", "labels": []}')
-    said = review.said()
+    said = review.answers()
     assert said[THIRD].labels == ("spam",)
     review.undo(FIRST, said[FIRST].revision)
     review.answer(SECOND, ["vat"], "", "")
@@ -251,7 +244,7 @@ class Reviewing(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def seen(self, key):
-        said = self.review.said().get(key)
+        said = self.review.answers().get(key)
         return said.revision if said else ""
 
     @rule(key=st.sampled_from([FIRST, SECOND, THIRD]), labels=st.lists(st.sampled_from(LABELS), unique=True))
@@ -283,7 +276,7 @@ class Reviewing(RuleBasedStateMachine):
 
     @invariant()
     def files_say_the_same(self):
-        said = self.review.said()
+        said = self.review.answers()
         assert {
             key: None if one.verdict == "skipped" else one.labels for key, one in said.items()
         } == self.expected
@@ -299,13 +292,13 @@ TestReviewing.settings = settings(max_examples=40, stateful_step_count=15, deadl
 WRITER = """
 import sys
 from pathlib import Path
-from review_rows import PLAIN, question
+from review_rows import PLAIN, queued_row
 from trees import a_shop
 from cascade.teach.review import Review
-rows = [question(number) for number in range(100_000)]
+rows = [queued_row(number) for number in range(100_000)]
 review = Review(rows, Path(sys.argv[1]), a_shop(), PLAIN)
 for row in rows:
-    if row.key not in review.said():
+    if row.key not in review.answers():
         said = review.answer(row.key, ["vat"], "", "")
         if row.id % 5 == 0:
             review.undo(row.key, said.revision)
@@ -327,7 +320,7 @@ def test_what_was_acknowledged_outlives_a_kill(opened, tmp_path):
             time.sleep(draw.uniform(0.05, 0.3))
             writer.send_signal(signal.SIGKILL)
             told.update(int(line) for line in writer.stdout.read().splitlines()[:-1])
-    rows = [question(number) for number in range(100_000)]
+    rows = [queued_row(number) for number in range(100_000)]
     review = opened(tmp_path, rows)
     found = {row.id: row.labels for row in read_rows(path, PLAIN, a_shop()) if isinstance(row, Row)}
     assert len(told) > 20
@@ -337,7 +330,7 @@ def test_what_was_acknowledged_outlives_a_kill(opened, tmp_path):
         for number, labels in found.items()
         if number in told
     )
-    assert len(found) == len(review.said())
+    assert len(found) == len(review.answers())
 
 
 # The command
@@ -423,7 +416,7 @@ def test_what_was_looked_at_is_not_queued_again(model):
     assert not (model / "none.jsonl").exists()
 
 
-def test_bad_rows_are_told_and_the_others_queued(model):
+def test_bad_rows_are_told_and_the_others_queue_rows(model):
     (model / "bad.jsonl").write_text('{"message": "thing vat"}\n{"text": 3}\n', "utf-8")
     done = run(model, "review", "bad.jsonl", "--model", "model", code=3)
     assert "bad.jsonl row 2: no column 'message' for the text" in done.stderr
@@ -446,5 +439,5 @@ def test_the_input_is_not_overwritten(model):
 
 
 def test_a_key_stands_for_an_id_and_a_text():
-    assert key_of(1, "a") == key_of(1, "a")
-    assert len({key_of(1, "a"), key_of("1", "a"), key_of(1, "b"), key_of(11, "")}) == 4
+    assert row_key(1, "a") == row_key(1, "a")
+    assert len({row_key(1, "a"), row_key("1", "a"), row_key(1, "b"), row_key(11, "")}) == 4

@@ -12,7 +12,7 @@ from cascade.predict.cascade import Cascade
 from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach import selection as teaching
-from cascade.teach.selection import LEAST_DOUBT, disagreement, greedy, likeness, nearness, pick
+from cascade.teach.selection import LEAST_DOUBT, disagreement, greedy, likeness, nearness, select_rows
 
 TREE = {
     "name": "shop",
@@ -51,8 +51,8 @@ def model():
     return Cascade.fit(Taxonomy.from_dict(TREE), texts, labels)
 
 
-def numbers(picking):
-    return [one.row.number for one in picking.picked]
+def numbers(selection):
+    return [one.row.number for one in selection.selected]
 
 
 # Doubts
@@ -84,33 +84,35 @@ def test_parents_disagree_as_far_as_both_may_say_something():
 
 
 def test_a_text_between_two_labels_teaches_more_than_a_clear_one(model):
-    found = pick(model, rows("lateword my the my the", "refundword the my the my", "money my the my the"), 3)
+    found = select_rows(
+        model, rows("lateword my the my the", "refundword the my the my", "money my the my the"), 3
+    )
     assert found.rows == 3
     assert numbers(found)[0] == 3
-    assert "refund" in {doubt.label for doubt in found.picked[0].doubts}
+    assert "refund" in {doubt.label for doubt in found.selected[0].doubts}
 
 
 def test_a_text_without_an_answer_is_in_doubt(model):
-    [found] = pick(model, rows("an unheard of thing"), 1).picked
+    [found] = select_rows(model, rows("an unheard of thing"), 1).selected
     assert ("nothing chosen", "", 1.0) in found.doubts
 
 
 def test_rivals_are_compared_with_each_other_where_one_is_chosen(model):
-    [found] = pick(model, rows("oh my lateword"), 1).picked
+    [found] = select_rows(model, rows("oh my lateword"), 1).selected
     doubts = {doubt.label: doubt.size for doubt in found.doubts if doubt.reason == "near threshold"}
     assert {"pleased", "cross"} <= set(doubts)
     assert doubts["pleased"] == pytest.approx(doubts["cross"], abs=0.2)
 
 
 def test_doubts_are_told_the_greatest_first_and_none_that_is_small(model):
-    for one in pick(model, rows(*(text for text, _ in texts_and_labels(2, 50))), 50).picked:
+    for one in select_rows(model, rows(*(text for text, _ in texts_and_labels(2, 50))), 50).selected:
         sizes = [doubt.size for doubt in one.doubts]
         assert sizes == sorted(sizes, reverse=True)
         assert all(LEAST_DOUBT <= size <= 1 for size in sizes)
 
 
 def test_a_label_that_is_rare_counts_for_more(model):
-    weights = dict(zip(model.graph.labels, teaching._Judge(model).weights.tolist(), strict=False))
+    weights = dict(zip(model.graph.labels, teaching._DoubtScorer(model).weights.tolist(), strict=False))
     assert weights["gift"] == max(weights.values()) > 2
     assert min(weights.values()) >= 1 / 3
 
@@ -119,7 +121,7 @@ def test_a_label_that_is_rare_counts_for_more(model):
 
 
 def test_the_same_text_is_picked_once(model):
-    found = pick(model, rows(*["money my the my the"] * 5, "oh the my the my lateword"), 6)
+    found = select_rows(model, rows(*["money my the my the"] * 5, "oh the my the my lateword"), 6)
     assert sorted(numbers(found)) == [1, 6]
     assert (found.rows, found.doubtful) == (6, 6)
 
@@ -140,7 +142,7 @@ class Unanswered:
 
 def test_what_a_service_did_not_answer_for_is_told_and_not_picked(model):
     texts = ["an unheard of thing", "money my the my the", "another thing unheard of"]
-    found = pick(Unanswered(model, texts[0]), rows(*texts), 3)
+    found = select_rows(Unanswered(model, texts[0]), rows(*texts), 3)
     assert 1 not in numbers(found)
     assert numbers(found)
     assert [(row.number, why) for row, why in found.failed] == [(1, "busy")]
@@ -148,25 +150,25 @@ def test_what_a_service_did_not_answer_for_is_told_and_not_picked(model):
 
 
 def test_nothing_is_picked_of_nothing(model):
-    assert pick(model, [], 5).picked == []
+    assert select_rows(model, [], 5).selected == []
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 30))
 def test_less_is_the_beginning_of_more(model, most):
     texts = rows(*(text for text, _ in texts_and_labels(3, 60)))
-    assert numbers(pick(model, texts, most)) == numbers(pick(model, texts, 30))[:most]
+    assert numbers(select_rows(model, texts, most)) == numbers(select_rows(model, texts, 30))[:most]
 
 
 def test_it_does_not_matter_in_what_pieces_rows_are_walked(model):
     texts = rows(*(text for text, _ in texts_and_labels(4, 80)))
-    assert pick(model, iter(texts), 20, at_once=7) == pick(model, texts, 20)
+    assert select_rows(model, iter(texts), 20, at_once=7) == select_rows(model, texts, 20)
 
 
 def test_of_many_rows_the_most_doubtful_are_held(model):
     texts = rows(*(text for text, _ in texts_and_labels(5, 200)))
-    whole = pick(model, texts, 5)
-    held = pick(model, texts, 5, at_once=10, least_held=20)
+    whole = select_rows(model, texts, 5)
+    held = select_rows(model, texts, 5, at_once=10, least_held=20)
     assert numbers(held)[0] == numbers(whole)[0]
     assert (held.rows, held.doubtful) == (whole.rows, whole.doubtful)
 

@@ -9,7 +9,7 @@ _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Meters:
+class Metrics:
     """One set for each service, in a registry of its own."""
 
     media_type = CONTENT_TYPE_LATEST
@@ -31,24 +31,24 @@ class Meters:
         self.batch = Histogram("cascade_walk_texts", "Texts of a walk.", buckets=_TEXTS, registry=registry)
         self.walk = Histogram("cascade_walk_seconds", "Time of a walk.", buckets=_SECONDS, registry=registry)
         self.waiting = Gauge("cascade_waiting_texts", "Texts that are not answered yet.", registry=registry)
-        self.swaps = Gauge("cascade_model_swaps", "Models that took another's place.", registry=registry)
+        self.reloads = Gauge("cascade_model_swaps", "Models that took another's place.", registry=registry)
         self.failures = Gauge(
             "cascade_model_failures", "Models that came and could not be loaded.", registry=registry
         )
         self.model = Gauge("cascade_model", "1 for the model that answers.", ["digest"], registry=registry)
 
-    def answered(self, path: str, status: int, seconds: float) -> None:
+    def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
         self.requests.labels(path, str(status)).inc()
         self.seconds.labels(path).observe(seconds)
 
-    def walked(self, texts: int, seconds: float) -> None:
+    def count_walk(self, texts: int, seconds: float) -> None:
         """Count a walk."""
         self.texts.inc(texts)
         self.batch.observe(texts)
         self.walk.observe(seconds)
 
-    def page(self, digest: str) -> bytes:
+    def render(self, digest: str) -> bytes:
         """All of them as Prometheus reads it."""
         self.model.clear()
         self.model.labels(digest).set(1)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from trees import HOSTILE, a_shop, expected_edges, expected_nodes, manifest_of, taxonomies
 
-from cascade.show.tree import TreeNode, of_model, of_taxonomy, pruned
-from cascade.show.tree_page import page
+from cascade.show.tree import TreeNode, pruned, tree_of_model, tree_of_taxonomy
+from cascade.show.tree_html import render_html
 from cascade.taxonomy.definition import Taxonomy
 
 VOID = {"meta", "input", "rect", "link", "br", "img"}
@@ -61,8 +61,8 @@ class Reader(HTMLParser):
 @given(taxonomies())
 @settings(deadline=None, derandomize=True, max_examples=50)
 def test_every_edge_stands_in_the_page_once_and_every_name_under_each_parent(taxonomy):
-    for tree in (of_taxonomy(taxonomy), of_model(taxonomy, manifest_of(taxonomy))):
-        found = Reader(page(tree))
+    for tree in (tree_of_taxonomy(taxonomy), tree_of_model(taxonomy, manifest_of(taxonomy))):
+        found = Reader(render_html(tree))
         assert found.open == []
         assert found.edges == expected_edges(taxonomy)
         assert found.nodes == expected_nodes(taxonomy)
@@ -75,7 +75,7 @@ def hostile():
 
 
 def test_names_and_descriptions_are_no_markup():
-    found = Reader(page(of_taxonomy(hostile())))
+    found = Reader(render_html(tree_of_taxonomy(hostile())))
     assert found.tags["script"] == 1
     assert found.tags["b"] == 0
     assert set(HOSTILE) < set(found.nodes)
@@ -83,7 +83,7 @@ def test_names_and_descriptions_are_no_markup():
 
 
 def test_the_page_loads_nothing_and_runs_its_own_script_only():
-    text = page(of_taxonomy(hostile()))
+    text = render_html(tree_of_taxonomy(hostile()))
     found = Reader(text)
     assert {name for name, _ in found.attributes} & {"src", "href", "style", "onclick", "onload"} == set()
     assert "url(" not in text
@@ -96,7 +96,7 @@ def test_the_page_loads_nothing_and_runs_its_own_script_only():
 
 def test_a_page_of_a_model_has_figures_and_warnings():
     shop = a_shop()
-    text = page(of_model(shop, manifest_of(shop, suspicious=({"row": 1, "label": "vat"},))))
+    text = render_html(tree_of_model(shop, manifest_of(shop, suspicious=({"row": 1, "label": "vat"},))))
     assert "1 suspicious row" in text
     assert '<span class="rows">1,234</span>' in text
     assert "of 1,234" in text
@@ -105,7 +105,7 @@ def test_a_page_of_a_model_has_figures_and_warnings():
 
 
 def test_a_page_of_a_taxonomy_has_no_figures():
-    text = page(of_taxonomy(a_shop()))
+    text = render_html(tree_of_taxonomy(a_shop()))
     assert 'class="rows"' not in text
     assert "threshold precision 0.9" in text
     assert "also in delivery" in text
@@ -116,18 +116,20 @@ def test_a_page_of_a_taxonomy_has_no_figures():
 def test_a_large_tree_is_closed_below_the_first_level_at_first(n_labels, opened):
     groups = {f"g{at}": {"labels": [f"l{at} {place}" for place in range(n_labels)]} for at in range(3)}
     assert (
-        page(of_taxonomy(Taxonomy.from_dict({"name": "n", "groups": groups}))).count("<details open>")
+        render_html(tree_of_taxonomy(Taxonomy.from_dict({"name": "n", "groups": groups}))).count(
+            "<details open>"
+        )
         == opened
     )
 
 
 def test_a_group_whose_children_are_left_out_does_not_open():
-    text = page(pruned(of_taxonomy(a_shop()), 1))
+    text = render_html(pruned(tree_of_taxonomy(a_shop()), 1))
     assert text.count("<details") == 1
     assert "5 labels below" in text
 
 
 def test_letters_that_html_cannot_hold_are_replaced():
-    text = page(TreeNode("top", "group", children=(TreeNode("a\x00b\ud83d\x1b", "label"),)))
+    text = render_html(TreeNode("top", "group", children=(TreeNode("a\x00b\ud83d\x1b", "label"),)))
     assert "a\N{REPLACEMENT CHARACTER}b" in text
     text.encode("utf-8")

@@ -1,16 +1,16 @@
-"""What the OpenAPI description says of bodies; the checks themselves are in `asking`."""
+"""What the OpenAPI description says of bodies; the checks themselves are in `predict_request`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from cascade.serve.asking import MOST_TOP
 from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
-from cascade.serve.refusals import MEDIA_TYPE
-from cascade.serve.reviewing import MOST_LABELS
-from cascade.show.explain import Verdict
+from cascade.serve.predict_request import MOST_TOP
+from cascade.serve.problems import MEDIA_TYPE
+from cascade.serve.review_endpoints import MOST_LABELS, MOST_NOTE
+from cascade.show.explain import Decision
 
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
@@ -21,7 +21,7 @@ _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 def schemas(limits: Limits) -> dict[str, Any]:
     """The bodies of requests and answers, by name."""
     return {
-        "Question": {"oneOf": [_question(name, part) for name, part in _sources(limits).items()]},
+        "Question": {"oneOf": [_predict_schema(name, part) for name, part in _sources(limits).items()]},
         "Answers": _object({"model": {"type": "string"}, "rows": _array({"$ref": _ref("Row")})}),
         "Row": _object(
             {
@@ -73,7 +73,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "conditional": _SCORE,
                 "path": _SCORE,
                 "threshold": {**_SCORE, "type": ["number", "null"]},
-                "verdict": {"enum": list(get_args(Verdict))},
+                "verdict": {"enum": list(get_args(Decision))},
                 "why": {"type": "string"},
                 "counts": {"type": "boolean"},
                 "pushes": _array({"$ref": _ref("Word")}),
@@ -131,14 +131,20 @@ def review_schemas(names: Sequence[str]) -> dict[str, Any]:
     states = _object({**beginning, "verdict": {"enum": [*verdict["enum"], None]}})
     counts = _object({name: {"type": "integer"} for name in (*verdict["enum"], "left")})
     empty = {"row": {"type": "null"}, "counts": counts}
-    answer = {"note": {"type": "string"}, "seen": {"type": "string", "description": _SEEN}}
+    answer: dict[str, Any] = {
+        "note": {"type": "string", "maxLength": MOST_NOTE},
+        "seen": {"type": "string", "description": _SEEN},
+    }
     labels = {**_array(name), "maxItems": MOST_LABELS}
+    model = {"type": "string", "description": "Digest of the model that proposes, or proposed what was seen."}
+    answer["model"] = model
+    shown = {"row": {"$ref": _ref("ReviewRow")}, "counts": counts, "model": model}
     return {
         "Reviewing": _object({"answers": {"type": "string"}, "counts": counts, "rows": _array(states)}),
-        "Reviewed": _object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}, optional=("counts",)),
-        "ReviewNext": {
-            "oneOf": [_object({"row": {"$ref": _ref("ReviewRow")}, "counts": counts}), _object(empty)]
-        },
+        "Reviewed": _object(shown),
+        "ReviewNext": {"oneOf": [_object(shown), _object(empty)]},
+        "ReviewReleased": _object({"counts": counts}),
+        "ReviewTab": _object({"tab": {"type": "string"}}) | {"additionalProperties": False},
         "ReviewRow": _object(row),
         "ReviewAsked": _object({"tab": {"type": "string"}, "after": {"type": "string"}}, optional=("after",))
         | {"additionalProperties": False},
@@ -153,7 +159,7 @@ def review_schemas(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def question(limits: Limits) -> dict[str, Any]:
+def predict_body(limits: Limits) -> dict[str, Any]:
     """The body of a request for answers."""
     content = {
         "schema": {"$ref": _ref("Question")},
@@ -167,49 +173,50 @@ def question(limits: Limits) -> dict[str, Any]:
     return {"required": True, "description": told, "content": {"application/json": content}}
 
 
-def body(schema: str, example: dict[str, Any], told: str = "") -> dict[str, Any]:
+def request_body(schema: str, example: dict[str, Any], told: str = "") -> dict[str, Any]:
     """The body of a request, by the name of its schema."""
     content = {"schema": {"$ref": _ref(schema)}, "examples": {"one": {"value": example}}}
     described = {"description": told} if told else {}
     return {"required": True, **described, "content": {_JSON: content}}
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What is told of each status."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _ref("Problem")}}}
     told: dict[int | str, dict[str, Any]] = {
-        status: {"description": _REFUSED[status], "content": content} for status in statuses
+        status: {"description": _DESCRIPTIONS[status], "content": content} for status in statuses
     }
     if 503 in told:
         told[503]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return told
 
 
-def answered(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def json_response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON answer."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def plain(description: str, media_type: str) -> dict[str, Any]:
+def text_response(description: str, media_type: str) -> dict[str, Any]:
     """An answer that is text."""
     return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
-ANSWERS = answered("A row for each text, in their order.", {"$ref": "#/components/schemas/Answers"})
-EXPLANATION = answered("The walk.", {"$ref": "#/components/schemas/Explanation"})
-OVERVIEW = answered("All rows, in the order of the queue.", {"$ref": "#/components/schemas/Reviewing"})
-NEXT = answered(
+ANSWERS = json_response("A row for each text, in their order.", {"$ref": "#/components/schemas/Answers"})
+EXPLANATION = json_response("The walk.", {"$ref": "#/components/schemas/Explanation"})
+OVERVIEW = json_response("All rows, in the order of the queue.", {"$ref": "#/components/schemas/Reviewing"})
+NEXT = json_response(
     "The first row without an answer that no other tab shows; null for none.",
     {"$ref": "#/components/schemas/ReviewNext"},
 )
-ROW = answered("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
+RELEASED = json_response("It is free.", {"$ref": "#/components/schemas/ReviewReleased"})
+ROW = json_response("The row, and what was said of it.", {"$ref": "#/components/schemas/Reviewed"})
 KEY = [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}]
 KEY_AND_SEEN = [
     *KEY,
     {"name": "seen", "in": "query", "description": _SEEN, "schema": {"type": "string"}},
 ]
 
-_REFUSED = {
+_DESCRIPTIONS = {
     400: "The body is no JSON in UTF-8.",
     404: "There is no such row.",
     409: "Somebody else has answered the row meanwhile: said has what they said.",
@@ -237,7 +244,7 @@ def _sources(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _question(source: str, part: dict[str, Any]) -> dict[str, Any]:
+def _predict_schema(source: str, part: dict[str, Any]) -> dict[str, Any]:
     top = {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TOP}
     options = {
         "top": {**top, "description": "So many of the best labels, whatever their thresholds."},

@@ -1,4 +1,4 @@
-"""Rows that a small model was judged by."""
+"""Rows that a small model is evaluated on."""
 
 from __future__ import annotations
 

@@ -20,42 +20,45 @@ class Page(NamedTuple):
 
 
 @cache
-def front(*, review: bool = False) -> Page:
-    """The page to try the model on, with a way to the other one where there is a `review`."""
-    way = '<a href="/review">Review</a>' if review else ""
-    return _page("page.html", "page.js", way)
+def home(*, review: bool = False) -> Page:
+    """The page to try the model on, with a link to the other one where there is a `review`."""
+    link = '<a href="/review">Review</a>' if review else ""
+    return _fill("home.html", "home.js", link)
 
 
 @cache
 def review() -> Page:
     """The page that shows the rows of a queue."""
-    return _page("review.html", "review.js", "")
+    return _fill("review.html", "review.js", "")
 
 
-def _page(body: str, script: str, ways: str) -> Page:
-    style, scripts = _part("page.css"), _part("common.js") + _part(script)
+def _fill(body: str, script: str, navigation: str) -> Page:
+    style, scripts = _resource("style.css"), _resource("common.js") + _resource(script)
     filled = (
-        _part(body).replace("<!--NAV-->", ways).replace("/*STYLE*/", style).replace("/*SCRIPT*/", scripts)
+        _resource(body)
+        .replace("<!--NAV-->", navigation)
+        .replace("/*STYLE*/", style)
+        .replace("/*SCRIPT*/", scripts)
     )
-    return Page(filled.encode(), _policy(style, scripts))
+    return Page(filled.encode(), _content_security_policy(style, scripts))
 
 
-def reference(description: Mapping[str, Any]) -> Page:
+def api_reference(description: Mapping[str, Any]) -> Page:
     """What an OpenAPI description says, to be read."""
-    style = _part("page.css")
+    style = _resource("style.css")
     paths = [
         _endpoint(method, path, told)
         for path, methods in description["paths"].items()
         for method, told in methods.items()
     ]
     schemas = "".join(
-        f"<h3 id='{html.escape(name)}'>{html.escape(name)}</h3>{_json(schema)}"
+        f"<h3 id='{html.escape(name)}'>{html.escape(name)}</h3>{_json_block(schema)}"
         for name, schema in description.get("components", {}).get("schemas", {}).items()
     )
-    body = _part("reference.html").replace("/*STYLE*/", style)
+    body = _resource("reference.html").replace("/*STYLE*/", style)
     return Page(
         body.replace("<!--PATHS-->", "".join(paths)).replace("<!--SCHEMAS-->", schemas).encode(),
-        _policy(style, None),
+        _content_security_policy(style, None),
     )
 
 
@@ -65,7 +68,7 @@ def _endpoint(method: str, path: str, told: Mapping[str, Any]) -> str:
         for status, answer in told["responses"].items()
     )
     request = told.get("requestBody")
-    body = f"<h3>Body</h3>{_json(request['content'])}" if request else ""
+    body = f"<h3>Body</h3>{_json_block(request['content'])}" if request else ""
     return (
         f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2>"
         f"<p>{html.escape(told.get('summary', ''))}. {html.escape(told.get('description', ''))}</p>{body}"
@@ -73,15 +76,15 @@ def _endpoint(method: str, path: str, told: Mapping[str, Any]) -> str:
     )
 
 
-def _json(value: Any) -> str:
+def _json_block(value: Any) -> str:
     return f"<pre tabindex='0'>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
 
 
-def _part(name: str) -> str:
+def _resource(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
-def _policy(style: str, script: str | None) -> str:
+def _content_security_policy(style: str, script: str | None) -> str:
     allowed = f"'{_digest(script)}'" if script else "'none'"
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src {allowed}; connect-src 'self'; "

@@ -23,7 +23,9 @@
     forget() { sessionStorage.removeItem(this.name()); },
   };
 
-  const foundLabels = (row) => (row.said && row.said.verdict !== "skipped" ? row.said.labels : row.proposed);
+  // Another model may have come since, that lacks some of the names.
+  const known = (names) => names.filter((name) => state.nodes.has(name));
+  const foundLabels = (row) => known(row.said && row.said.verdict !== "skipped" ? row.said.labels : row.proposed);
   const foundNote = (row) => (row.said ? row.said.note : "");
   const isSame = (labels) => labels.length === state.chosen.size && labels.every((name) => state.chosen.has(name));
   const isAsFound = () => isSame(foundLabels(state.row)) && at("note").value === foundNote(state.row);
@@ -218,14 +220,15 @@
 
   // Rows
 
-  function show(told) {
+  async function show(told) {
+    if (told.row && told.model !== state.model) await learnTaxonomy();
     if (told.counts) drawCounts(told.counts);
     state.row = told.row;
     at("conflict").hidden = true;
     at("card").hidden = at("work").hidden = !state.row;
     if (!state.row) { at("row-heading").textContent = "Nothing is left to look at"; drawUndo(); return; }
     const { row } = state, kept = draft.read();
-    state.chosen = new Set(kept ? kept.labels : foundLabels(row));
+    state.chosen = new Set(kept ? known(kept.labels) : foundLabels(row));
     at("note").value = kept ? kept.note : foundNote(row);
     at("note-part").hidden = !at("note").value;
     at("row-heading").textContent = `Row ${row.place} of ${state.total}`;
@@ -294,13 +297,18 @@
   async function put(answer, seen) {
     const { row } = state, labels = [...state.chosen];
     try {
-      const told = await fetched(pathOf(row.key), { ...answer, note: at("note").value, seen }, "PUT");
+      const told = await fetched(pathOf(row.key), { ...answer, note: at("note").value, seen, model: row.model }, "PUT");
       draft.forget();
       past.keep([...past.all(), { key: row.key, revision: told.row.said.revision, labels, note: at("note").value }]);
       say(`Row ${row.place} ${told.row.said.verdict}`);
       await next(row.key);
       if (at("rows").open) await drawAll();
     } catch (error) {
+      if (error.status === 422) {
+        await learnTaxonomy();
+        state.chosen = new Set(known([...state.chosen]));
+        dress();
+      }
       if (error.status !== 409) throw error;
       tellConflict(answer, error.body.said);
     }
@@ -330,7 +338,7 @@
     try {
       const told = await fetched(`${pathOf(last.key)}?seen=${encodeURIComponent(last.revision)}`, undefined, "DELETE");
       sessionStorage.setItem(`draft:${last.key}`, JSON.stringify({ labels: last.labels, note: last.note }));
-      show(told);
+      await show(told);
       say(`Row ${told.row.place} is as it was`);
     } catch (error) {
       if (error.status !== 409 && error.status !== 404) { past.keep([...entries, last]); throw error; }
@@ -402,16 +410,30 @@
   at("rows").addEventListener("toggle", () => { if (at("rows").open) alone(drawAll); });
   at("which").addEventListener("change", () => alone(drawAll));
 
-  const begin = () => alone(async () => {
+  // The names of the model that answers by now; another one may have other labels.
+  async function learnTaxonomy() {
     const told = await fetched("/v1/taxonomy");
+    state.model = told.model;
     state.tree = told.tree;
+    state.nodes.clear();
+    explanations.clear();
     learn(told.tree, null);
     at("model").textContent = told.name;
     at("entry").hidden = true;
     drawTree();
+  }
+
+  const begin = () => alone(async () => {
+    await learnTaxonomy();
     await next("");
     say("");
   });
+
+  // Whoever goes away leaves the row to others; a beacon could not carry the token.
+  addEventListener("pagehide", () => {
+    if (state.row) fetch("/v1/review/release", { ...request({ tab }), keepalive: true }).catch(() => {});
+  });
+  addEventListener("pageshow", (event) => { if (event.persisted) begin(); });
   askForToken(begin);
   begin();
 })();

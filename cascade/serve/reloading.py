@@ -11,18 +11,18 @@ from cascade.errors import ModelError
 from cascade.model.folder import MANIFEST
 from cascade.predict.answers import Form, Model, Style, prediction_lines
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 _Stamp = tuple[int, int, int] | None
 
 
-class Shelf:
+class ModelReloader:
     """Holds the model of a folder and follows the folder.
 
     Parameters
     ----------
     load
         Makes a model of the folder.
-    say
+    log
         Gets a line about each model that came, or could not.
     seconds
         Between two looks at the folder.
@@ -31,51 +31,51 @@ class Shelf:
     ----------
     model
         What answers now.
-    swaps, failures
+    reloads, failures
         How many models came since the first, and how many were broken.
     """
 
     def __init__(
-        self, folder: Path, load: Callable[[Path], Model], say: Say, *, seconds: float = 1.0
+        self, folder: Path, load: Callable[[Path], Model], log: Log, *, seconds: float = 1.0
     ) -> None:
-        self._folder, self._load, self._say, self._seconds = folder, load, say, seconds
+        self._folder, self._load, self._log, self._seconds = folder, load, log, seconds
         self._stamp = _stamp(folder)
-        self._complaint = ""
-        self.swaps = self.failures = 0
-        self.model = _ready(load, folder)
+        self._error = ""
+        self.reloads = self.failures = 0
+        self.model = _load_and_try(load, folder)
 
-    async def follow(self) -> None:
+    async def watch(self) -> None:
         """Look at the folder again and again, until cancelled."""
         while True:
             await asyncio.sleep(self._seconds)
-            await self.look()
+            await self.check()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Take the folder's model if it is another one; what is broken is told once, and tried again."""
         stamp = _stamp(self._folder)
-        if stamp == self._stamp and not self._complaint:
+        if stamp == self._stamp and not self._error:
             return
         started = time.perf_counter()
         try:
-            model = await asyncio.to_thread(_ready, self._load, self._folder)
+            model = await asyncio.to_thread(_load_and_try, self._load, self._folder)
         except Exception as error:  # whatever it is, the old one can still answer
             self._stamp = stamp
-            self._complain(str(error) or type(error).__name__)
+            self._report(str(error) or type(error).__name__)
             return
-        self._stamp, self._complaint = stamp, ""
+        self._stamp, self._error = stamp, ""
         if model.digest != self.model.digest:
             self.model = model
-            self.swaps += 1
-            self._say(
+            self.reloads += 1
+            self._log(
                 f"{self._folder}: another model, {model.digest[:12]}, answers from now on; "
                 f"loaded in {time.perf_counter() - started:.1f} s"
             )
 
-    def _complain(self, complaint: str) -> None:
-        if complaint != self._complaint:
+    def _report(self, error: str) -> None:
+        if error != self._error:
             self.failures += 1
-            self._say(f"{complaint}\n{self._folder}: model {self.model.digest[:12]} goes on answering")
-        self._complaint = complaint
+            self._log(f"{error}\n{self._folder}: model {self.model.digest[:12]} goes on answering")
+        self._error = error
 
 
 def _stamp(folder: Path) -> _Stamp:
@@ -87,7 +87,7 @@ def _stamp(folder: Path) -> _Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _ready(load: Callable[[Path], Model], folder: Path) -> Model:
+def _load_and_try(load: Callable[[Path], Model], folder: Path) -> Model:
     """A model that has answered once, so that the first request finds all in place."""
     model = load(folder)
     if getattr(model, "can_wait", False):

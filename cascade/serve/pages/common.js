@@ -15,14 +15,16 @@ function say(text, wrong) {
   at("status").className = wrong ? "wrong" : "";
 }
 
-// The answer as JSON; an error with what was found and expected, its status and its body, where it is refused.
-async function fetched(path, body, method) {
-  const headers = {};
-  const token = sessionStorage.getItem("token");
+function request(body, method) {
+  const headers = {}, token = sessionStorage.getItem("token");
   if (token) headers.authorization = `Bearer ${token}`;
   if (body) headers["content-type"] = "application/json";
-  const asked = { headers, method: method || (body ? "POST" : "GET"), body: body && JSON.stringify(body) };
-  const answer = await fetch(path, asked);
+  return { headers, method: method || (body ? "POST" : "GET"), body: body && JSON.stringify(body) };
+}
+
+// The answer as JSON; an error with what was found and expected, its status and its body, where it is refused.
+async function fetched(path, body, method) {
+  const answer = await fetch(path, request(body, method));
   const found = await answer.json();
   if (answer.status === 401) at("entry").hidden = false;
   if (!answer.ok) {

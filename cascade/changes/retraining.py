@@ -26,7 +26,7 @@ _UNKNOWN = "\n"
 
 
 @dataclass(frozen=True)
-class Side:
+class Version:
     """One of the two that are compared; `manifest` is None for a taxonomy that is not fitted."""
 
     name: str
@@ -43,7 +43,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainedGroup:
     """A group that would be trained anew, and why; not `sure` where it depends on rows."""
 
     group: str
@@ -51,7 +51,7 @@ class Retrained:
     reasons: tuple[str, ...]
 
 
-def trained(taxonomy: Taxonomy) -> list[str]:
+def trained_groups(taxonomy: Taxonomy) -> list[str]:
     """The groups that have a node model, in the order of the graph."""
     from cascade.model.walk import modelled  # NumPy comes with it
 
@@ -59,7 +59,7 @@ def trained(taxonomy: Taxonomy) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Contents:
+class RetrainingRules:
     """What the node models of both sides are made of.
 
     Attributes
@@ -68,65 +68,67 @@ class Contents:
     became : names of `before` to what they are called now, as themselves or as aliases
     """
 
-    before: Side
-    after: Side
+    before: Version
+    after: Version
     was: Mapping[str, str]
     became: Mapping[str, str]
 
-    def retrained(self) -> Iterator[Retrained]:
+    def retrained(self) -> Iterator[RetrainedGroup]:
         """The groups of `after` that a fit with the models of `before` at hand would train."""
         both = self.before.manifest is not None and self.after.manifest is not None
-        for group in trained(self.after.taxonomy):
-            found = self.by_folder(group) if both else self.by_taxonomy(group)
+        for group in trained_groups(self.after.taxonomy):
+            found = self.from_folders(group) if both else self.from_taxonomies(group)
             if found is not None:
                 yield found
 
-    def by_folder(self, group: str) -> Retrained | None:
+    def from_folders(self, group: str) -> RetrainedGroup | None:
         record = self.after.record(group)
-        if record is None or record.node in self.folders:
+        if record is None or record.node in self.known_folders:
             return None
-        reasons = (*self.surely(group), *self.of_rows(group)) or ("other texts, or other labels of them",)
-        return Retrained(group or TOP_LEVEL, True, reasons)
+        reasons = (*self.certain_reasons(group), *self.row_reasons(group))
+        unnamed = ("other texts, or other labels of them",)
+        return RetrainedGroup(group or TOP_LEVEL, True, reasons or unnamed)
 
     @cached_property
-    def folders(self) -> frozenset[str]:
+    def known_folders(self) -> frozenset[str]:
         """The node folders of the model before."""
         groups = self.before.manifest.groups if self.before.manifest else {}
         return frozenset(record.node for record in groups.values())
 
-    def by_taxonomy(self, group: str) -> Retrained | None:
-        sure, perhaps = tuple(self.surely(group)), tuple(self.perhaps(group))
-        if not sure and not perhaps:
+    def from_taxonomies(self, group: str) -> RetrainedGroup | None:
+        sure, possible_reasons = tuple(self.certain_reasons(group)), tuple(self.possible_reasons(group))
+        if not sure and not possible_reasons:
             return None
-        return Retrained(group or TOP_LEVEL, bool(sure), sure or perhaps)
+        return RetrainedGroup(group or TOP_LEVEL, bool(sure), sure or possible_reasons)
 
-    def surely(self, group: str) -> Iterator[str]:
+    def certain_reasons(self, group: str) -> Iterator[str]:
         """What makes another node model whatever the rows are."""
         was = self.was.get(group, _UNKNOWN)
         if was not in self.trained_before:
             yield "new"
             return
-        yield from self.of_maker()
-        yield from self.of_backend(group, was)
-        yield from self.of_negatives(group, was, sure=True)
-        yield from self.of_children(group, was)
+        yield from self.version_reasons()
+        yield from self.backend_reasons(group, was)
+        yield from self.negatives_reasons(group, was, sure=True)
+        yield from self.children_reasons(group, was)
         if self.before.group(was).route != self.after.group(group).route:
             yield f"route {self.before.group(was).route} -> {self.after.group(group).route}"
-        if moved := (self.exchanged(group, was) & self.lasting) - self.exchanged_children(group, was):
+        exchanged = self.exchanged_labels(group, was) & self.lasting_labels
+        if moved := exchanged - self.exchanged_children(group, was):
             yield f"other rows belong to it or to its children, with {_some(moved)}"
 
-    def perhaps(self, group: str) -> Iterator[str]:
+    def possible_reasons(self, group: str) -> Iterator[str]:
         """What makes another node model if rows carry the names that came or went."""
         was = self.was.get(group, _UNKNOWN)
         if was not in self.trained_before:
             return
-        yield from self.of_negatives(group, was, sure=False)
-        if changed := self.exchanged(group, was) - self.lasting:
+        yield from self.negatives_reasons(group, was, sure=False)
+        if changed := self.exchanged_labels(group, was) - self.lasting_labels:
             yield f"if rows carry {_some(changed)}"
-        elif (changed := self.elsewhere) and self.learns_from_all(group, was):
+        elif (changed := self.uncertain_labels) and self.learns_from_all(group, was):
             yield f"it learns from all rows, so if any carry {_some(changed)}"
 
-    def of_maker(self) -> Iterator[str]:
+    def version_reasons(self) -> Iterator[str]:
         """Other versions or another seed than the model before was made with."""
         old, new = self.before.manifest, self.after.manifest
         if old is None:
@@ -138,7 +140,7 @@ class Contents:
         if new is not None and old.seed != new.seed:
             yield f"seed {old.seed} -> {new.seed}"
 
-    def of_backend(self, group: str, was: str) -> Iterator[str]:
+    def backend_reasons(self, group: str, was: str) -> Iterator[str]:
         old, new = self.before.group(was).backend, self.after.group(group).backend
         if old.kind != new.kind:
             yield f"backend {old.kind} -> {new.kind}"
@@ -146,17 +148,16 @@ class Contents:
             names = {*old.options, *new.options}
             differing = {name for name in names if old.options.get(name) != new.options.get(name)}
             yield f"options of its backend: {_some(differing)}"
-        elif _is_hosted(new.kind) and self.told(self.before, was) != self.told(self.after, group):
+        elif _is_hosted(new.kind) and self.is_described_anew(group, was):
             yield "what the service is told of it: names, descriptions, aliases or choose"
 
-    @staticmethod
-    def told(side: Side, group: str) -> object:
-        """What a hosted model reads of a group."""
+    def is_described_anew(self, group: str, was: str) -> bool:
+        """Whether a hosted model reads other things of a group than before."""
         from cascade.learn.datasets import meaning_of  # NumPy comes with it
 
-        return meaning_of(side.taxonomy, group)
+        return meaning_of(self.before.taxonomy, was) != meaning_of(self.after.taxonomy, group)
 
-    def of_negatives(self, group: str, was: str, *, sure: bool) -> Iterator[str]:
+    def negatives_reasons(self, group: str, was: str, *, sure: bool) -> Iterator[str]:
         """Another policy, which is sure where neither is left to a trial."""
         if group == ROOT or _is_hosted(self.after.group(group).backend.kind):
             return
@@ -167,7 +168,7 @@ class Contents:
         if (old != new or (made and makes)) and used_old != used_new and settled is sure:
             yield f"negatives {used_old} -> {used_new}"
 
-    def of_children(self, group: str, was: str) -> Iterator[str]:
+    def children_reasons(self, group: str, was: str) -> Iterator[str]:
         old, new = self.children(group, was)
         if came := [name for name in new if name not in old]:
             yield f"children came: {_some(came)}"
@@ -187,7 +188,7 @@ class Contents:
         old, new = self.children(group, was)
         return frozenset({*old} ^ {*new})
 
-    def of_rows(self, group: str) -> Iterator[str]:
+    def row_reasons(self, group: str) -> Iterator[str]:
         """Where both are models: how many rows each learnt from."""
         made, makes = self.before.record(self.was.get(group, group)), self.after.record(group)
         if made is None or makes is None:
@@ -197,40 +198,46 @@ class Contents:
         elif sorted(made.positives) != sorted(makes.positives):
             yield "rows of its children"
 
-    def exchanged(self, group: str, was: str) -> frozenset[str]:
+    def exchanged_labels(self, group: str, was: str) -> frozenset[str]:
         """Labels whose rows belong to the group, or to a child that it keeps, on one side only."""
-        changed = self.reach(self.before, was) ^ self.reach(self.after, group)
+        changed = self.labels_reaching(self.before, was) ^ self.labels_reaching(self.after, group)
         old, new = self.children(group, was)
         for child in {*old} & {*new}:
-            changed |= self.below(self.before, child) ^ self.below(self.after, child)
+            changed |= self.labels_of(self.before, child) ^ self.labels_of(self.after, child)
         return frozenset(changed)
 
-    def reach(self, side: Side, group: str) -> frozenset[str]:
+    def labels_reaching(self, side: Version, group: str) -> frozenset[str]:
         """The labels whose rows reach a group; all rows of its parents reach one that is always visited."""
-        found = self.under(side, group)
+        found = self.labels_below(side, group)
         if group != ROOT and side.group(group).route == "always":
-            found = found.union(*(self.reach(side, parent) for parent in side.taxonomy.graph.parents[group]))
+            found = found.union(
+                *(self.labels_reaching(side, parent) for parent in side.taxonomy.graph.parents[group])
+            )
         return found
 
-    def below(self, side: Side, name: str) -> frozenset[str]:
+    def labels_of(self, side: Version, name: str) -> frozenset[str]:
         """The label itself, or all that is a group's; labels that were merged by their old names."""
         if name in side.taxonomy.groups:
-            return self.under(side, name) | (self.taken_in if side is self.after else {}).get(
-                name, frozenset()
-            )
-        return frozenset((name,) if side is self.before else self.origins.get(name, {name}))
+            return self.labels_below(side, name) | (
+                self.merged_into_groups if side is self.after else {}
+            ).get(name, frozenset())
+        return frozenset((name,) if side is self.before else self.old_labels.get(name, {name}))
 
-    def under(self, side: Side, group: str) -> frozenset[str]:
+    def labels_below(self, side: Version, group: str) -> frozenset[str]:
         """The labels below a group. Rows that only name the group itself teach it nothing."""
         graph = side.taxonomy.graph
-        labels = frozenset().union(*(self.below(side, label) for label in graph.descendant_labels(group)))
+        labels = frozenset().union(*(self.labels_of(side, label) for label in graph.descendant_labels(group)))
         if side is self.before:
             return labels
-        taken = (labels for name, labels in self.taken_in.items() if group in {ROOT, *graph.ancestors(name)})
+        taken = (
+            labels
+            for name, labels in self.merged_into_groups.items()
+            if group in {ROOT, *graph.ancestors(name)}
+        )
         return labels.union(*taken)
 
     @cached_property
-    def origins(self) -> Mapping[str, set[str]]:
+    def old_labels(self) -> Mapping[str, set[str]]:
         """The old labels whose rows carry each name now."""
         found: dict[str, set[str]] = {}
         for label in self.before.taxonomy.graph.labels:
@@ -239,32 +246,32 @@ class Contents:
         return found
 
     @cached_property
-    def taken_in(self) -> Mapping[str, frozenset[str]]:
+    def merged_into_groups(self) -> Mapping[str, frozenset[str]]:
         """Old labels that are aliases of a group now, by the group."""
-        groups = self.origins.keys() & self.after.taxonomy.groups.keys()
-        return {group: frozenset(self.origins[group]) for group in groups}
+        groups = self.old_labels.keys() & self.after.taxonomy.groups.keys()
+        return {group: frozenset(self.old_labels[group]) for group in groups}
 
     @cached_property
     def all_before(self) -> frozenset[str]:
-        return self.below(self.before, ROOT)
+        return self.labels_of(self.before, ROOT)
 
     @cached_property
     def all_after(self) -> frozenset[str]:
-        return self.below(self.after, ROOT)
+        return self.labels_of(self.after, ROOT)
 
     @cached_property
-    def elsewhere(self) -> frozenset[str]:
+    def uncertain_labels(self) -> frozenset[str]:
         """Labels with which rows come or go, or are known less of."""
-        return (self.all_before ^ self.all_after).union(*self.taken_in.values())
+        return (self.all_before ^ self.all_after).union(*self.merged_into_groups.values())
 
     @cached_property
-    def lasting(self) -> frozenset[str]:
+    def lasting_labels(self) -> frozenset[str]:
         """Labels on both sides: if they stand elsewhere, so do rows."""
         return self.all_before & self.all_after
 
     @cached_property
     def trained_before(self) -> frozenset[str]:
-        return frozenset(trained(self.before.taxonomy))
+        return frozenset(trained_groups(self.before.taxonomy))
 
     def learns_from_all(self, group: str, was: str) -> bool:
         made = self.before.record(was)

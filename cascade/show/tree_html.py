@@ -28,17 +28,17 @@ _LEGEND = (
 _NOT_IN_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def page(tree: TreeNode) -> str:
+def render_html(tree: TreeNode) -> str:
     """The whole page, to be written as UTF-8."""
     usual = usual_settings(tree)
-    script = _resource("tree_page.js")
+    script = _resource("tree.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Template(_resource("tree_page.html")).substitute(
+    return Template(_resource("tree.html")).substitute(
         title=_text(tree.name),
         size=_text(size_of(tree)),
         legend=_LEGEND if tree.rows is not None else "",
         usual=_text(f"Unless another is said: {', '.join(usual.values())}."),
-        tree="\n".join(_Items(usual, tree.labels_below <= _OPEN_LABELS).of(tree, None)),
+        tree="\n".join(_ListItems(usual, tree.labels_below <= _OPEN_LABELS).of(tree, None)),
         script=script,
         digest=digest,
     )
@@ -53,7 +53,7 @@ def _text(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Items:
+class _ListItems:
     """Makes list items: nodes with what is below them."""
 
     usual: Mapping[str, str]

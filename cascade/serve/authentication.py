@@ -1,4 +1,4 @@
-"""What stands before all endpoints: who may enter, and what every answer carries."""
+"""Hosts and tokens: which requests reach an endpoint, and what headers every answer carries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cascade.serve.refusals import Refusal, shown
+from cascade.serve.problems import HTTPProblem, shown
 
 OPEN_PATHS = frozenset({"/", "/review", "/healthz", "/docs", "/openapi.json"})
 """What needs no token: it tells nothing of the model, and the page asks for the token itself."""
@@ -20,11 +20,11 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 
-Answered = Callable[[str, int, float], None]
+ResponseCallback = Callable[[str, int, float], None]
 
 
-class Gate:
-    """Lets a request through to `app`.
+class AccessMiddleware:
+    """Hands a request on to `app` if its Host and its token are right.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ class Gate:
     loopback
         Whether only names of this machine are taken as Host. A page of elsewhere whose own name was made to
         point to this machine could otherwise read what it is answered.
-    answered
+    on_response
         Called with path, status and seconds of each request.
     """
 
-    def __init__(self, app: ASGIApp, token: str, *, loopback: bool, answered: Answered) -> None:
-        self._app, self._answered, self._loopback = app, answered, loopback
+    def __init__(self, app: ASGIApp, token: str, *, loopback: bool, on_response: ResponseCallback) -> None:
+        self._app, self._on_response, self._loopback = app, on_response, loopback
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,33 +47,33 @@ class Gate:
             return
         started = time.perf_counter()
 
-        async def marked(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
-                self._answered(scope["path"], message["status"], time.perf_counter() - started)
+                self._on_response(scope["path"], message["status"], time.perf_counter() - started)
             await send(message)
 
         try:
             self._check(scope)
-        except Refusal as refusal:
-            await refusal.response()(scope, receive, marked)
+        except HTTPProblem as refusal:
+            await refusal.response()(scope, receive, send_with_headers)
         else:
-            await self._app(scope, receive, marked)
+            await self._app(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
-        """Refusal of a request that may not enter."""
+        """Raise HTTPProblem for a request that may not enter."""
         if self._loopback:
             _check_host(scope)
         if self._token and scope["path"] not in OPEN_PATHS:
             self._check_token(scope)
 
     def _check_token(self, scope: Scope) -> None:
-        scheme, _, shown_token = (_header(scope, b"authorization") or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(shown_token.strip(), self._token):
+        scheme, _, given_token = (_header(scope, b"authorization") or b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given_token.strip(), self._token):
             expected = "Authorization: Bearer and the token of this service"
             found = "another token" if scheme else "none"
             headers = {"WWW-Authenticate": "Bearer"}
-            raise Refusal(401, "A token is needed.", "header Authorization", found, expected, headers)
+            raise HTTPProblem(401, "A token is needed.", "header Authorization", found, expected, headers)
 
 
 def _check_host(scope: Scope) -> None:
@@ -83,7 +83,9 @@ def _check_host(scope: Scope) -> None:
         return
     found = "none, or several" if host is None else shown(host.decode("latin-1"))
     expected = "localhost, 127.0.0.1 or [::1]"
-    raise Refusal(421, "This service answers to names of this machine only.", "header Host", found, expected)
+    raise HTTPProblem(
+        421, "This service answers to names of this machine only.", "header Host", found, expected
+    )
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -13,7 +13,7 @@ _SHOWN = 80
 
 
 @dataclass
-class Refusal(Exception):  # noqa: N818 - no error of ours
+class HTTPProblem(Exception):  # noqa: N818 - no error of ours
     """A request that is not answered.
 
     Attributes
@@ -49,9 +49,9 @@ class Refusal(Exception):  # noqa: N818 - no error of ours
         return Response(body, self.status, dict(self.headers), MEDIA_TYPE)
 
 
-def overloaded(title: str, expected: str, seconds: int = 1) -> Refusal:
+def overloaded(title: str, expected: str, seconds: int = 1) -> HTTPProblem:
     """503, to be tried again after so many seconds."""
-    return Refusal(503, title, expected=expected, headers={"Retry-After": str(seconds)})
+    return HTTPProblem(503, title, expected=expected, headers={"Retry-After": str(seconds)})
 
 
 def shown(value: object) -> str:
