@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 from cascade.backends import KINDS, complaints
 from cascade.errors import Place
-from cascade.hosted.answers import MOST_INDICATORS
-from cascade.hosted.endings import Ending, Told, endings_of
+from cascade.hosted.codecs import MOST_INDICATORS
 from cascade.hosted.prices import Prices
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
+from cascade.hosted.shutdowns import Ending, Told, endings_of
 from cascade.rows.records import BadRow, Row
 from cascade.taxonomy.definition import Group, Taxonomy
 from cascade.taxonomy.graph import ROOT

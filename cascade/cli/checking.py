@@ -23,7 +23,7 @@ from cascade.errors import TaxonomyError
 
 if TYPE_CHECKING:
     from cascade.checks.check import Report
-    from cascade.hosted.endings import Told
+    from cascade.hosted.shutdowns import Told
     from cascade.taxonomy.definition import Taxonomy
 
 
@@ -68,8 +68,8 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
 def _told_by_services(taxonomy: Taxonomy) -> Told:
     """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
     from cascade.checks.check import is_hosted
-    from cascade.hosted.endings import told_by_services
-    from cascade.hosted.services import Settings
+    from cascade.hosted.settings import Settings
+    from cascade.hosted.shutdowns import told_by_services
 
     hosted = [group for group in taxonomy.groups.values() if is_hosted(group)]
     return told_by_services(Settings.of(group.backend.options) for group in hosted)

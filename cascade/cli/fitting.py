@@ -131,7 +131,7 @@ def fit(
 
 def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
-    from cascade.hosted.shop import LEDGER
+    from cascade.hosted.fine_tuner import LEDGER
     from cascade.model.folder import MANIFEST, NODES
 
     if folder.exists() and not folder.is_dir():
@@ -150,7 +150,7 @@ def _fitted(
     taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
-    from cascade.hosted.shop import PendingError, Shop
+    from cascade.hosted.fine_tuner import PendingError, Shop
     from cascade.learn.fit import fit as train
     from cascade.system.compiled import announce
 
@@ -266,7 +266,7 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
-    from cascade.hosted.shop import tuned_models
+    from cascade.hosted.fine_tuner import tuned_models
     from cascade.learn.fit import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]

@@ -41,7 +41,7 @@ from cascade.errors import CascadeError, ModelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cascade.hosted.asking import Usage
+    from cascade.hosted.asker import Usage
     from cascade.hosted.batches import Step as BatchStep
     from cascade.hosted.jobs import Step as JobStep
     from cascade.hosted.ledger import JobRecord, Ledger
@@ -57,9 +57,9 @@ def keep_answers(
 
     Where somebody waits for each answer, services in trouble are given up soon.
     """
-    from cascade.hosted.asking import IMPATIENT, Asker, Patience, shared_asker
+    from cascade.hosted.answer_cache import Cache
+    from cascade.hosted.asker import IMPATIENT, Asker, Patience, shared_asker
     from cascade.hosted.batches import Batches
-    from cascade.hosted.cache import Cache
 
     cache = None if forget else Cache(folder / ANSWERS, note)
     patient = Batches(folder, everything=batch, report=_tell_batch)
@@ -78,7 +78,7 @@ def _tell_batch(step: BatchStep) -> None:
 
 def tell_usage(manifest: Manifest) -> None:
     """What services were asked, model by model; the price where it is known."""
-    from cascade.hosted.asking import Usage, shared_asker
+    from cascade.hosted.asker import Usage, shared_asker
 
     users: dict[str, list[str]] = {}
     for group, record in manifest.groups.items():
@@ -97,7 +97,7 @@ def tell_usage(manifest: Manifest) -> None:
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     """USD of the answers of a model; None where the prices of its service are not known."""
     from cascade.hosted.prices import Prices
-    from cascade.hosted.services import Settings
+    from cascade.hosted.settings import Settings
 
     prices = Prices.load()
     specs = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
@@ -129,8 +129,8 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
     Nothing is ordered here. When they have ended, `cascade fit` with the same taxonomy makes the model, and
     submits none of them again.
     """
+    from cascade.hosted.fine_tuner import LEDGER, cancelled
     from cascade.hosted.ledger import Ledger, history
-    from cascade.hosted.shop import LEDGER, cancelled
 
     folder = chosen_model(model)
     if not (folder / LEDGER).exists():
@@ -149,7 +149,7 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
 
 def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
     """Bring the ledger up to date; without `follow` it will do as it is."""
-    from cascade.hosted.shop import followed
+    from cascade.hosted.fine_tuner import followed
 
     with progress("following") as bar:
         try:

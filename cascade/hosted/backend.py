@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from cascade.errors import BackendError, ModelError
-from cascade.hosted.answers import Codec, codec_of
-from cascade.hosted.asking import Answered, Asker, Question, shared_asker
+from cascade.hosted.asker import Answered, Asker, Question, shared_asker
+from cascade.hosted.codecs import Codec, codec_of
 from cascade.hosted.examples import Examples, fitting
 from cascade.hosted.jobs import Order
 from cascade.hosted.prices import Prices, epochs_of
-from cascade.hosted.services import LONGEST_SUFFIX, Settings
+from cascade.hosted.settings import LONGEST_SUFFIX, Settings
 from cascade.nodes.contract import FittedNode, NodeModel, NodeProblem, RowsError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.arrays import read_json, write_json

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cascade.errors import BackendError
-from cascade.hosted.asking import Answered, Question, Usage, read
-from cascade.hosted.services import PASSING, ServiceError, Settings, connect, understood
+from cascade.hosted.asker import Answered, Question, Usage, read
+from cascade.hosted.settings import PASSING, ServiceError, Settings, connect, understood
 from cascade.system.locks import locked
 
 if TYPE_CHECKING:

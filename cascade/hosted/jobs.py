@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cascade.errors import BackendError, CascadeError
 from cascade.hosted.ledger import JobRecord, Ledger, State
-from cascade.hosted.services import (
+from cascade.hosted.settings import (
     LONGEST_SUFFIX,
     PASSING,
     ServiceError,

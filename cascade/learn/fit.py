@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from cascade import __version__
 from cascade.backends import KINDS, make_backend
 from cascade.errors import BackendError, DataError, ModelError
+from cascade.hosted.fine_tuner import Shop
 from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
-from cascade.hosted.shop import Shop
 from cascade.learn.datasets import Dataset
 from cascade.learn.negatives import MOST_ROWS, price_of, settle
 from cascade.learn.thresholds import Curve, auto_thresholds, f1, promised_threshold, route_threshold

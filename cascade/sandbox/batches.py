@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.completions import Models, answer_many
 from cascade.sandbox.files import find_file, keep_file
-from cascade.sandbox.learning import Format
-from cascade.sandbox.scoring import Models, answer_many
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
-from cascade.sandbox.wire import Refusal, answer, body_of, metadata_of, missing, page, text_of
+from cascade.sandbox.responses import Refusal, answer, body_of, metadata_of, missing, page, text_of
+from cascade.sandbox.storage import Record, Shelf, new_id, shown
+from cascade.sandbox.training import Format
 
 ENDPOINTS: Mapping[str, Format] = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 MOST_REQUESTS = 50_000

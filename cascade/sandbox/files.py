@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
-from cascade.sandbox.wire import Refusal, answer, missing, page
+from cascade.sandbox.responses import Refusal, answer, missing, page
+from cascade.sandbox.storage import Record, Shelf, new_id, shown
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MOST_BYTES = 512 * 1024 * 1024

@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.files import find_file, keep_file
-from cascade.sandbox.learning import Example, Quality, Tuned, Unusable, judged, learn, read_examples
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
-from cascade.sandbox.wire import Refusal, answer, body_of, metadata_of, missing, number_of, page, text_of
+from cascade.sandbox.responses import Refusal, answer, body_of, metadata_of, missing, number_of, page, text_of
+from cascade.sandbox.storage import Record, Shelf, new_id, shown
+from cascade.sandbox.training import Example, Quality, Tuned, Unusable, judged, learn, read_examples
 
 ENDED = ("succeeded", "failed", "cancelled")
 # Models that cannot be tuned, as one of the real service.

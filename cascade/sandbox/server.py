@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 
 from cascade.sandbox.batches import Batches, Clerk
 from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.completions import Models, Scoring
 from cascade.sandbox.files import Files
-from cascade.sandbox.gate import Gate, Log
 from cascade.sandbox.jobs import Jobs, Trainer
-from cascade.sandbox.meter import Meter
-from cascade.sandbox.scoring import Models, Scoring
-from cascade.sandbox.shelf import Shelf, shown
-from cascade.sandbox.wire import Refusal, answer
+from cascade.sandbox.middleware import Gate, Log
+from cascade.sandbox.rate_limits import Meter
+from cascade.sandbox.responses import Refusal, answer
+from cascade.sandbox.storage import Shelf, shown
 
 _BACKLOG = 2048
 

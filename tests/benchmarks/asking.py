@@ -19,10 +19,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.hosted.answers import codec_of
-from cascade.hosted.asking import Asker, Question
-from cascade.hosted.cache import Cache
-from cascade.hosted.services import Settings
+from cascade.hosted.answer_cache import Cache
+from cascade.hosted.asker import Asker, Question
+from cascade.hosted.codecs import codec_of
+from cascade.hosted.settings import Settings
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
 from answering_service import Script, Service

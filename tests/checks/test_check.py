@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.checks.check import RULES, Finding, Report, Subject, check, render
-from cascade.hosted.endings import told_by_services
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
+from cascade.hosted.shutdowns import told_by_services
 from cascade.rows.records import BadRow, Columns, Row, read_all
 from cascade.taxonomy.definition import Taxonomy
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.hosted.answers import Unreadable
-from cascade.hosted.asking import Question
-from cascade.hosted.services import Settings
+from cascade.hosted.asker import Question
+from cascade.hosted.codecs import Unreadable
+from cascade.hosted.settings import Settings
 
 KEY = "sk-very-secret-1234567890"
 

@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 
 from cascade.hosted.jobs import Order, fine_tune
 from cascade.hosted.ledger import Ledger
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
 
 QUICK = 0.002
 GARBAGE = 200, b"<html>busy</html>", {}

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import BackendError
-from cascade.hosted.asking import Asker, Usage
+from cascade.hosted.asker import Asker, Usage
 from cascade.hosted.batches import MARK, MOST_ROUNDS, STATE, Batches, ask_in_batches
-from cascade.hosted.services import ServiceError
+from cascade.hosted.settings import ServiceError
 
 
 @pytest.fixture(autouse=True)

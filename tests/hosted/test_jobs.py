@@ -14,7 +14,7 @@ from stand_in_service import CURVE, QUICK, RefusedError, client_of, order_of, st
 from cascade.errors import BackendError
 from cascade.hosted.jobs import cancel, curve_of, fine_tune
 from cascade.hosted.ledger import Ledger, history
-from cascade.hosted.services import PROVIDERS, Settings
+from cascade.hosted.settings import PROVIDERS, Settings
 
 GROUPS = ("billing", "delivery", "mood")
 LIMITED = RefusedError(429, "rate_limit_exceeded", "slow down")

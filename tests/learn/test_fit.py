@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cascade.errors import DataError
-from cascade.hosted.shop import Shop
+from cascade.hosted.fine_tuner import Shop
 from cascade.learn.datasets import Dataset
 from cascade.learn.fit import Planned, _Fit, fit, plan, silent
 from cascade.model.folder import MANIFEST, NODES, read_manifest

@@ -37,16 +37,16 @@ from sandbox_helpers import (
 )
 
 from cascade.errors import BackendError
-from cascade.sandbox.answers import END, Shape, shape_of, steps_of
+from cascade.sandbox.answer_shapes import END, Shape, shape_of, steps_of
 from cascade.sandbox.chaos import FAULTS, Chaos
 from cascade.sandbox.files import keep_file
-from cascade.sandbox.gate import Log
 from cascade.sandbox.jobs import Trainer
-from cascade.sandbox.learning import Tuned, Unusable, learn, read_examples
-from cascade.sandbox.meter import Meter, duration
-from cascade.sandbox.shelf import Shelf
+from cascade.sandbox.middleware import Log
+from cascade.sandbox.rate_limits import Meter, duration
+from cascade.sandbox.responses import Refusal
+from cascade.sandbox.storage import Shelf
 from cascade.sandbox.tokens import count, split
-from cascade.sandbox.wire import Refusal
+from cascade.sandbox.training import Tuned, Unusable, learn, read_examples
 
 TRAINING = rows(240, seed=1)
 TEST = rows(60, seed=2)

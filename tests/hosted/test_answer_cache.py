@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.hosted.cache import Cache, Kept
+from cascade.hosted.answer_cache import Cache, Kept
 
 JSON = st.recursive(
     st.none()
@@ -106,7 +106,7 @@ def test_many_threads_and_caches_share_a_file(path):
 
 def test_a_kill_loses_the_last_half_second_at_most(path):
     code = (
-        "import sys, time; from pathlib import Path; from cascade.hosted.cache import Cache, Kept\n"
+        "import sys, time; from pathlib import Path; from cascade.hosted.answer_cache import Cache, Kept\n"
         "cache, number = Cache(Path(sys.argv[1])), 0\n"
         "while True:\n"
         "    cache.put(number.to_bytes(32, 'big'), Kept({}, {}))\n"

@@ -24,10 +24,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cascade.errors import BackendError
-from cascade.hosted.answers import Codec, Unreadable
-from cascade.hosted.cache import Cache, Kept
-from cascade.hosted.limiter import FIRST, Limiter
-from cascade.hosted.services import Limits, ServiceError, Settings, connect, understood
+from cascade.hosted.answer_cache import Cache, Kept
+from cascade.hosted.codecs import Codec, Unreadable
+from cascade.hosted.rate_limits import FIRST, Limiter
+from cascade.hosted.settings import Limits, ServiceError, Settings, connect, understood
 from cascade.system.array_types import FloatArray
 
 if TYPE_CHECKING:

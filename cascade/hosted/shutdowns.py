@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cascade.errors import CascadeError
 from cascade.hosted.prices import Prices
-from cascade.hosted.services import Settings, connect, understood
+from cascade.hosted.settings import Settings, connect, understood
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

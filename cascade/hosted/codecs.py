@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from cascade.errors import BackendError
-from cascade.hosted.services import FORMATS, MOST_TOP_LOGPROBS, Format, Settings
+from cascade.hosted.settings import FORMATS, MOST_TOP_LOGPROBS, Format, Settings
 from cascade.system.array_types import FloatArray
 
 Kind = Literal["code", "indicator", "names"]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from cascade.errors import BackendError
 from cascade.hosted.jobs import Order, Outcome, Step, cancel, fine_tune, follow
 from cascade.hosted.ledger import JobRecord, Ledger
-from cascade.hosted.services import connect
+from cascade.hosted.settings import connect
 from cascade.nodes.contract import HostedBackend, NodeProblem
 from cascade.system.array_types import BoolArray
 

@@ -118,7 +118,7 @@ class Settings:
     base_model
         What is fine-tuned.
     answer
-        How a set of children is written as a completion; see `cascade.hosted.answers`.
+        How a set of children is written as a completion; see `cascade.hosted.codecs`.
     format
         Chat messages, or the prompt and completion of older models.
     hyperparameters

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cascade.nodes.contract import NodeModel, NodeProblem
-from cascade.sandbox.answers import Shape, shape_of
+from cascade.sandbox.answer_shapes import Shape, shape_of
 from cascade.sandbox.tokens import clean, count, count_messages
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.arrays import read_json, write_json

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from cascade.hosted.services import Limits
+from cascade.hosted.settings import Limits
 
 MINUTE = 60.0
 FIRST = 4

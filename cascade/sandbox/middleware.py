@@ -10,8 +10,8 @@ from pathlib import Path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.meter import waiting
-from cascade.sandbox.wire import Refusal
+from cascade.sandbox.rate_limits import waiting
+from cascade.sandbox.responses import Refusal
 
 _NAMES = re.compile(r"/(?:file-|ftjob-|batch_)[^/]*|(?<=/models)/.+")
 # What costs, or makes something new: a network that delivers these twice leaves a client no defence.

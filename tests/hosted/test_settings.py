@@ -6,7 +6,7 @@ import pytest
 
 from cascade.backends import complaints
 from cascade.errors import BackendError
-from cascade.hosted.services import PROVIDERS, Settings, conflicts, connect, key_of, understood
+from cascade.hosted.settings import PROVIDERS, Settings, conflicts, connect, key_of, understood
 
 ADDRESS = "https://here/v1"
 SECRET = "sk-abcdefghijklmnop"

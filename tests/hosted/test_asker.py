@@ -32,10 +32,10 @@ from hypothesis import strategies as st
 from places import HELPERS, ROOT
 
 from cascade.errors import BackendError
-from cascade.hosted.answers import codec_of
-from cascade.hosted.asking import Asker, Question, Usage, shared_asker
-from cascade.hosted.cache import Cache
-from cascade.hosted.services import Limits, ServiceError
+from cascade.hosted.answer_cache import Cache
+from cascade.hosted.asker import Asker, Question, Usage, shared_asker
+from cascade.hosted.codecs import codec_of
+from cascade.hosted.settings import Limits, ServiceError
 
 
 @pytest.fixture(autouse=True)
@@ -377,8 +377,8 @@ def test_only_the_log_shows_texts_and_not_even_it_the_key(service, capfd, caplog
 def test_control_c_ends_at_once_and_asks_no_more(service):
     service.script.latency = 0.05
     code = (
-        "import sys\nfrom echo_service import Echo\nfrom cascade.hosted.asking import Asker, Question\n"
-        "from cascade.hosted.services import Settings\n"
+        "import sys\nfrom echo_service import Echo\nfrom cascade.hosted.asker import Asker, Question\n"
+        "from cascade.hosted.settings import Settings\n"
         "where = Settings(provider='compatible', base_url=sys.argv[1], "
         "api_key_env='SERVICE_KEY', concurrency=1)\n"
         "Asker().ask([Question('m', where, Echo(), 'x' * length) for length in range(1, 2000)])\n"

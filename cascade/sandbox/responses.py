@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.sandbox.shelf import Record, shown
+from cascade.sandbox.storage import Record, shown
 
 _MOST_METADATA = 16
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

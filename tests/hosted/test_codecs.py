@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import MOST_CODES, SEPARATOR, STOP, Codec, Unreadable, codec_of
-from cascade.hosted.services import Settings
+from cascade.hosted.codecs import MOST_CODES, SEPARATOR, STOP, Codec, Unreadable, codec_of
+from cascade.hosted.settings import Settings
 
 FORMATS = ["chat", "completion"]
 KINDS = ["code", "indicator", "names"]

@@ -17,13 +17,13 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.sandbox.answers import Shape, Step, steps_of
+from cascade.sandbox.answer_shapes import Shape, Step, steps_of
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.learning import Format, Tuned, asked_of
-from cascade.sandbox.meter import Meter, waiting
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
+from cascade.sandbox.rate_limits import Meter, waiting
+from cascade.sandbox.responses import Refusal, answer, body_of, number_of, text_of
+from cascade.sandbox.storage import Record, Shelf, new_id, shown
 from cascade.sandbox.tokens import count, count_messages
-from cascade.sandbox.wire import Refusal, answer, body_of, number_of, text_of
+from cascade.sandbox.training import Format, Tuned, asked_of
 from cascade.system.array_types import FloatArray
 
 BASES: Mapping[str, tuple[Format, ...]] = {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.hosted.limiter import FIRST, MINUTE, Limiter
-from cascade.hosted.services import Limits
+from cascade.hosted.rate_limits import FIRST, MINUTE, Limiter
+from cascade.hosted.settings import Limits
 
 
 def no_chance():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cascade.sandbox.wire import Refusal
+from cascade.sandbox.responses import Refusal
 
 
 class Bucket:
