@@ -24,7 +24,7 @@ from cascade.errors import Place
 from cascade.hosted.codecs import MOST_INDICATORS
 from cascade.hosted.prices import Prices
 from cascade.hosted.settings import Settings
-from cascade.hosted.shutdowns import Ending, Told, endings_of
+from cascade.hosted.shutdowns import Shutdown, ShutdownDates, shutdowns_of
 from cascade.rows.records import BadRow, Row
 from cascade.taxonomy.definition import Group, Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -104,7 +104,7 @@ def check(
     train: Sequence[Row],
     test: Sequence[Row] = (),
     bad_rows: Sequence[BadRow] = (),
-    told: Told | None = None,
+    told: ShutdownDates | None = None,
     today: date | None = None,
 ) -> Report:
     """What all `RULES` find, errors first, else in the order of the rules.
@@ -112,7 +112,7 @@ def check(
     Parameters
     ----------
     told
-        When hosted models end, as their services say: see `told_by_services`.
+        When hosted models end, as their services say: see `announced_shutdowns`.
     today
         The day from which on is looked ahead.
     """
@@ -166,7 +166,7 @@ class Subject:
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     bad_rows: tuple[BadRow, ...]
-    told: Told = field(default_factory=dict)
+    told: ShutdownDates = field(default_factory=dict)
     today: date = field(default_factory=date.today)
 
     @cached_property
@@ -950,9 +950,9 @@ def large_hosted_group(subject: Subject) -> Iterator[Finding]:
 def model_ends(subject: Subject) -> Iterator[Finding]:
     """Hosted models that can be tuned or asked for ninety more days at most."""
     prices, last = Prices.load(), subject.today + timedelta(days=_SOON_DAYS)
-    users: dict[Ending, list[str]] = defaultdict(list)
+    users: dict[Shutdown, list[str]] = defaultdict(list)
     for name, settings in subject.hosted.items():
-        for ending in endings_of(settings, prices, subject.told):
+        for ending in shutdowns_of(settings, prices, subject.told):
             if ending.day <= last:
                 users[ending].append(name)
     if users:
@@ -967,7 +967,7 @@ def model_ends(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _ending_of(subject: Subject, ending: Ending, groups: Sequence[str]) -> str:
+def _ending_of(subject: Subject, ending: Shutdown, groups: Sequence[str]) -> str:
     what = {"training": "no new fine-tunes", "answers": "no answers"}[ending.what]
     names = ", ".join(_first([subject.named(name) for name in groups[:_SHOWN_NAMES]], len(groups)))
     return f"{ending.model} at {ending.address}: {what} after {ending.day}; for {names}"

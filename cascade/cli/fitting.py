@@ -150,7 +150,7 @@ def _fitted(
     taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
-    from cascade.hosted.fine_tuner import PendingError, Shop
+    from cascade.hosted.fine_tuner import FineTuner, PendingError
     from cascade.learn.fit import fit as train
     from cascade.system.compiled import announce
 
@@ -161,9 +161,9 @@ def _fitted(
         log = FitLog(bar)
         announce(bar.say)
         consent.bar = bar
-        shop = Shop(consent, partial(tell_step, bar), wait)
+        fine_tuner = FineTuner(consent, partial(tell_step, bar), wait)
         try:
-            manifest = train(taxonomy, texts, labels, folder, report=log, shop=shop, **run)
+            manifest = train(taxonomy, texts, labels, folder, report=log, fine_tuner=fine_tuner, **run)
         except PendingError as pending:
             if wait:
                 raise

@@ -41,10 +41,10 @@ from cascade.errors import CascadeError, ModelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cascade.hosted.asker import Usage
-    from cascade.hosted.batches import Step as BatchStep
-    from cascade.hosted.jobs import Step as JobStep
+    from cascade.hosted.batches import BatchEvent
+    from cascade.hosted.jobs import JobEvent
     from cascade.hosted.ledger import JobRecord, Ledger
+    from cascade.hosted.questions import Usage
     from cascade.model.folder import Manifest
 
 ANSWERS = "answers.sqlite"
@@ -57,18 +57,19 @@ def keep_answers(
 
     Where somebody waits for each answer, services in trouble are given up soon.
     """
-    from cascade.hosted.answer_cache import Cache
-    from cascade.hosted.asker import IMPATIENT, Asker, Patience, shared_asker
+    from cascade.hosted.answer_cache import AnswerCache
+    from cascade.hosted.asker import Asker, shared_asker
     from cascade.hosted.batches import Batches
+    from cascade.hosted.retry import INTERACTIVE, RetryPolicy
 
-    cache = None if forget else Cache(folder / ANSWERS, note)
-    patient = Batches(folder, everything=batch, report=_tell_batch)
-    patience = IMPATIENT if is_awaited else Patience()
+    cache = None if forget else AnswerCache(folder / ANSWERS, note)
+    batches = Batches(folder, everything=batch, report=_tell_batch)
+    retry_policy = INTERACTIVE if is_awaited else RetryPolicy()
     log = note if show else None
-    shared_asker(lambda: Asker(cache=cache, patient=patient, patience=patience, log=log))
+    shared_asker(lambda: Asker(cache=cache, batches=batches, retry_policy=retry_policy, log=log))
 
 
-def _tell_batch(step: BatchStep) -> None:
+def _tell_batch(step: BatchEvent) -> None:
     if step.kind == "again":
         note(f"{number(step.requests)} questions without an answer are asked once more")
         return
@@ -78,7 +79,8 @@ def _tell_batch(step: BatchStep) -> None:
 
 def tell_usage(manifest: Manifest) -> None:
     """What services were asked, model by model; the price where it is known."""
-    from cascade.hosted.asker import Usage, shared_asker
+    from cascade.hosted.asker import shared_asker
+    from cascade.hosted.questions import Usage
 
     users: dict[str, list[str]] = {}
     for group, record in manifest.groups.items():
@@ -129,7 +131,7 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
     Nothing is ordered here. When they have ended, `cascade fit` with the same taxonomy makes the model, and
     submits none of them again.
     """
-    from cascade.hosted.fine_tuner import LEDGER, cancelled
+    from cascade.hosted.fine_tuner import LEDGER, cancel_jobs
     from cascade.hosted.ledger import Ledger, history
 
     folder = chosen_model(model)
@@ -137,7 +139,7 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
         raise ModelError(f"{folder}: no fine-tune was ever ordered for this model")
     with Ledger(folder / LEDGER) as ledger:
         if cancel:
-            cancelled(ledger, cancel)
+            cancel_jobs(ledger, cancel)
         _look_at_jobs(ledger, follow=follow)
         records = history(ledger)
     if as_json:
@@ -149,11 +151,11 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
 
 def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
     """Bring the ledger up to date; without `follow` it will do as it is."""
-    from cascade.hosted.fine_tuner import followed
+    from cascade.hosted.fine_tuner import follow_jobs
 
     with progress("following") as bar:
         try:
-            for outcome in followed(ledger, partial(tell_step, bar) if follow else _ignore, wait=follow):
+            for outcome in follow_jobs(ledger, partial(tell_step, bar) if follow else _ignore, wait=follow):
                 if outcome.why:
                     bar.say(f"{outcome.group or TOP_LEVEL}: {outcome.why}. {outcome.advice}".rstrip())
         except CascadeError as error:
@@ -162,7 +164,7 @@ def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
             bar.say(f"{error}. This is what was seen last")
 
 
-def tell_step(bar: Bar, step: JobStep) -> None:
+def tell_step(bar: Bar, step: JobEvent) -> None:
     """Something happened to a fine-tune."""
     age = f" after {step.age_seconds:.0f} s" if step.age_seconds >= 1 else ""
     left = (
@@ -172,7 +174,7 @@ def tell_step(bar: Bar, step: JobStep) -> None:
     bar.say(f"{step.kind} {step.group or TOP_LEVEL}{age}{left}{detail}")
 
 
-def _ignore(step: JobStep) -> None:
+def _ignore(step: JobEvent) -> None:
     """What a look at the ledger will tell."""
 
 

@@ -27,19 +27,19 @@ _SECONDS = 0.5
 _ROWS = 400
 # SQLite takes some 32,000 values in a statement, older ones 999.
 _KEYS_AT_ONCE = 500
-_PATIENCE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedAnswer:
     """One answer: ``choices[0]`` of a response, and its ``usage``."""
 
     choice: Mapping[str, Any]
     usage: Mapping[str, Any]
 
 
-class Cache:
+class AnswerCache:
     """A file of answers by the hash of their question; for any number of threads and processes.
 
     What is put is written by a thread of its own, some hundred answers at once, after half a second at most.
@@ -50,22 +50,22 @@ class Cache:
         The file, made when it is first used, readable by its owner alone.
     note
         Called at most once, with a sentence on why the cache does not work.
-    patience
+    timeout
         Seconds to wait for other processes that are writing.
     """
 
     def __init__(
-        self, path: Path, note: Callable[[str], None] | None = None, patience: float = _PATIENCE_SECONDS
+        self, path: Path, note: Callable[[str], None] | None = None, timeout: float = _TIMEOUT_SECONDS
     ) -> None:
-        self._path, self._note, self._patience = path, note, patience
+        self._path, self._note, self._timeout = path, note, timeout
         self._file: sqlite3.Connection | None = None
         self._use, self._change = threading.Lock(), threading.Condition()
-        self._waiting: dict[bytes, Kept] = {}
-        self._writing: dict[bytes, Kept] = {}
+        self._waiting: dict[bytes, CachedAnswer] = {}
+        self._writing: dict[bytes, CachedAnswer] = {}
         self._writer: threading.Thread | None = None
         self._closed = self._noted = self._broken = False
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, CachedAnswer]:
         """What is kept for those of the keys that have an answer."""
         with self._change:
             found = {key: kept for key in keys if (kept := self._unwritten(key)) is not None}
@@ -74,7 +74,7 @@ class Cache:
                 found |= self._read([key for key in keys if key not in found])
         return found
 
-    def put(self, key: bytes, kept: Kept) -> None:
+    def put(self, key: bytes, kept: CachedAnswer) -> None:
         """Keep an answer; it is there for `get` at once, in the file soon."""
         with self._change:
             if self._closed or self._broken:
@@ -105,7 +105,7 @@ class Cache:
     ) -> None:
         self.close()
 
-    def _unwritten(self, key: bytes) -> Kept | None:
+    def _unwritten(self, key: bytes) -> CachedAnswer | None:
         return self._waiting.get(key) or self._writing.get(key)
 
     # The file; `_use` is held
@@ -116,18 +116,18 @@ class Cache:
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, _PRIVATE))
             # Only ever used under a lock; transactions are begun by hand.
             file = sqlite3.connect(
-                self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
+                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
             )
             try:
-                _prepare(file, self._patience)
+                _prepare(file, self._timeout)
             except BaseException:
                 file.close()
                 raise
             self._file = file
         return self._file
 
-    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
-        found: dict[bytes, Kept] = {}
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, CachedAnswer]:
+        found: dict[bytes, CachedAnswer] = {}
         file = self._opened()
         if file is None:
             return found
@@ -138,7 +138,7 @@ class Cache:
             found |= {key: kept for key, answer in rows if (kept := _unpacked(answer)) is not None}
         return found
 
-    def _insert(self, answers: Mapping[bytes, Kept]) -> None:
+    def _insert(self, answers: Mapping[bytes, CachedAnswer]) -> None:
         rows = [(key, _packed(kept)) for key, kept in answers.items()]
         file = self._opened()
         if file is None:
@@ -200,8 +200,8 @@ class Cache:
             return bool(self._writing)
 
 
-def _prepare(file: sqlite3.Connection, patience: float) -> None:
-    enter_wal(file, patience)
+def _prepare(file: sqlite3.Connection, timeout: float) -> None:
+    enter_wal(file, timeout)
     file.execute("PRAGMA synchronous = NORMAL")
     version = file.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, _VERSION):
@@ -216,17 +216,17 @@ def _passes(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _packed(kept: Kept) -> bytes:
+def _packed(kept: CachedAnswer) -> bytes:
     return zlib.compress(json.dumps([kept.choice, kept.usage], separators=(",", ":")).encode(), 1)
 
 
-def _unpacked(answer: bytes) -> Kept | None:
+def _unpacked(answer: bytes) -> CachedAnswer | None:
     """What was packed, or None where it was damaged."""
     try:
         choice, usage = json.loads(zlib.decompress(answer))
     except (zlib.error, ValueError, TypeError):
         return None
-    return Kept(choice, usage) if isinstance(choice, dict) and isinstance(usage, dict) else None
+    return CachedAnswer(choice, usage) if isinstance(choice, dict) and isinstance(usage, dict) else None
 
 
 def _parts(keys: Sequence[bytes], size: int) -> Iterable[Sequence[bytes]]:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cascade.errors import BackendError
-from cascade.hosted.asker import Answered, Question, Usage, read
-from cascade.hosted.settings import PASSING, ServiceError, Settings, connect, understood
+from cascade.hosted.client import connect
+from cascade.hosted.questions import Answer, Question, Usage, read_answer
+from cascade.hosted.service_errors import TRANSIENT, ServiceError, service_error
+from cascade.hosted.settings import Settings
 from cascade.system.locks import locked
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BatchEvent:
     """Something that happened to a batch.
 
     Attributes
@@ -92,13 +94,13 @@ def ask_in_batches(
     folder: Path,
     clients: Callable[[Settings], AsyncOpenAI] = connect,
     *,
-    report: Callable[[Step], None] = _ignore,
+    report: Callable[[BatchEvent], None] = _ignore,
     count: Callable[[str, Usage], None] = _ignore,
     poll_seconds: float = POLL_SECONDS,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     most_requests: int = MOST_REQUESTS,
     most_bytes: int = MOST_BYTES,
-) -> list[Answered]:
+) -> list[Answer]:
     """What came of each question, in their order; it takes up to a day, and goes on where it was stopped.
 
     Parameters
@@ -126,16 +128,16 @@ def ask_in_batches(
     """
     asked = [_Asked.of(question) for question in questions]
     by_id = {one.id: one for one in asked}
-    with _State.opened(folder) as state:
-        clerk = _Clerk(
-            state, clients, by_id, _Ways(report, count, poll_seconds, sleep, most_requests, most_bytes)
+    with BatchStore.opened(folder) as state:
+        clerk = _BatchWorker(
+            state, clients, by_id, _Options(report, count, poll_seconds, sleep, most_requests, most_bytes)
         )
         asyncio.run(clerk.work())
         found = state.answers(by_id)
     return [
-        read(one.question, found[one.id], count)
+        read_answer(one.question, found[one.id], count)
         if one.id in found
-        else Answered(None, clerk.failures[one.id])
+        else Answer(None, clerk.failures[one.id])
         for one in asked
     ]
 
@@ -159,7 +161,7 @@ class Batches:
         *,
         everything: bool = False,
         clients: Callable[[Settings], AsyncOpenAI] = connect,
-        report: Callable[[Step], None] = _ignore,
+        report: Callable[[BatchEvent], None] = _ignore,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._folder, self._everything = folder, everything
@@ -170,7 +172,7 @@ class Batches:
         """Whether questions with these settings are asked in a batch."""
         return self._everything or settings.batch
 
-    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answered]:
+    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answer]:
         """What came of each, see `ask_in_batches`; threads wait for each other."""
         with self._turn:
             return ask_in_batches(
@@ -205,10 +207,10 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
+class _Options:
     """How the work is done; see `ask_in_batches`."""
 
-    report: Callable[[Step], None]
+    report: Callable[[BatchEvent], None]
     count: Callable[[str, Usage], None]
     poll_seconds: float
     sleep: Callable[[float], Awaitable[None]]
@@ -217,7 +219,7 @@ class _Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
+class BatchRecord:
     """A batch as the state knows it."""
 
     key: str
@@ -233,7 +235,7 @@ class _Noted:
 # The state
 
 
-class _State:
+class BatchStore:
     """What is known of batches and answers, in a file that this process alone is using."""
 
     def __init__(self, file: sqlite3.Connection) -> None:
@@ -241,7 +243,7 @@ class _State:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path) -> Iterator[_State]:
+    def opened(cls, folder: Path) -> Iterator[BatchStore]:
         """The state in a folder, which is made; BackendError where it is in use or damaged."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / STATE
@@ -259,9 +261,9 @@ class _State:
                 ) from error
             yield cls(file)
 
-    def open_batches(self) -> list[_Noted]:
+    def open_batches(self) -> list[BatchRecord]:
         rows = self._file.execute("SELECT * FROM batches WHERE state != 'ended' ORDER BY rowid")
-        return [_Noted(*row) for row in rows]
+        return [BatchRecord(*row) for row in rows]
 
     def members(self, key: str) -> list[str]:
         return [one for (one,) in self._file.execute("SELECT id FROM requests WHERE batch = ?", (key,))]
@@ -277,7 +279,7 @@ class _State:
         rows = ((one, self._file.execute(statement, (one,)).fetchone()) for one in ids)
         return {one: json.loads(row[0]) for one, row in rows if row}
 
-    def intend(self, noted: _Noted, members: Sequence[str]) -> None:
+    def intend(self, noted: BatchRecord, members: Sequence[str]) -> None:
         with self._at_once() as file:
             values = (
                 noted.key,
@@ -330,7 +332,7 @@ def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
 # The work
 
 
-class _Clerk:
+class _BatchWorker:
     """Has all questions answered, in rounds: what is left of one is sent with the next.
 
     Attributes
@@ -341,10 +343,10 @@ class _Clerk:
 
     def __init__(
         self,
-        state: _State,
+        state: BatchStore,
         clients: Callable[[Settings], AsyncOpenAI],
         asked: Mapping[str, _Asked],
-        ways: _Ways,
+        ways: _Options,
     ) -> None:
         self._state, self._clients, self._asked, self._ways = state, clients, asked, ways
         self._open_clients: dict[tuple[str, str], AsyncOpenAI] = {}
@@ -400,7 +402,7 @@ class _Clerk:
         left = [one for name, one in self._asked.items() if name not in settled]
         rounds = self._state.rounds(one.id for one in left)
         if any(rounds.values()):
-            self._ways.report(Step("again", "", "", 0, sum(map(bool, rounds.values()))))
+            self._ways.report(BatchEvent("again", "", "", 0, sum(map(bool, rounds.values()))))
         piles: dict[Any, list[_Asked]] = {}
         for one in left:
             piles.setdefault(one.pile, []).append(one)
@@ -413,15 +415,15 @@ class _Clerk:
         made_of = "\n".join(f"{one.id} {rounds[one.id]}" for one in part)
         key = hashlib.sha256(made_of.encode()).hexdigest()
         address, endpoint = question.settings.address, question.codec.endpoint
-        noted = _Noted(key, address, question.model, endpoint, None, None, "intended", len(part))
+        noted = BatchRecord(key, address, question.model, endpoint, None, None, "intended", len(part))
         self._state.intend(noted, [one.id for one in part])
 
-    def _settings(self, noted: _Noted) -> Settings | None:
+    def _settings(self, noted: BatchRecord) -> Settings | None:
         """How to reach the service of a batch; None where none of its questions is asked now."""
         members = (self._asked.get(name) for name in self._state.members(noted.key))
         return next((one.question.settings for one in members if one is not None), None)
 
-    async def _carry(self, noted: _Noted) -> None:
+    async def _carry(self, noted: BatchRecord) -> None:
         """From the intent to its answers."""
         settings = self._settings(noted)
         assert settings is not None  # noqa: S101 - `_round` takes no others
@@ -434,7 +436,7 @@ class _Clerk:
 
     # One batch
 
-    async def _created(self, noted: _Noted, settings: Settings) -> str:
+    async def _created(self, noted: BatchRecord, settings: Settings) -> str:
         lines = b"".join(self._asked[name].line for name in self._state.members(noted.key))
         client = self._client(settings)
         name = f"cascade-{noted.key[:16]}.jsonl"
@@ -448,7 +450,7 @@ class _Clerk:
         self._report("created", batch, noted)
         return batch.id
 
-    async def _create(self, noted: _Noted, settings: Settings, file: str) -> Batch:
+    async def _create(self, noted: BatchRecord, settings: Settings, file: str) -> Batch:
         """Create a batch once; after any doubt look for it before another try."""
         for number in range(_TRIES):
             try:
@@ -462,9 +464,9 @@ class _Clerk:
             except ServiceError as error:
                 last = error
             except Exception as error:
-                last = understood(error, settings.address)
+                last = service_error(error, settings.address)
             # A fresh file may take some seconds until it is found.
-            if last.trouble not in PASSING and last.trouble != "missing":
+            if last.trouble not in TRANSIENT and last.trouble != "missing":
                 raise last from None
             await self._rest(number, last)
             if last.trouble in ("lost", "broken", "overloaded"):
@@ -473,7 +475,7 @@ class _Clerk:
                     return found
         raise last
 
-    async def _find(self, noted: _Noted, settings: Settings, file: str | None = None) -> Batch | None:
+    async def _find(self, noted: BatchRecord, settings: Settings, file: str | None = None) -> Batch | None:
         """The batch that was created for an intent; services without metadata still tell its file."""
         file = file or noted.file
 
@@ -485,7 +487,7 @@ class _Clerk:
 
         return await self._patiently(settings, look)
 
-    async def _ended(self, noted: _Noted, settings: Settings, name: str) -> Batch:
+    async def _ended(self, noted: BatchRecord, settings: Settings, name: str) -> Batch:
         pause, told = _FIRST_POLL_SECONDS, None
         while True:
             batch = await self._patiently(
@@ -498,7 +500,7 @@ class _Clerk:
             await self._ways.sleep(min(pause, self._ways.poll_seconds))
             pause *= _POLL_GROWTH
 
-    async def _collect(self, noted: _Noted, settings: Settings, batch: Batch) -> None:
+    async def _collect(self, noted: BatchRecord, settings: Settings, batch: Batch) -> None:
         """Keep the answers of a batch, and hear of failures."""
         members = set(self._state.members(noted.key))
         found: dict[str, str] = {}
@@ -569,8 +571,8 @@ class _Clerk:
             except ServiceError as error:
                 last = error
             except Exception as error:
-                last = understood(error, settings.address)
-            if last.trouble not in PASSING:
+                last = service_error(error, settings.address)
+            if last.trouble not in TRANSIENT:
                 raise last from None
             await self._rest(number, last)
         raise last
@@ -579,10 +581,10 @@ class _Clerk:
         grown = min(_FIRST_PAUSE * 2.0 ** min(number, 10), _LONGEST_PAUSE)
         await self._ways.sleep(error.retry_after if error.retry_after is not None else grown)
 
-    def _report(self, kind: Any, batch: Batch, noted: _Noted, done: int | None = None) -> None:
+    def _report(self, kind: Any, batch: Batch, noted: BatchRecord, done: int | None = None) -> None:
         counts = batch.request_counts
         through = (counts.completed + counts.failed) if done is None and counts is not None else done or 0
-        self._ways.report(Step(kind, batch.id, str(batch.status), through, noted.requests))
+        self._ways.report(BatchEvent(kind, batch.id, str(batch.status), through, noted.requests))
 
 
 def _sound(outcome: _T, settings: Settings) -> _T:

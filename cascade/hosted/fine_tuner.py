@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cascade.errors import BackendError
-from cascade.hosted.jobs import Order, Outcome, Step, cancel, fine_tune, follow
+from cascade.hosted.client import connect
+from cascade.hosted.jobs import JobEvent, Order, Outcome, cancel, fine_tune, follow
 from cascade.hosted.ledger import JobRecord, Ledger
-from cascade.hosted.settings import connect
 from cascade.nodes.contract import HostedBackend, NodeProblem
 from cascade.system.array_types import BoolArray
 
@@ -30,12 +30,12 @@ def _agree(orders: Sequence[Order]) -> None:
     del orders
 
 
-def _silent(step: Step) -> None:
+def _silent(step: JobEvent) -> None:
     del step
 
 
 @dataclass(frozen=True)
-class Shop:
+class FineTuner:
     """How hosted models are ordered.
 
     Attributes
@@ -51,7 +51,7 @@ class Shop:
     """
 
     approve: Callable[[Sequence[Order]], None] = _agree
-    report: Callable[[Step], None] = _silent
+    report: Callable[[JobEvent], None] = _silent
     wait: bool = True
     clients: Callable[..., Any] = connect
 
@@ -115,9 +115,9 @@ def _finished(work: Coroutine[Any, Any, A]) -> A:
         return pool.submit(asyncio.run, work).result()
 
 
-def followed(
+def follow_jobs(
     ledger: Ledger,
-    report: Callable[[Step], None] = _silent,
+    report: Callable[[JobEvent], None] = _silent,
     *,
     wait: bool,
     clients: Callable[..., Any] = connect,
@@ -126,7 +126,7 @@ def followed(
     return _finished(follow(ledger, clients, report=report, wait=wait))
 
 
-def cancelled(ledger: Ledger, groups: Iterable[str], clients: Callable[..., Any] = connect) -> None:
+def cancel_jobs(ledger: Ledger, groups: Iterable[str], clients: Callable[..., Any] = connect) -> None:
     """Cancel the jobs of these groups.
 
     Raises

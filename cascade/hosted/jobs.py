@@ -22,14 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cascade.errors import BackendError, CascadeError
 from cascade.hosted.ledger import JobRecord, Ledger, State
-from cascade.hosted.settings import (
-    LONGEST_SUFFIX,
-    PASSING,
-    ServiceError,
-    Settings,
-    understood,
-    without_secrets,
-)
+from cascade.hosted.service_errors import TRANSIENT, ServiceError, service_error, without_secrets
+from cascade.hosted.settings import LONGEST_SUFFIX, Settings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -98,7 +92,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedModel:
     """A tuned model.
 
     Attributes
@@ -137,7 +131,7 @@ class Outcome:
 
     group: str
     key: str
-    tuned: Tuned | None
+    tuned: TunedModel | None
     why: str = ""
     advice: str = ""
     state: State = "waiting"
@@ -145,7 +139,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class JobEvent:
     """Something happened to an order, or still happens.
 
     Attributes
@@ -170,7 +164,7 @@ async def fine_tune(
     ledger: Ledger,
     clients: Clients,
     *,
-    report: Callable[[Step], None] = lambda _: None,
+    report: Callable[[JobEvent], None] = lambda _: None,
     wait: bool = True,
     poll_seconds: float = POLL_SECONDS,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -192,7 +186,7 @@ async def fine_tune(
         Another run has the ledger, or the ledger cannot be written.
     """
     unique = {order.key: order for order in orders}
-    async with _running(ledger, clients, unique.values(), _Pace(poll_seconds, sleep), report, wait) as run:
+    async with _running(ledger, clients, unique.values(), Polling(poll_seconds, sleep), report, wait) as run:
         nodes = [_Node(order, run) for order in unique.values()]
         done = await asyncio.gather(*(node.outcome() for node in nodes), return_exceptions=True)
     # A fault of ours in one node is raised when the others have come to their end.
@@ -210,7 +204,7 @@ async def follow(
     ledger: Ledger,
     clients: Clients,
     *,
-    report: Callable[[Step], None] = lambda _: None,
+    report: Callable[[JobEvent], None] = lambda _: None,
     wait: bool = True,
     poll_seconds: float = POLL_SECONDS,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -225,7 +219,7 @@ async def follow(
         Another run has the ledger, and follows them.
     """
     orders = [_order_of(record) for record in ledger.orders() if record.state == "created" and record.job]
-    async with _running(ledger, clients, orders, _Pace(poll_seconds, sleep), report, wait) as run:
+    async with _running(ledger, clients, orders, Polling(poll_seconds, sleep), report, wait) as run:
         done = await asyncio.gather(
             *(_Node(order, run).outcome() for order in orders), return_exceptions=True
         )
@@ -251,7 +245,7 @@ async def cancel(
     records = [_known(ledger, key) for key in dict.fromkeys(keys)]
     services = _Services(clients)
     try:
-        return [await _cancelled(record, ledger, services, _Pace(poll_seconds)) for record in records]
+        return [await _cancelled(record, ledger, services, Polling(poll_seconds)) for record in records]
     finally:
         await services.close()
 
@@ -267,7 +261,7 @@ def _known(ledger: Ledger, key: str) -> JobRecord:
 
 
 @dataclass(frozen=True)
-class _Pace:
+class Polling:
     """How long to wait between two looks."""
 
     poll_seconds: float
@@ -287,7 +281,7 @@ class _Pace:
 # Services
 
 
-class _Stopped(Exception):  # noqa: N818 - an end, and no fault of the program
+class JobEnded(Exception):  # noqa: N818 - an end, and no fault of the program
     """An order ends here."""
 
     def __init__(self, why: str, advice: str = "", state: State | None = "failed") -> None:
@@ -318,7 +312,7 @@ class _Service:
                 f"{self.address}: an answer that is no JSON", "broken", 200, "", None
             ) from error
         except Exception as error:
-            raise understood(error, self.address) from error
+            raise service_error(error, self.address) from error
 
     async def identified(self, call: Awaitable[T]) -> T:
         """As `ask`, for answers that have an id; anything else is no answer."""
@@ -411,8 +405,8 @@ class _Run:
 
     ledger: Ledger
     services: _Services
-    pace: _Pace
-    report: Callable[[Step], None]
+    pace: Polling
+    report: Callable[[JobEvent], None]
     wait: bool
 
 
@@ -421,8 +415,8 @@ async def _running(
     ledger: Ledger,
     clients: Clients,
     orders: Iterable[Order],
-    pace: _Pace,
-    report: Callable[[Step], None],
+    pace: Polling,
+    report: Callable[[JobEvent], None],
     wait: bool,
 ) -> AsyncIterator[_Run]:
     with ledger.running():
@@ -458,20 +452,20 @@ class _Node:
     def tell(self, kind: Kind, detail: str = "") -> None:
         """Report a step."""
         age = max(0.0, time.time() - (self._created_at or self._begun))
-        self.run.report(Step(self.order.group, kind, age, self._estimated_end, detail))
+        self.run.report(JobEvent(self.order.group, kind, age, self._estimated_end, detail))
 
     async def outcome(self) -> Outcome:
         """What becomes of the order; no error of a service comes out of here."""
         try:
             return await self._outcome()
-        except _Stopped as end:
+        except JobEnded as end:
             return self._ended(end)
         except ServiceError as error:
-            return self._ended(_Stopped(str(error), _advice_of(error), state=None))
+            return self._ended(JobEnded(str(error), _advice_of(error), state=None))
         except CascadeError as error:
-            return self._ended(_Stopped(str(error), state=None))
+            return self._ended(JobEnded(str(error), state=None))
 
-    def _ended(self, end: _Stopped) -> Outcome:
+    def _ended(self, end: JobEnded) -> Outcome:
         """Note and report an end without a model; a state of None leaves the ledger's own."""
         if end.state is None:
             self.ledger.note(self.order.key, why=end.why, advice=end.advice)
@@ -484,7 +478,7 @@ class _Node:
         why = "" if end.state == "waiting" else end.why
         return Outcome(self.order.group, self.order.key, None, why, end.advice, state, job)
 
-    def _note_end(self, state: State, end: _Stopped) -> None:
+    def _note_end(self, state: State, end: JobEnded) -> None:
         if self.ledger.order(self.order.key) is None:
             self.ledger.intend(self.order.key, **self._columns(None, None))
         self.ledger.ended(self.order.key, state, end.why, end.advice)
@@ -492,7 +486,7 @@ class _Node:
     async def _outcome(self) -> Outcome:
         record = self.ledger.order(self.order.key)
         if record is not None and record.state == "succeeded" and record.model and record.job:
-            tuned = Tuned(record.model, record.job, record.trained_tokens, record.result_csv)
+            tuned = TunedModel(record.model, record.job, record.trained_tokens, record.result_csv)
             self.tell("found", record.model)
             return self._succeeded(tuned)
         if record is not None and record.state == "created" and record.job:
@@ -506,7 +500,7 @@ class _Node:
                 return await self._followed(job)
         return self._not_waited_for(job)
 
-    def _succeeded(self, tuned: Tuned) -> Outcome:
+    def _succeeded(self, tuned: TunedModel) -> Outcome:
         return Outcome(self.order.group, self.order.key, tuned, state="succeeded", job=tuned.job)
 
     def _not_waited_for(self, job: str) -> Outcome:
@@ -528,7 +522,7 @@ class _Node:
         uploads = _Uploads(self)
         try:
             return await self._created_of(uploads)
-        except _Stopped as end:
+        except JobEnded as end:
             refusal = self.service.refusal(self.order.settings.base_model)
             if refusal is not None and refusal.code == _CLOSED:
                 self._note_end("failed", end)
@@ -580,14 +574,14 @@ class _Node:
             if error.trouble not in ("invalid", "missing"):
                 raise
 
-    def _unanswered(self, error: ServiceError) -> _Stopped:
-        return _Stopped(f"no job came of {_TRIES_TO_CREATE} tries: {error}", "Run again later", state=None)
+    def _unanswered(self, error: ServiceError) -> JobEnded:
+        return JobEnded(f"no job came of {_TRIES_TO_CREATE} tries: {error}", "Run again later", state=None)
 
     def stop_if_refused(self) -> None:
         """End here where the service creates nothing more anyway."""
         refusal = self.service.refusal(self.order.settings.base_model)
         if refusal is not None:
-            raise _Stopped(str(refusal), _advice_of(refusal))
+            raise JobEnded(str(refusal), _advice_of(refusal))
 
     def _columns(self, training: str | None, validation: str | None) -> dict[str, Any]:
         settings = self.order.settings
@@ -635,16 +629,16 @@ class _Node:
             await self.wait_for_service(error, denials)
         else:
             await self.stop_if_hopeless(error)
-            raise _Stopped(str(error), _advice_of(error)) from error
+            raise JobEnded(str(error), _advice_of(error)) from error
 
     async def wait_for_service(self, error: ServiceError, number: int) -> None:
-        """Pause as long as the service wants; _Stopped where the run does not wait."""
+        """Pause as long as the service wants; JobEnded where the run does not wait."""
         patient = self.run.wait or not (
             error.trouble in ("limit", "daily", "loading") or _says_too_many(error)
         )
         if not patient:
             advice = "It is created by the next run, once others have ended"
-            raise _Stopped(f"not created yet: {error}", advice, state="waiting")
+            raise JobEnded(f"not created yet: {error}", advice, state="waiting")
         self.tell("waiting", str(error))
         await self.pace.sleep(self.pace.after(error, number))
 
@@ -736,7 +730,7 @@ class _Node:
             try:
                 return await call()
             except ServiceError as error:
-                if error.trouble not in PASSING | {"daily"}:
+                if error.trouble not in TRANSIENT | {"daily"}:
                     raise
                 self.tell("waiting", str(error))
                 await self.pace.sleep(max(self.pace.pause(number), error.retry_after or 0.0))
@@ -755,7 +749,7 @@ class _Node:
             if status in _FAILED | _CANCELLED:
                 raise await self._badly_ended(found, status)
             if status in _DONE and looks >= _LOOKS:
-                raise _Stopped(f"{job}: has ended well, but the service names no model", state=None)
+                raise JobEnded(f"{job}: has ended well, but the service names no model", state=None)
             self._note_progress(found, status)
             if not self.run.wait:
                 return self._not_waited_for(job)
@@ -778,7 +772,7 @@ class _Node:
         except ServiceError as error:
             if error.trouble != "missing":
                 raise
-            raise _Stopped(
+            raise JobEnded(
                 f"{job}: the service knows this job no longer", "The next run makes a new one"
             ) from error
 
@@ -795,7 +789,7 @@ class _Node:
 
     async def _well_ended(self, job: Any) -> Outcome:
         tokens = getattr(job, "trained_tokens", None)
-        tuned = Tuned(
+        tuned = TunedModel(
             str(job.fine_tuned_model),
             str(job.id),
             int(tokens) if isinstance(tokens, int | float) else None,
@@ -819,15 +813,15 @@ class _Node:
         answer = await self.service.ask(self.service.client.files.content(file))
         return bytes(getattr(answer, "content", b""))
 
-    async def _badly_ended(self, job: Any, status: str) -> _Stopped:
+    async def _badly_ended(self, job: Any, status: str) -> JobEnded:
         if status in _CANCELLED:
-            return _Stopped(f"{job.id}: was cancelled", "The next run makes a new job", state="cancelled")
+            return JobEnded(f"{job.id}: was cancelled", "The next run makes a new job", state="cancelled")
         error = getattr(job, "error", None)
         code, said = str(getattr(error, "code", None) or ""), str(getattr(error, "message", None) or "")
         checks = await self._checks(str(job.id))
         reasons = [": ".join(filter(None, (code, without_secrets(said)))), *checks]
         why = "; ".join(filter(None, reasons)) or "the service gives no reason"
-        return _Stopped(f"{job.id}: {why}", _advice_of_job(code, said, bool(checks)))
+        return JobEnded(f"{job.id}: {why}", _advice_of_job(code, said, bool(checks)))
 
     async def _checks(self, job: str) -> list[str]:
         """What the last events of a job say of safety checks."""
@@ -918,9 +912,9 @@ class _Uploads:
                 return self._noted(digest, await self._sent_file(digest, content))
             except ServiceError as error:
                 last = error
-            if last.trouble not in PASSING | {"daily"}:
+            if last.trouble not in TRANSIENT | {"daily"}:
                 await self._node.stop_if_hopeless(last)
-                raise _Stopped(f"a file could not be sent: {last}", _advice_of(last))
+                raise JobEnded(f"a file could not be sent: {last}", _advice_of(last))
             await self._node.wait_for_service(last, doubts + denials)
             if last.trouble not in _DOUBTFUL:
                 denials += 1
@@ -929,7 +923,7 @@ class _Uploads:
             found = await self._found(digest, looks=2)
             if found is not None:
                 return found
-        raise _Stopped(f"a file could not be sent in {_TRIES} tries: {last}", "Run again later")
+        raise JobEnded(f"a file could not be sent in {_TRIES} tries: {last}", "Run again later")
 
     async def _sent_file(self, digest: str, content: bytes) -> str:
         part = (_file_name(digest), content, "application/jsonl")
@@ -978,7 +972,7 @@ class _Uploads:
             self._ledger.forget_file(self._order.settings.address, file)
             details = without_secrets(str(getattr(found, "status_details", None) or "no reason given"))
             advice = "Look at the lines that `cascade export` writes for this group"
-            raise _Stopped(f"{file}: the service cannot use the file: {details}", advice)
+            raise JobEnded(f"{file}: the service cannot use the file: {details}", advice)
         return status in _READY or self._is_silent
 
     @property
@@ -993,11 +987,11 @@ def _file_name(digest: str) -> str:
 # Cancelling
 
 
-async def _cancelled(record: JobRecord, ledger: Ledger, services: _Services, pace: _Pace) -> Outcome:
+async def _cancelled(record: JobRecord, ledger: Ledger, services: _Services, pace: Polling) -> Outcome:
     node = _Node(_order_of(record), _Run(ledger, services, pace, lambda _: None, wait=False))
     try:
         await _cancel(node, record)
-    except _Stopped as end:
+    except JobEnded as end:
         return node._ended(end)
     except CascadeError as error:
         return _as_it_stands(_known(ledger, record.key), str(error))
@@ -1007,7 +1001,7 @@ async def _cancelled(record: JobRecord, ledger: Ledger, services: _Services, pac
 def _as_it_stands(record: JobRecord, why: str = "") -> Outcome:
     tuned = None
     if record.state == "succeeded" and record.model and record.job:
-        tuned = Tuned(record.model, record.job, record.trained_tokens, record.result_csv)
+        tuned = TunedModel(record.model, record.job, record.trained_tokens, record.result_csv)
     return Outcome(
         record.group, record.key, tuned, why or record.why, record.advice, record.state, record.job
     )
@@ -1019,7 +1013,7 @@ async def _cancel(node: _Node, record: JobRecord) -> None:
         with node.ledger.running():  # nobody else is about to create it
             job = await node._sought() if record.state == "intended" else None
             if job is None:
-                raise _Stopped("was cancelled before there was a job", state="cancelled")
+                raise JobEnded("was cancelled before there was a job", state="cancelled")
     elif record.state != "created":
         return
     await node._call_off(str(job))

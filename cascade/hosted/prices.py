@@ -15,9 +15,9 @@ import yaml
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.asker import Usage
 from cascade.hosted.codecs import Codec, codec_of
 from cascade.hosted.examples import Examples
+from cascade.hosted.questions import Usage
 from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.system.array_types import BoolArray

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from cascade.hosted.settings import Limits
 
 MINUTE = 60.0
-FIRST = 4
+FIRST_IN_FLIGHT = 4
 """Requests in flight until the first answer, which tells what is allowed."""
 
 # What is kept back of a limit: a burst, and a request that is slow to arrive, count into either minute.
@@ -143,7 +143,7 @@ class _LastMinute:
             self._seconds.popleft()
 
 
-class Limiter:
+class RateLimiter:
     """When the next request may go to one service, by all that is known of its limits.
 
     Parameters

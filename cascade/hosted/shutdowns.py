@@ -10,19 +10,21 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascade.errors import CascadeError
+from cascade.hosted.client import connect
 from cascade.hosted.prices import Prices
-from cascade.hosted.settings import Settings, connect, understood
+from cascade.hosted.service_errors import service_error
+from cascade.hosted.settings import Settings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-Told = Mapping[tuple[str, str], date]
+ShutdownDates = Mapping[tuple[str, str], date]
 """The last day of a model, by the address of its service and its name."""
 _SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Shutdown:
     """The last day on which a model can be tuned (``training``) or asked (``answers``)."""
 
     model: str
@@ -31,25 +33,25 @@ class Ending:
     day: date
 
 
-def endings_of(settings: Settings, prices: Prices, told: Told) -> list[Ending]:
+def shutdowns_of(settings: Settings, prices: Prices, told: ShutdownDates) -> list[Shutdown]:
     """What is known to end of the model that a group needs; the earlier day where two are told."""
     return list(_endings(settings, prices, told))
 
 
-def _endings(settings: Settings, prices: Prices, told: Told) -> Iterator[Ending]:
+def _endings(settings: Settings, prices: Prices, told: ShutdownDates) -> Iterator[Shutdown]:
     asked, address = settings.model or settings.base_model, settings.address
     known = address == prices.service
     closes = prices.training_ends(settings.base_model) if known and settings.model is None else None
     if closes is not None:
-        yield Ending(settings.base_model, address, "training", closes)
+        yield Shutdown(settings.base_model, address, "training", closes)
     days = [told.get((address, asked)), prices.ends(asked) if known else None]
     if any(days):
-        yield Ending(asked, address, "answers", min(day for day in days if day is not None))
+        yield Shutdown(asked, address, "answers", min(day for day in days if day is not None))
 
 
-def told_by_services(
+def announced_shutdowns(
     settings: Iterable[Settings], clients: Callable[[Settings], AsyncOpenAI] = connect
-) -> Told:
+) -> ShutdownDates:
     """The ``shutdown_date`` of models that services list; those that cannot be asked tell nothing."""
     services = {one.service: replace(one, concurrency=1) for one in settings}
     found: dict[tuple[str, str], date] = {}
@@ -67,7 +69,7 @@ async def _listed(
         async with asyncio.timeout(_SECONDS):
             listed = [(model.id, _day(model)) async for model in client.models.list()]
     except Exception as error:
-        raise understood(error, settings.address) from None
+        raise service_error(error, settings.address) from None
     finally:
         await client.close()
     return {(settings.address, name): day for name, day in listed if day is not None}

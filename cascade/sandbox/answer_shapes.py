@@ -160,19 +160,19 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Step:
+class AnswerToken:
     """A token of an answer, and all that could have stood there, the likeliest first."""
 
     token: str
     candidates: Sequence[tuple[str, float]]
 
 
-def steps_of(segments: Sequence[Segment]) -> list[Step]:
+def steps_of(segments: Sequence[Segment]) -> list[AnswerToken]:
     """An answer token by token."""
     return [step for segment in segments for step in _steps(segment)]
 
 
-def _steps(segment: Segment) -> list[Step]:
+def _steps(segment: Segment) -> list[AnswerToken]:
     """Each token's chance is that of all continuations that begin with what stands so far and it."""
     options = [(split(text), chance) for text, chance in segment.chances.items()]
     steps = []
@@ -181,7 +181,7 @@ def _steps(segment: Segment) -> list[Step]:
         for pieces, chance in options:
             piece = pieces[depth] if depth < len(pieces) else END
             sums[piece] = sums.get(piece, 0.0) + chance
-        steps.append(Step(token, _ranked(sums)))
+        steps.append(AnswerToken(token, _ranked(sums)))
         options = [one for one in options if depth < len(one[0]) and one[0][depth] == token]
     return steps
 

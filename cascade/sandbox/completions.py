@@ -17,13 +17,13 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.sandbox.answer_shapes import Shape, Step, steps_of
+from cascade.sandbox.answer_shapes import AnswerToken, Shape, steps_of
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.rate_limits import Meter, waiting
-from cascade.sandbox.responses import Refusal, answer, body_of, number_of, text_of
-from cascade.sandbox.storage import Record, Shelf, new_id, shown
+from cascade.sandbox.rate_limits import RateLimits, retry_after
+from cascade.sandbox.responses import ApiError, json_body, json_response, optional_number, required_text
+from cascade.sandbox.storage import Record, Storage, new_id, public
 from cascade.sandbox.tokens import count, count_messages
-from cascade.sandbox.training import Format, Tuned, asked_of
+from cascade.sandbox.training import Format, TrainedModel, split_messages
 from cascade.system.array_types import FloatArray
 
 BASES: Mapping[str, tuple[Format, ...]] = {
@@ -60,17 +60,17 @@ class Question:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], format_: Format) -> Question:
-        """Read a request; Refusal where it is none."""
+        """Read a request; ApiError where it is none."""
         for name, allowed in (("n", (None, 1)), ("stream", (None, False)), ("best_of", (None, 0, 1))):
             if body.get(name) not in allowed:
-                raise Refusal(400, f"'{name}': only {allowed[1]} is known here.", "unsupported_value", name)
-        model = text_of(body, "model")
+                raise ApiError(400, f"'{name}': only {allowed[1]} is known here.", "unsupported_value", name)
+        model = required_text(body, "model")
         if format_ == "completion":
             system, text = "", _prompt(body)
             tokens = count(text)
         else:
             messages = _messages(body.get("messages"))
-            system, text = asked_of(messages)
+            system, text = split_messages(messages)
             tokens = count_messages([one["content"] for one in messages])
         most, stops, top = _bounds(body, format_)
         return cls(format_, model, system, text, tokens, most, stops, top)
@@ -81,54 +81,56 @@ def _prompt(body: Mapping[str, Any]) -> str:
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise Refusal(400, "'prompt': expected a text, or a list of one.", "invalid_type", "prompt")
+        raise ApiError(400, "'prompt': expected a text, or a list of one.", "invalid_type", "prompt")
     return prompt
 
 
 def _messages(messages: Any) -> list[Record]:
     if not isinstance(messages, list) or not messages:
-        raise Refusal(400, "'messages': expected a list that is not empty.", "invalid_type", "messages")
+        raise ApiError(400, "'messages': expected a list that is not empty.", "invalid_type", "messages")
     return [_message(one, f"messages[{at}]") for at, one in enumerate(messages)]
 
 
 def _message(message: Any, where: str) -> Record:
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
-        raise Refusal(400, f"'{where}': expected a role of {', '.join(_ROLES)}.", "invalid_value", where)
+        raise ApiError(400, f"'{where}': expected a role of {', '.join(_ROLES)}.", "invalid_value", where)
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     if not isinstance(content, str):
-        raise Refusal(400, f"'{where}.content': expected a text.", "invalid_type", where)
+        raise ApiError(400, f"'{where}.content': expected a text.", "invalid_type", where)
     return {"role": message["role"], "content": content}
 
 
 def _bounds(body: Mapping[str, Any], format_: Format) -> tuple[int, tuple[str, ...], int | None]:
     """Most tokens, stop sequences, and how many alternatives are wanted; None for no log probabilities."""
-    new, old = (number_of(body, name, 1, _ANY_LENGTH) for name in ("max_completion_tokens", "max_tokens"))
+    new, old = (
+        optional_number(body, name, 1, _ANY_LENGTH) for name in ("max_completion_tokens", "max_tokens")
+    )
     if new is not None and old is not None:
         message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
-        raise Refusal(400, message, "invalid_parameter_combination")
+        raise ApiError(400, message, "invalid_parameter_combination")
     most = new or old or (_ANY_LENGTH if format_ == "chat" else _COMPLETION_TOKENS)
     temperature = body.get("temperature")
     if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature <= 2):
-        raise Refusal(400, "'temperature': expected a number from 0 to 2.", "invalid_value", "temperature")
+        raise ApiError(400, "'temperature': expected a number from 0 to 2.", "invalid_value", "temperature")
     return most, _stops(body.get("stop")), _top(body, format_)
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
     stops = [stop] if isinstance(stop, str) else stop or []
     if len(stops) > 4 or not all(isinstance(one, str) for one in stops):
-        raise Refusal(400, "'stop': expected at most 4 texts.", "invalid_value", "stop")
+        raise ApiError(400, "'stop': expected at most 4 texts.", "invalid_value", "stop")
     return tuple(stops)
 
 
 def _top(body: Mapping[str, Any], format_: Format) -> int | None:
     if format_ == "completion":
-        return number_of(body, "logprobs", 0, MOST_TOP[format_])
-    top, wanted = number_of(body, "top_logprobs", 0, MOST_TOP[format_]), bool(body.get("logprobs"))
+        return optional_number(body, "logprobs", 0, MOST_TOP[format_])
+    top, wanted = optional_number(body, "top_logprobs", 0, MOST_TOP[format_]), bool(body.get("logprobs"))
     if top is not None and not wanted:
         message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."
-        raise Refusal(400, message, "invalid_value", "top_logprobs")
+        raise ApiError(400, message, "invalid_value", "top_logprobs")
     return (top or 0) if wanted else None
 
 
@@ -138,12 +140,12 @@ def _top(body: Mapping[str, Any], format_: Format) -> int | None:
 class Models:
     """The models that answer: those that were tuned, and bases that have learned nothing."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self._loaded: dict[str, Tuned] = {}
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._loaded: dict[str, TrainedModel] = {}
 
-    def find(self, name: str, format_: Format) -> Tuned | None:
-        """The model of a name, None for a base; Refusal where there is none of this format."""
+    def find(self, name: str, format_: Format) -> TrainedModel | None:
+        """The model of a name, None for a base; ApiError where there is none of this format."""
         if name in BASES:
             _check_format(format_, BASES[name])
             return None
@@ -151,35 +153,35 @@ class Models:
         _check_format(format_, (loaded.prompts.format,))
         return loaded
 
-    def _load(self, name: str) -> Tuned:
-        record = self.shelf.get("model", re.sub(r":ckpt-step-\d+$", "", name))
+    def _load(self, name: str) -> TrainedModel:
+        record = self.storage.get("model", re.sub(r":ckpt-step-\d+$", "", name))
         if record is None:
             message = f"The model `{name}` does not exist or you do not have access to it."
-            raise Refusal(404, message, "model_not_found")
-        self._loaded[name] = Tuned.load(self.shelf.model(record["_job"]))
+            raise ApiError(404, message, "model_not_found")
+        self._loaded[name] = TrainedModel.load(self.storage.model(record["_job"]))
         return self._loaded[name]
 
     def _listed(self) -> list[Record]:
         bases = [_base(name) for name in BASES]
-        return bases + [shown(record) for record in self.shelf.all("model")]
+        return bases + [public(record) for record in self.storage.all("model")]
 
     async def list(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
-        return answer({"object": "list", "data": self._listed()})
+        return json_response({"object": "list", "data": self._listed()})
 
     async def get(self, request: Request) -> Response:
         name = request.path_params["name"]
-        record = _base(name) if name in BASES else self.shelf.get("model", name)
+        record = _base(name) if name in BASES else self.storage.get("model", name)
         if record is None:
-            raise Refusal(404, f"The model '{name}' does not exist", "model_not_found", "model")
-        return answer(shown(record))
+            raise ApiError(404, f"The model '{name}' does not exist", "model_not_found", "model")
+        return json_response(public(record))
 
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if self.shelf.get("model", name) is None:
-            raise Refusal(404, f"The model '{name}' does not exist", "model_not_found", "model")
-        self.shelf.drop("model", name)
+        if self.storage.get("model", name) is None:
+            raise ApiError(404, f"The model '{name}' does not exist", "model_not_found", "model")
+        self.storage.drop("model", name)
         self._loaded = {one: tuned for one, tuned in self._loaded.items() if not one.startswith(name)}
-        return answer({"id": name, "object": "model", "deleted": True})
+        return json_response({"id": name, "object": "model", "deleted": True})
 
 
 def _base(name: str) -> Record:
@@ -193,10 +195,10 @@ def _check_format(wanted: Format, known: Sequence[Format]) -> None:
         message = "This is not a chat model and thus not supported in the v1/chat/completions endpoint."
     else:
         message = "This is a chat model and not supported in the v1/completions endpoint."
-    raise Refusal(404, message, None, "model")
+    raise ApiError(404, message, None, "model")
 
 
-def guessed(system: str) -> Shape:
+def untrained_shape(system: str) -> Shape:
     """How a model that learned nothing might answer: as the instructions seem to want it."""
     places = re.search(r"\b[01](?:,[01])+\b", system)
     if places:
@@ -233,7 +235,7 @@ def reply(question: Question, shape: Shape, row: FloatArray) -> Record:
     }
 
 
-def _cut(steps: Sequence[Step], question: Question) -> tuple[Sequence[Step], str]:
+def _cut(steps: Sequence[AnswerToken], question: Question) -> tuple[Sequence[AnswerToken], str]:
     """The tokens before a stop sequence, no more than wanted, and why the answer ends."""
     finish = "stop"
     text = "".join(step.token for step in steps)
@@ -251,7 +253,7 @@ def _cut(steps: Sequence[Step], question: Question) -> tuple[Sequence[Step], str
     return steps, finish
 
 
-def _chat_choice(text: str, steps: Sequence[Step], question: Question) -> Record:
+def _chat_choice(text: str, steps: Sequence[AnswerToken], question: Question) -> Record:
     logprobs = None
     if question.top is not None:
         logprobs = {"content": [_chat_token(step, question.top) for step in steps], "refusal": None}
@@ -259,7 +261,7 @@ def _chat_choice(text: str, steps: Sequence[Step], question: Question) -> Record
     return {"message": message, "logprobs": logprobs}
 
 
-def _chat_token(step: Step, top: int) -> Record:
+def _chat_token(step: AnswerToken, top: int) -> Record:
     spread = _spread(step)
     own = next(chance for token, chance in spread if token == step.token)
     listed = [_entry(token, chance) for token, chance in spread[:top]]
@@ -279,7 +281,7 @@ def _log(chance: float) -> float:
     return math.log(chance) if chance > 1e-12 else NEVER
 
 
-def _completion_choice(text: str, steps: Sequence[Step], question: Question) -> Record:
+def _completion_choice(text: str, steps: Sequence[AnswerToken], question: Question) -> Record:
     if question.top is None:
         return {"text": text, "logprobs": None}
     spreads = [_spread(step) for step in steps]
@@ -320,7 +322,7 @@ _FILLERS = (
 _LEAST = 1e-7
 
 
-def _spread(step: Step) -> Sequence[tuple[str, float]]:
+def _spread(step: AnswerToken) -> Sequence[tuple[str, float]]:
     """All tokens that could stand at a step and their chances, unlikely variants too, the likeliest first."""
     if len(step.candidates) == 1:
         return _spread_of_one(step.token)
@@ -348,15 +350,15 @@ def _widened(candidates: Sequence[tuple[str, float]]) -> list[tuple[str, float]]
 # Requests
 
 
-class Desk:
+class ScoringQueue:
     """Scores texts that arrive together by one call for each model."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[Tuned, list[tuple[str, asyncio.Future[FloatArray]]]]] = {}
-        self._pool = ThreadPoolExecutor(1, "desk")
+        self._waiting: dict[int, tuple[TrainedModel, list[tuple[str, asyncio.Future[FloatArray]]]]] = {}
+        self._pool = ThreadPoolExecutor(1, "scoring")
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, model: Tuned, text: str) -> FloatArray:
+    async def ask(self, model: TrainedModel, text: str) -> FloatArray:
         """The probabilities of a text, float32, shape (n_columns,)."""
         future: asyncio.Future[FloatArray] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id(model), (model, []))[1].append((text, future))
@@ -374,7 +376,9 @@ class Desk:
                 self._waiting[key] = (model, rest)
             await self._score(model, part)
 
-    async def _score(self, model: Tuned, part: Sequence[tuple[str, asyncio.Future[FloatArray]]]) -> None:
+    async def _score(
+        self, model: TrainedModel, part: Sequence[tuple[str, asyncio.Future[FloatArray]]]
+    ) -> None:
         texts = [text for text, _ in part]
         loop = asyncio.get_running_loop()
         try:
@@ -389,7 +393,7 @@ class Desk:
                 future.set_result(row)
 
 
-class Scoring:
+class Completions:
     """The endpoints.
 
     Attributes
@@ -399,10 +403,10 @@ class Scoring:
     """
 
     def __init__(
-        self, models: Models, chaos: Chaos | None = None, meter: Meter | None = None, latency: float = 0
+        self, models: Models, chaos: Chaos | None = None, meter: RateLimits | None = None, latency: float = 0
     ) -> None:
         self.models, self.chaos, self.latency = models, chaos, latency
-        self._meter, self._desk = meter or Meter(), Desk()
+        self._meter, self._queue = meter or RateLimits(), ScoringQueue()
         self.usage: dict[str, Counter[str]] = {}
 
     async def chat(self, request: Request) -> Response:
@@ -412,22 +416,22 @@ class Scoring:
         return await self._answer(request, "completion")
 
     async def _answer(self, request: Request, format_: Format) -> Response:
-        question = Question.of(await body_of(request), format_)
+        question = Question.of(await json_body(request), format_)
         headers = self._meter.take(question.tokens)
         model = self.models.find(question.model, format_)
         self._check_awake(question.model, model)
         if self.latency:
             await asyncio.sleep(self.latency)
         shape, text = _reading(question, model)
-        row = shape.untrained() if model is None or text is None else await self._desk.ask(model, text)
+        row = shape.untrained() if model is None or text is None else await self._queue.ask(model, text)
         found = reply(question, shape, row)
         self.count(question.model, found["usage"])
-        return answer(found, headers=headers)
+        return json_response(found, headers=headers)
 
-    def _check_awake(self, name: str, model: Tuned | None) -> None:
+    def _check_awake(self, name: str, model: TrainedModel | None) -> None:
         if model is not None and self.chaos is not None and self.chaos.asleep(name):
             message = f"The model {name} is still being loaded. Please try again later."
-            raise Refusal(429, message, "model_not_ready", None, waiting(self.chaos.pause / 3))
+            raise ApiError(429, message, "model_not_ready", None, retry_after(self.chaos.pause / 3))
 
     def count(self, model: str, usage: Mapping[str, Any]) -> None:
         """Add to `usage`."""
@@ -437,24 +441,24 @@ class Scoring:
         counter["completion_tokens"] += usage["completion_tokens"]
 
 
-def _reading(question: Question, model: Tuned | None) -> tuple[Shape, str | None]:
+def _reading(question: Question, model: TrainedModel | None) -> tuple[Shape, str | None]:
     """How the answer is built, and what the model reads; None where it can make nothing of the prompt."""
     if model is None:
-        return guessed(question.system), None
+        return untrained_shape(question.system), None
     return model.shape, model.prompts.text(question.system, question.text)
 
 
 def answer_many(
     bodies: Sequence[Mapping[str, Any]], format_: Format, models: Models
-) -> list[Record | Refusal]:
+) -> list[Record | ApiError]:
     """Answers of many requests at once, in their order: what a batch does."""
-    found: list[Record | Refusal] = []
-    waiting: dict[int, tuple[Tuned, list[tuple[int, Question, str]]]] = {}
+    found: list[Record | ApiError] = []
+    waiting: dict[int, tuple[TrainedModel, list[tuple[int, Question, str]]]] = {}
     for at, body in enumerate(bodies):
         try:
             question = Question.of(body, format_)
             model = models.find(question.model, format_)
-        except Refusal as refusal:
+        except ApiError as refusal:
             found.append(refusal)
             continue
         shape, text = _reading(question, model)

@@ -10,15 +10,15 @@ from pathlib import Path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.rate_limits import waiting
-from cascade.sandbox.responses import Refusal
+from cascade.sandbox.rate_limits import retry_after
+from cascade.sandbox.responses import ApiError
 
 _NAMES = re.compile(r"/(?:file-|ftjob-|batch_)[^/]*|(?<=/models)/.+")
 # What costs, or makes something new: a network that delivers these twice leaves a client no defence.
 _COSTLY = ("/v1/files", "/v1/fine_tuning/jobs", "/v1/batches")
 
 
-class Log:
+class RequestLog:
     """Counts requests, over restarts: one line each in ``requests.log``.
 
     Attributes
@@ -43,10 +43,10 @@ class Log:
         self._file.close()
 
 
-class Gate:
+class Middleware:
     """Lets requests with any bearer token in, as chaos allows."""
 
-    def __init__(self, app: ASGIApp, log: Log, chaos: Chaos | None) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog, chaos: Chaos | None) -> None:
         self._app, self._log, self._chaos = app, log, chaos
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,16 +77,16 @@ class Gate:
             await self._app(dict(scope), receive, _nowhere)
         await self._app(scope, receive, send)
 
-    def _refusal(self, fault: str) -> Refusal | None:
+    def _refusal(self, fault: str) -> ApiError | None:
         if fault == "limit" and self._chaos:
             left = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-limit-requests": "500"}
             left["x-ratelimit-reset-requests"] = f"{int(self._chaos.pause * 1000)}ms"
             message = "Rate limit reached for requests. Please try again later."
-            return Refusal(429, message, "rate_limit_exceeded", None, left | waiting(self._chaos.pause))
+            return ApiError(429, message, "rate_limit_exceeded", None, left | retry_after(self._chaos.pause))
         if fault == "error":
-            return Refusal(500, "The server had an error while processing your request.")
+            return ApiError(500, "The server had an error while processing your request.")
         if fault == "overloaded":
-            return Refusal(503, "The engine is currently overloaded.", "server_is_overloaded")
+            return ApiError(503, "The engine is currently overloaded.", "server_is_overloaded")
         return None
 
 
@@ -96,8 +96,8 @@ def _has_key(scope: Scope) -> bool:
     return bool((scheme.lower() == b"bearer" and key.strip()) or headers.get(b"api-key", b"").strip())
 
 
-def _no_key() -> Refusal:
-    return Refusal(401, "You didn't provide an API key. Provide it as a bearer token.", "invalid_api_key")
+def _no_key() -> ApiError:
+    return ApiError(401, "You didn't provide an API key. Provide it as a bearer token.", "invalid_api_key")
 
 
 async def _nowhere(message: Message) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cascade.sandbox.responses import Refusal
+from cascade.sandbox.responses import ApiError
 
 
 class Bucket:
@@ -30,7 +30,7 @@ class Bucket:
         return max(0.0, (amount - self.left) * 60 / self.most)
 
 
-class Meter:
+class RateLimits:
     """Limits of a service; without any, every request passes and no header is sent.
 
     Parameters
@@ -50,7 +50,7 @@ class Meter:
 
         Raises
         ------
-        Refusal
+        ApiError
             It is beyond a limit; it counts as a request all the same.
         """
         wanted = {"requests": 1, "tokens": tokens}
@@ -71,15 +71,15 @@ class Meter:
             found[f"x-ratelimit-reset-{name}"] = duration(bucket.until(bucket.most))
         return found
 
-    def _refusal(self, name: str, wait: float) -> Refusal:
+    def _refusal(self, name: str, wait: float) -> ApiError:
         bucket = self._buckets[name]
         message = (
             f"Rate limit reached for {name} per min: Limit {bucket.most}. Please try again in {wait:.3f}s."
         )
-        return Refusal(429, message, "rate_limit_exceeded", None, self.headers() | waiting(wait))
+        return ApiError(429, message, "rate_limit_exceeded", None, self.headers() | retry_after(wait))
 
 
-def waiting(seconds: float) -> dict[str, str]:
+def retry_after(seconds: float) -> dict[str, str]:
     """The headers that ask to wait."""
     return {"retry-after": str(max(1, round(seconds))), "retry-after-ms": str(int(seconds * 1000) + 1)}
 

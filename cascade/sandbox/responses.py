@@ -9,13 +9,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.sandbox.storage import Record, shown
+from cascade.sandbox.storage import Record, public
 
 _MOST_METADATA = 16
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-class Refusal(Exception):  # noqa: N818 - an answer
+class ApiError(Exception):
     """An answer other than 2xx.
 
     Attributes
@@ -45,39 +45,39 @@ class Refusal(Exception):  # noqa: N818 - an answer
         return {"error": error}
 
     def response(self) -> Response:
-        return answer(self.body, self.status, self.headers)
+        return json_response(self.body, self.status, self.headers)
 
 
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with JSON."""
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return Response(content, status, headers, "application/json")
 
 
-async def body_of(request: Request) -> Record:
+async def json_body(request: Request) -> Record:
     """The JSON object that was sent."""
     try:
         value = json.loads(await request.body())
     except ValueError:
-        raise Refusal(400, "We could not parse the JSON body of your request.") from None
+        raise ApiError(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(value, dict):
-        raise Refusal(400, "Expected a JSON object as the body of the request.")
+        raise ApiError(400, "Expected a JSON object as the body of the request.")
     return value
 
 
-def missing(what: str, name: str, param: str | None = None, code: str | None = None) -> Refusal:
+def not_found(what: str, name: str, param: str | None = None, code: str | None = None) -> ApiError:
     """There is no such thing."""
-    return Refusal(404, f"No such {what}: {name}", code, param)
+    return ApiError(404, f"No such {what}: {name}", code, param)
 
 
-def page(records: Sequence[Record], query: Mapping[str, str], most: int = 20) -> Record:
+def list_page(records: Sequence[Record], query: Mapping[str, str], most: int = 20) -> Record:
     """The part of a list that the parameters ``after`` and ``limit`` name, as the official list object."""
     limit = _limit(query.get("limit"), most)
     start = 0
     if "after" in query:
         places = [at for at, record in enumerate(records) if record["id"] == query["after"]]
         start = places[0] + 1 if places else len(records)
-    part = [shown(record) for record in records[start : start + limit]]
+    part = [public(record) for record in records[start : start + limit]]
     ends = {"first_id": part[0]["id"], "last_id": part[-1]["id"]} if part else {"first_id": "", "last_id": ""}
     return {"object": "list", "data": part, "has_more": start + limit < len(records), **ends}
 
@@ -86,7 +86,7 @@ def _limit(text: str | None, most: int) -> int:
     if text is None:
         return most
     if not text.isdigit() or int(text) < 1:
-        raise Refusal(
+        raise ApiError(
             400, f"Invalid 'limit': expected a whole number of 1 or more, found {text!r}.", None, "limit"
         )
     return int(text)
@@ -98,30 +98,30 @@ def metadata_of(body: Mapping[str, Any]) -> dict[str, str] | None:
     if metadata is None:
         return None
     if not isinstance(metadata, dict) or len(metadata) > _MOST_METADATA:
-        raise Refusal(400, "Invalid 'metadata': expected at most 16 pairs.", None, "metadata")
+        raise ApiError(400, "Invalid 'metadata': expected at most 16 pairs.", None, "metadata")
     for name, value in metadata.items():
         if not isinstance(value, str) or len(name) > 64 or len(value) > 512:
-            raise Refusal(
+            raise ApiError(
                 400, "Invalid 'metadata': a key or value is no text, or too long.", None, "metadata"
             )
     return metadata
 
 
-def text_of(body: Mapping[str, Any], name: str) -> str:
+def required_text(body: Mapping[str, Any], name: str) -> str:
     """A text that must be there."""
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise Refusal(400, f"Missing required parameter: '{name}'.", "missing_required_parameter", name)
+        raise ApiError(400, f"Missing required parameter: '{name}'.", "missing_required_parameter", name)
     return value
 
 
-def number_of(body: Mapping[str, Any], name: str, least: int, most: int) -> int | None:
+def optional_number(body: Mapping[str, Any], name: str, least: int, most: int) -> int | None:
     """A whole number in bounds, or None where there is none."""
     value = body.get(name)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Refusal(
+        raise ApiError(
             400, f"Invalid '{name}': expected a whole number from {least} to {most}.", "invalid_value", name
         )
     return value

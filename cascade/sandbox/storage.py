@@ -29,12 +29,12 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
 
 
-def shown(record: Mapping[str, Any]) -> Record:
+def public(record: Mapping[str, Any]) -> Record:
     """A record without what is the service's own business."""
     return {name: value for name, value in record.items() if not name.startswith("_")}
 
 
-class Shelf:
+class Storage:
     """Records by kind and id, for any thread; what was put is there after the process was killed.
 
     Attributes

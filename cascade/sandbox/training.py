@@ -31,7 +31,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _SPECIAL = re.compile(r"<\|[^\s|]{0,40}\|>")
 
 
-class Unusable(ValueError):  # noqa: N818 - what becomes of a file
+class InvalidFile(ValueError):  # noqa: N818 - what becomes of a file
     """A file that nothing can be learned from.
 
     Attributes
@@ -70,19 +70,19 @@ def read_examples(content: bytes, what: str, least: int = LEAST_EXAMPLES) -> lis
 
     Raises
     ------
-    Unusable
+    InvalidFile
         Lines are no examples, or too few.
     """
     try:
         lines = [line for line in content.decode("utf-8-sig").split("\n") if line.strip()]
     except UnicodeDecodeError:
-        raise Unusable("invalid_file_format", f"{what} is not UTF-8.") from None
+        raise InvalidFile("invalid_file_format", f"{what} is not UTF-8.") from None
     if len(lines) < least:
         found = f"{what} has {len(lines)} example(s), but must have at least {least} examples"
-        raise Unusable("invalid_n_examples", found)
+        raise InvalidFile("invalid_n_examples", found)
     examples = [_example(line, f"{what}: line {number}") for number, line in enumerate(lines, 1)]
     if len({one.format for one in examples}) > 1:
-        raise Unusable("invalid_file_format", f"{what} mixes chat and completion examples.")
+        raise InvalidFile("invalid_file_format", f"{what} mixes chat and completion examples.")
     return examples
 
 
@@ -90,41 +90,43 @@ def _example(line: str, where: str) -> Example:
     try:
         value = json.loads(line)
     except ValueError:
-        raise Unusable("invalid_file_format", f"{where} is not valid JSON.") from None
+        raise InvalidFile("invalid_file_format", f"{where} is not valid JSON.") from None
     if not isinstance(value, dict):
-        raise Unusable("invalid_file_format", f"{where} is not a JSON object.")
+        raise InvalidFile("invalid_file_format", f"{where} is not a JSON object.")
     example = _of_messages(value["messages"], where) if "messages" in value else _of_prompt(value, where)
     if any(_SPECIAL.search(text) for text in (example.system, example.text, example.answer)):
-        raise Unusable("invalid_training_file", f"{where} contains a special token (<|...|>).")
+        raise InvalidFile("invalid_training_file", f"{where} contains a special token (<|...|>).")
     return example
 
 
 def _of_prompt(value: Mapping[str, Any], where: str) -> Example:
     prompt, completion = value.get("prompt"), value.get("completion")
     if not isinstance(prompt, str) or not isinstance(completion, str) or not completion:
-        raise Unusable("invalid_file_format", f"{where}: expected 'messages', or 'prompt' and 'completion'.")
+        raise InvalidFile(
+            "invalid_file_format", f"{where}: expected 'messages', or 'prompt' and 'completion'."
+        )
     return Example("completion", "", prompt, completion)
 
 
 def _of_messages(messages: Any, where: str) -> Example:
     if not isinstance(messages, list) or not messages:
-        raise Unusable("invalid_file_format", f"{where}: 'messages' must be a list that is not empty.")
+        raise InvalidFile("invalid_file_format", f"{where}: 'messages' must be a list that is not empty.")
     for message in messages:
         _check_message(message, where)
     if messages[-1]["role"] != "assistant":
-        raise Unusable("invalid_file_format", f"{where}: the last message must be from the assistant.")
-    system, text = asked_of(messages[:-1])
+        raise InvalidFile("invalid_file_format", f"{where}: the last message must be from the assistant.")
+    system, text = split_messages(messages[:-1])
     return Example("chat", system, text, messages[-1]["content"])
 
 
 def _check_message(message: Any, where: str) -> None:
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
-        raise Unusable("invalid_file_format", f"{where}: a message has no role of {', '.join(_ROLES)}.")
+        raise InvalidFile("invalid_file_format", f"{where}: a message has no role of {', '.join(_ROLES)}.")
     if not isinstance(message.get("content"), str):
-        raise Unusable("invalid_file_format", f"{where}: a message has no content.")
+        raise InvalidFile("invalid_file_format", f"{where}: a message has no content.")
 
 
-def asked_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def split_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The system message and what the user said, of messages whose content is text."""
     system = [one["content"] for one in messages if one["role"] in ("system", "developer")]
     rest = [one["content"] for one in messages if one["role"] not in ("system", "developer")]
@@ -172,7 +174,7 @@ def _separator(prompts: Sequence[str]) -> str:
     return found[0] if found and len(set(prompts)) > 1 else ""
 
 
-class Tuned:
+class TrainedModel:
     """A model that was tuned.
 
     Attributes
@@ -230,7 +232,7 @@ class Tuned:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Tuned:
+    def load(cls, folder: Path) -> TrainedModel:
         """The model that `save` wrote."""
         from cascade.nodes.linear import LinearBackend
         from cascade.validation.calibration import Calibration
@@ -248,14 +250,14 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Quality:
+class Metrics:
     """How well a model answers: mean log loss, and the share of right decisions, in [0, 1]."""
 
     loss: float
     accuracy: float
 
     @classmethod
-    def of(cls, chances: FloatArray, targets: BoolArray, shape: Shape) -> Quality:
+    def of(cls, chances: FloatArray, targets: BoolArray, shape: Shape) -> Metrics:
         from cascade.validation.calibration import log_loss
 
         if shape.kind == "choice":
@@ -265,7 +267,7 @@ class Quality:
         return cls(log_loss(chances, targets), float(right.mean()) if right.size else 0.0)
 
 
-def learn(examples: Sequence[Example], seed: int) -> tuple[Tuned, Quality]:
+def learn(examples: Sequence[Example], seed: int) -> tuple[TrainedModel, Metrics]:
     """A model of these examples, and how well it does on those that it had not seen."""
     from cascade.validation.calibration import Calibration
 
@@ -276,8 +278,8 @@ def learn(examples: Sequence[Example], seed: int) -> tuple[Tuned, Quality]:
     usual = ((targets.sum(axis=0) + 1) / (len(targets) + 2)).astype(np.float32)
     learned = np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0))
     if not len(learned):
-        nothing = Tuned(prompts, shape, learned, usual, None, Calibration.identity(0))
-        return nothing, Quality.of(nothing.probabilities([""] * len(targets)), targets, shape)
+        nothing = TrainedModel(prompts, shape, learned, usual, None, Calibration.identity(0))
+        return nothing, Metrics.of(nothing.probabilities([""] * len(targets)), targets, shape)
     texts = [prompts.text(one.system, one.text) or "" for one in examples]
     return _fitted(prompts, shape, usual, learned, texts, targets, seed)
 
@@ -290,7 +292,7 @@ def _fitted(
     texts: Sequence[str],
     targets: BoolArray,
     seed: int,
-) -> tuple[Tuned, Quality]:
+) -> tuple[TrainedModel, Metrics]:
     from cascade.nodes.linear import LinearBackend
     from cascade.validation.calibration import fit_calibration
 
@@ -302,12 +304,12 @@ def _fitted(
     calibration = fit_calibration(fitted.scores, varying[fitted.rows])
     chances = np.repeat(usual[None], len(fitted.rows), axis=0)
     chances[:, learned] = calibration.apply(fitted.scores)
-    quality = Quality.of(chances, targets[fitted.rows], shape)
-    return Tuned(prompts, shape, learned, usual, fitted.model, calibration), quality
+    quality = Metrics.of(chances, targets[fitted.rows], shape)
+    return TrainedModel(prompts, shape, learned, usual, fitted.model, calibration), quality
 
 
-def judged(tuned: Tuned, examples: Sequence[Example]) -> Quality:
+def evaluate(tuned: TrainedModel, examples: Sequence[Example]) -> Metrics:
     """How well a model does on examples that it did not learn from."""
     texts = [tuned.prompts.text(one.system, one.text) or "" for one in examples]
     targets = tuned.shape.targets([one.answer for one in examples])
-    return Quality.of(tuned.probabilities(texts), targets, tuned.shape)
+    return Metrics.of(tuned.probabilities(texts), targets, tuned.shape)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cascade.checks.check import RULES, Finding, Report, Subject, check, render
 from cascade.hosted.settings import Settings
-from cascade.hosted.shutdowns import told_by_services
+from cascade.hosted.shutdowns import announced_shutdowns
 from cascade.rows.records import BadRow, Columns, Row, read_all
 from cascade.taxonomy.definition import Taxonomy
 
@@ -901,5 +901,5 @@ def test_services_tell_when_their_models_end(monkeypatch):
         here = Settings(provider="compatible", base_url=address, api_key_env="CHECK_KEY")
         gone = replace(here, base_url="http://127.0.0.1:9/v1")
         no_key = replace(here, api_key_env="NO_SUCH_KEY")
-        assert told_by_services([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
+        assert announced_shutdowns([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
         server.shutdown()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.hosted.answer_cache import Cache, Kept
+from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
 
 JSON = st.recursive(
     st.none()
@@ -33,7 +33,7 @@ def key(number):
 
 
 def kept(number):
-    return Kept({"message": {"content": str(number)}}, {"prompt_tokens": number})
+    return CachedAnswer({"message": {"content": str(number)}}, {"prompt_tokens": number})
 
 
 @pytest.fixture
@@ -44,18 +44,18 @@ def path(tmp_path):
 @pytest.fixture
 def full(path):
     """A file with the answers 0 to 9."""
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         for number in range(10):
             cache.put(key(number), kept(number))
     return path
 
 
 def test_what_is_put_is_there_at_once_and_after_closing(path):
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         for number in range(1500):
             cache.put(key(number), kept(number))
             assert cache.get([key(number)]) == {key(number): kept(number)}
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         found = cache.get([key(number) for number in range(2000)])
     assert found == {key(number): kept(number) for number in range(1500)}
 
@@ -64,14 +64,14 @@ def test_what_is_put_is_there_at_once_and_after_closing(path):
 @given(OBJECTS, OBJECTS)
 def test_answers_come_back_as_they_were(tmp_path_factory, choice, usage):
     path = tmp_path_factory.mktemp("cache") / "answers.sqlite"
-    with Cache(path) as cache:
-        cache.put(key(1), Kept(choice, usage))
-    with Cache(path) as cache:
-        assert cache.get([key(1)]) == {key(1): Kept(choice, usage)}
+    with AnswerCache(path) as cache:
+        cache.put(key(1), CachedAnswer(choice, usage))
+    with AnswerCache(path) as cache:
+        assert cache.get([key(1)]) == {key(1): CachedAnswer(choice, usage)}
 
 
 def test_an_answer_is_in_the_file_within_a_second_for_other_processes(path):
-    with Cache(path) as cache, Cache(path) as other:
+    with AnswerCache(path) as cache, AnswerCache(path) as other:
         cache.put(key(1), kept(1))
         end = time.monotonic() + 10
         while not other.get([key(1)]):
@@ -80,7 +80,7 @@ def test_an_answer_is_in_the_file_within_a_second_for_other_processes(path):
 
 
 def test_only_the_owner_may_read_it(path):
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         cache.put(key(1), kept(1))
         while not list(path.parent.glob("*-wal")):
             time.sleep(0.02)
@@ -90,7 +90,7 @@ def test_only_the_owner_may_read_it(path):
 
 def test_many_threads_and_caches_share_a_file(path):
     def fill(start):
-        with Cache(path) as cache:
+        with AnswerCache(path) as cache:
             for number in range(start, start + 200):
                 cache.put(key(number), kept(number))
                 cache.get([key(number - 100)]) if number >= 100 else None
@@ -100,16 +100,17 @@ def test_many_threads_and_caches_share_a_file(path):
         thread.start()
     for thread in threads:
         thread.join()
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         assert len(cache.get([key(number) for number in range(1000)])) == 1000
 
 
 def test_a_kill_loses_the_last_half_second_at_most(path):
     code = (
-        "import sys, time; from pathlib import Path; from cascade.hosted.answer_cache import Cache, Kept\n"
-        "cache, number = Cache(Path(sys.argv[1])), 0\n"
+        "import sys, time; from pathlib import Path\n"
+        "from cascade.hosted.answer_cache import AnswerCache, CachedAnswer\n"
+        "cache, number = AnswerCache(Path(sys.argv[1])), 0\n"
         "while True:\n"
-        "    cache.put(number.to_bytes(32, 'big'), Kept({}, {}))\n"
+        "    cache.put(number.to_bytes(32, 'big'), CachedAnswer({}, {}))\n"
         "    print(number, time.monotonic(), flush=True)\n"
         "    number += 1; time.sleep(0.005)\n"
     )
@@ -120,7 +121,7 @@ def test_a_kill_loses_the_last_half_second_at_most(path):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     put = {int(number): float(when) for number, when in map(str.split, lines)}
-    with Cache(path) as cache:
+    with AnswerCache(path) as cache:
         found = [number for number in put if key(number) in cache.get([key(number)])]
     assert found == list(range(len(found)))
     # Half a second, and as much again for a machine with a lot to do.
@@ -135,7 +136,7 @@ def test_a_damaged_file_is_told_once_and_is_as_empty(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
     notes = []
-    with Cache(path, notes.append) as cache:
+    with AnswerCache(path, notes.append) as cache:
         for number in range(3):
             cache.put(key(number), kept(number))
             cache.get([key(number), key(99)])
@@ -148,7 +149,7 @@ def test_a_damaged_file_is_told_once_and_is_as_empty(path, content):
 def test_a_folder_in_its_place_is_told(path):
     path.mkdir(parents=True)
     notes = []
-    with Cache(path, notes.append) as cache:
+    with AnswerCache(path, notes.append) as cache:
         assert cache.get([key(1)]) == {}
         cache.put(key(1), kept(1))
     assert len(notes) == 1
@@ -159,7 +160,7 @@ def test_the_file_of_another_version_is_left_alone(full):
         file.execute("PRAGMA user_version = 99")
     before = full.read_bytes()
     notes = []
-    with Cache(full, notes.append) as cache:
+    with AnswerCache(full, notes.append) as cache:
         assert cache.get([key(1)]) == {}
     assert "version" in notes[0]
     assert full.read_bytes() == before
@@ -170,7 +171,7 @@ def test_a_damaged_answer_is_no_answer(full):
         file.execute("UPDATE answers SET answer = x'00ff' WHERE key = ?", (key(3),))
         file.execute("UPDATE answers SET answer = 'text' WHERE key = ?", (key(4),))
         file.commit()
-    with Cache(full) as cache:
+    with AnswerCache(full) as cache:
         assert cache.get([key(number) for number in range(10)]).keys() == {key(n) for n in range(10)} - {
             key(3),
             key(4),
@@ -179,13 +180,13 @@ def test_a_damaged_answer_is_no_answer(full):
 
 def test_a_file_that_another_process_locks_costs_time_and_no_answer(full):
     notes = []
-    with closing(sqlite3.connect(full)) as other, Cache(full, notes.append, patience=0.1) as cache:
+    with closing(sqlite3.connect(full)) as other, AnswerCache(full, notes.append, timeout=0.1) as cache:
         other.execute("BEGIN IMMEDIATE")
         cache.put(key(20), kept(20))
         time.sleep(1.0)
         assert len(cache.get([key(1), key(20)])) == 2
         other.rollback()
-    with Cache(full) as cache:
+    with AnswerCache(full) as cache:
         assert cache.get([key(20)]) == {key(20): kept(20)}
     assert len(notes) == 1
 
@@ -194,22 +195,22 @@ def test_a_file_that_stays_locked_does_not_keep_anybody_from_closing(full):
     notes = []
     with closing(sqlite3.connect(full)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with Cache(full, notes.append, patience=0.1) as cache:
+        with AnswerCache(full, notes.append, timeout=0.1) as cache:
             cache.put(key(20), kept(20))
     assert len(notes) == 1
 
 
 def test_nothing_is_made_where_nothing_is_asked(path):
-    with Cache(path):
+    with AnswerCache(path):
         pass
     assert not path.parent.exists()
 
 
 def test_what_comes_after_closing_is_dropped(path):
-    cache = Cache(path)
+    cache = AnswerCache(path)
     cache.put(key(1), kept(1))
     cache.close()
     cache.put(key(2), kept(2))
     cache.close()
-    with Cache(path) as again:
+    with AnswerCache(path) as again:
         assert again.get([key(1), key(2)]).keys() == {key(1)}

@@ -32,10 +32,12 @@ from hypothesis import strategies as st
 from places import HELPERS, ROOT
 
 from cascade.errors import BackendError
-from cascade.hosted.answer_cache import Cache
-from cascade.hosted.asker import Asker, Question, Usage, shared_asker
+from cascade.hosted.answer_cache import AnswerCache
+from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.codecs import codec_of
-from cascade.hosted.settings import Limits, ServiceError
+from cascade.hosted.questions import Question, Usage
+from cascade.hosted.service_errors import ServiceError
+from cascade.hosted.settings import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -280,7 +282,7 @@ def test_a_service_that_is_not_there_is_said_so():
 
 
 @pytest.mark.parametrize("trouble", [LOADING, LIMIT, OVERLOADED], ids=["loading", "limit", "overloaded"])
-def test_patience_has_an_end(service, trouble):
+def test_waiting_for_a_service_has_an_end(service, trouble):
     service.script.always = {"m": trouble}
     with hurried(3000.0) as asker, pytest.raises(ServiceError):
         asker.ask(questions(service, texts_of(5)))
@@ -336,10 +338,10 @@ def test_usage_is_counted_by_model(service):
 
 def test_what_was_answered_once_is_not_asked_again(service, tmp_path):
     asked = questions(service, texts_of(20))
-    with Asker(cache=Cache(tmp_path / "answers.sqlite")) as asker:
+    with Asker(cache=AnswerCache(tmp_path / "answers.sqlite")) as asker:
         first = numbers(asker.ask(asked))
         assert numbers(asker.ask(asked)) == first
-    with Asker(cache=Cache(tmp_path / "answers.sqlite")) as asker:
+    with Asker(cache=AnswerCache(tmp_path / "answers.sqlite")) as asker:
         assert numbers(asker.ask([*asked, *questions(service, ["y" * 50])])) == [*first, 50]
         assert asker.usage()["m"] == Usage(1, 10, 4, 2, from_cache=20)
     assert set(service.texts.values()) == {1}
@@ -347,7 +349,7 @@ def test_what_was_answered_once_is_not_asked_again(service, tmp_path):
 
 def test_failures_are_not_kept(service, tmp_path):
     service.script.always = {"x": INVALID}
-    with Asker(cache=Cache(tmp_path / "answers.sqlite")) as asker:
+    with Asker(cache=AnswerCache(tmp_path / "answers.sqlite")) as asker:
         assert numbers(asker.ask(questions(service, ["x"]))) == [None]
         service.script.always = {}
         assert numbers(asker.ask(questions(service, ["x"]))) == [1]
@@ -356,7 +358,7 @@ def test_failures_are_not_kept(service, tmp_path):
 def test_a_cache_that_does_not_work_costs_no_answer(service, tmp_path):
     (tmp_path / "answers.sqlite").write_bytes(b"no database at all" * 1000)
     notes = []
-    with Asker(cache=Cache(tmp_path / "answers.sqlite", notes.append)) as asker:
+    with Asker(cache=AnswerCache(tmp_path / "answers.sqlite", notes.append)) as asker:
         assert numbers(asker.ask(questions(service, texts_of(5)))) == [1, 2, 3, 4, 5]
     assert len(notes) == 1
 

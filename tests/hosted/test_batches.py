@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import BackendError
-from cascade.hosted.asker import Asker, Usage
+from cascade.hosted.asker import Asker
 from cascade.hosted.batches import MARK, MOST_ROUNDS, STATE, Batches, ask_in_batches
-from cascade.hosted.settings import ServiceError
+from cascade.hosted.questions import Usage
+from cascade.hosted.service_errors import ServiceError
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +322,7 @@ def test_an_asker_has_in_batches_asked_what_can_wait(service, tmp_path):
     patient = questions(service, texts_of(3))
     patient = [replace(one, settings=replace(one.settings, batch=True)) for one in patient]
     urgent = questions(service, ["x" * 7])
-    with Asker(patient=Batches(tmp_path)) as asker:
+    with Asker(batches=Batches(tmp_path)) as asker:
         assert numbers(asker.ask([patient[0], *urgent, *patient[1:]])) == [1, 7, 2, 3]
         (used,) = asker.usage().values()
     assert (used.requests, used.batched) == (4, 3)
@@ -331,7 +332,7 @@ def test_an_asker_has_in_batches_asked_what_can_wait(service, tmp_path):
 
 
 def test_threads_that_ask_in_batches_wait_for_each_other(service, tmp_path):
-    with Asker(patient=Batches(tmp_path, everything=True)) as asker, ThreadPoolExecutor(4) as pool:
+    with Asker(batches=Batches(tmp_path, everything=True)) as asker, ThreadPoolExecutor(4) as pool:
         asked = [questions(service, texts_of(count)) for count in (2, 5, 3, 4)]
         found = [numbers(answers) for answers in pool.map(asker.ask, asked)]
     assert found == [list(range(1, len(one) + 1)) for one in asked]

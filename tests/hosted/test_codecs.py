@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.codecs import MOST_CODES, SEPARATOR, STOP, Codec, Unreadable, codec_of
+from cascade.hosted.answer_text import SEPARATOR, STOP
+from cascade.hosted.codecs import MOST_CODES, Codec, codec_of
+from cascade.hosted.logprobs import UnreadableAnswer
 from cascade.hosted.settings import Settings
 
 FORMATS = ["chat", "completion"]
@@ -247,9 +249,9 @@ def test_codes_keep_the_order_and_shares_of_what_is_listed(format_, n_children, 
 @pytest.mark.parametrize("text", ["3", "7", "-1", "1.5", "yes", "1 2", "", "  ", "٣", "9" * 400])
 def test_what_is_no_code_is_unreadable(text):
     codec = make(["a", "b"], "code")
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat(text=text))
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat((text, {text: 0.999, "0": 0.001})))
 
 
@@ -320,14 +322,14 @@ def test_indicators_give_back_the_probabilities_of_their_digits(format_, shares)
 @pytest.mark.parametrize("text", ["1,0", "1,0,1,1", "1,2,0", "1,0,x", "", "none", "1,0,10"])
 def test_an_indicator_needs_one_digit_a_child(text):
     codec = make(["a", "b", "c"], "indicator")
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat(text=text))
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat(*((one, {one: 0.9}) for one in text)))
 
 
 def test_tokens_that_are_not_the_text_are_unreadable():
-    with pytest.raises(Unreadable, match="not its text"):
+    with pytest.raises(UnreadableAnswer, match="not its text"):
         make(["a", "b"], "indicator").read(chat(("1", {"1": 0.9}), (",", {}), ("1", {"1": 0.9}), text="1,0"))
 
 
@@ -356,27 +358,27 @@ def test_names_are_read_with_tolerance(text, expected):
 
 @pytest.mark.parametrize("text", ["returns", "refund; returns", "none; refund", ";", "refund late"])
 def test_a_part_that_is_no_name_makes_the_whole_unreadable(text):
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableAnswer) as caught:
         make(["refund", "late"], "names").read(chat(text=text))
     assert "returns" not in str(caught.value)
 
 
 def test_names_that_are_cut_short_are_unreadable():
-    with pytest.raises(Unreadable, match="cut short"):
+    with pytest.raises(UnreadableAnswer, match="cut short"):
         make(["late", "late delivery"], "names").read(chat(text="late", finish="length"))
 
 
 def test_names_that_differ_in_case_alone_have_to_be_exact():
     codec = make(["Polish", "polish", "german"], "names")
     assert codec.read(chat(text="polish; German")).tolist() == [0, 1, 1]
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat(text="POLISH"))
 
 
 def test_an_alias_never_takes_the_name_of_another_child():
     codec = make(["refund", "late"], "names", aliases={"refund": ["late", "slow"], "late": ["slow", "tardy"]})
     assert codec.read(chat(text="late; tardy")).tolist() == [0, 1]
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableAnswer):
         codec.read(chat(text="slow"))
 
 
@@ -407,7 +409,7 @@ def test_any_choice_is_read_or_unreadable(kind, choice):
     codec = make(["a"], kind)
     try:
         scores = codec.read(choice)
-    except Unreadable:
+    except UnreadableAnswer:
         return
     assert scores.shape == (1,)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -417,9 +419,9 @@ def test_any_choice_is_read_or_unreadable(kind, choice):
 def test_a_refusal_is_unreadable(kind):
     choice = chat(text=None)
     choice["message"] = {"content": None, "refusal": "I cannot help with that"}
-    with pytest.raises(Unreadable, match="refused"):
+    with pytest.raises(UnreadableAnswer, match="refused"):
         make(["a"], kind).read(choice)
-    with pytest.raises(Unreadable, match="filter"):
+    with pytest.raises(UnreadableAnswer, match="filter"):
         make(["a"], kind).read(chat(text="1", finish="content_filter"))
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from cascade.backends import complaints
 from cascade.errors import BackendError
-from cascade.hosted.settings import PROVIDERS, Settings, conflicts, connect, key_of, understood
+from cascade.hosted.client import connect, key_of
+from cascade.hosted.service_errors import service_error
+from cascade.hosted.settings import PROVIDERS, Settings, conflicts
 
 ADDRESS = "https://here/v1"
 SECRET = "sk-abcdefghijklmnop"
@@ -102,7 +104,7 @@ def test_the_key_comes_from_the_named_variable_and_its_lack_is_told(monkeypatch)
     ],
 )
 def test_what_a_service_answers_is_understood(status, code, said, trouble):
-    found = understood(status_error(status, error(code, said)), ADDRESS)
+    found = service_error(status_error(status, error(code, said)), ADDRESS)
     assert (found.trouble, found.status) == (trouble, status)
     assert str(found).startswith(f"{ADDRESS}: {status}")
 
@@ -117,22 +119,22 @@ def test_every_error_of_the_package_is_understood():
         ),
     }
     for make in made.values():
-        assert understood(make(), ADDRESS).trouble in {"lost", "broken"}
+        assert service_error(make(), ADDRESS).trouble in {"lost", "broken"}
     response = httpx2.Response(418, request=request)
     for kind in openai.APIStatusError.__subclasses__():
-        assert understood(kind("no", response=response, body=None), ADDRESS).trouble
+        assert service_error(kind("no", response=response, body=None), ADDRESS).trouble
 
 
 def test_errors_of_others_pass_through():
     with pytest.raises(ZeroDivisionError):
-        understood(ZeroDivisionError(), ADDRESS)
+        service_error(ZeroDivisionError(), ADDRESS)
 
 
 def test_no_message_has_a_key_or_what_a_service_quotes():
     row = "my neighbour's cat ate the parcel that I was waiting for since monday"
     said = f"Incorrect key provided: {SECRET}. Invalid content: '{row}'"
     for status in (400, 401, 403, 404, 422, 429, 500):
-        told = str(understood(status_error(status, error("some", said)), ADDRESS))
+        told = str(service_error(status_error(status, error("some", said)), ADDRESS))
         assert SECRET not in told
         assert "cat" not in told
 
@@ -148,10 +150,10 @@ def test_no_message_has_a_key_or_what_a_service_quotes():
     ],
 )
 def test_the_pause_that_a_service_asks_for(headers, seconds):
-    assert understood(status_error(429, error("slow_down"), **headers), ADDRESS).retry_after == seconds
+    assert service_error(status_error(429, error("slow_down"), **headers), ADDRESS).retry_after == seconds
 
 
 def test_the_way_out_of_closed_training_is_told():
-    told = str(understood(status_error(403, error("training_not_available")), ADDRESS))
+    told = str(service_error(status_error(403, error("training_not_available")), ADDRESS))
     assert "cascade export" in told
     assert "backend: linear" in told
