@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascade.cli.hosted import ANSWERS, keep_answers, tell_step, tell_usage
+from cascade.cli.hosted import JobProgress, keep_answers, report_seconds, tell_usage
 from cascade.cli.inputs import (
     columns_of,
     labelled_rows,
@@ -48,7 +47,7 @@ from cascade.errors import CascadeError, ModelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cascade.hosted.jobs import Order
+    from cascade.hosted.orders import Order
     from cascade.hosted.prices import NodePlan
     from cascade.learn.fit import Event, Plan
     from cascade.model.folder import Manifest
@@ -119,7 +118,7 @@ def fit(
     rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
-        _show_plan(tree, rows, seed, folder, as_json=as_json)
+        _show_plan(tree, rows, seed, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
@@ -131,14 +130,15 @@ def fit(
 
 def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
-    from cascade.hosted.fine_tuner import LEDGER
+    from cascade.hosted.folder_jobs import FILE
+    from cascade.hosted.release_0_2 import ANSWERS, BATCHES, JOBS
     from cascade.model.folder import MANIFEST, NODES
 
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
     if not folder.exists() or (folder / MANIFEST).exists():
         return
-    ours = (NODES, LEDGER, ANSWERS, ".")  # and what SQLite puts beside its files
+    ours = (NODES, FILE, JOBS, ANSWERS, BATCHES, ".")  # and what SQLite puts beside its files
     strange = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
     if strange:
         raise ModelError(
@@ -161,7 +161,7 @@ def _fitted(
         log = FitLog(bar)
         announce(bar.say)
         consent.bar = bar
-        fine_tuner = FineTuner(consent, partial(tell_step, bar), wait)
+        fine_tuner = FineTuner(consent, JobProgress(bar), wait, report_seconds=report_seconds())
         try:
             manifest = train(taxonomy, texts, labels, folder, report=log, fine_tuner=fine_tuner, **run)
         except PendingError as pending:
@@ -265,12 +265,12 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
     from cascade.hosted.fine_tuner import tuned_models
     from cascade.learn.fit import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
-    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))
+    planned = plan(taxonomy, texts, labels, seed, tuned_models())
     if as_json:
         print_json(
             {

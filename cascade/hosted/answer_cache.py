@@ -1,7 +1,8 @@
 """Answers that were paid for, kept in an SQLite file, so that no question is paid for twice.
 
-A cache that fails costs time and money, never an answer: where its file is locked, damaged or cannot be
-written, it says so once, and is as if it were empty.
+The file is one for all model folders of a user, and has a largest size: what was not used for longest goes
+first. A cache that fails costs time and money, never an answer: where its file is locked, damaged or cannot
+be written, it says so once, and is as if it were empty.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +20,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cascade.errors import BackendError
 from cascade.system.sqlite import enter_wal
 
-_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL) WITHOUT ROWID"
-_VERSION = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL, used INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_use ON answers (used);
+"""
+_VERSION = 2
+MOST_BYTES = 10**9
+# After an eviction there is room for a while.
+_KEPT_SHARE = 0.9
+# Use is noted so exactly, that it is hardly ever written.
+_USE_SECONDS = 3600
 # A kill loses as much.
 _SECONDS = 0.5
 _ROWS = 400
@@ -52,12 +63,23 @@ class AnswerCache:
         Called at most once, with a sentence on why the cache does not work.
     timeout
         Seconds to wait for other processes that are writing.
+    most_bytes
+        Of all answers together, about.
+    clock
+        Seconds since 1970.
     """
 
     def __init__(
-        self, path: Path, note: Callable[[str], None] | None = None, timeout: float = _TIMEOUT_SECONDS
+        self,
+        path: Path,
+        note: Callable[[str], None] | None = None,
+        timeout: float = _TIMEOUT_SECONDS,
+        most_bytes: int = MOST_BYTES,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._path, self._note, self._timeout = path, note, timeout
+        self._most_bytes, self._clock = most_bytes, clock
+        self._used: set[bytes] = set()
         self._file: sqlite3.Connection | None = None
         self._use, self._change = threading.Lock(), threading.Condition()
         self._waiting: dict[bytes, CachedAnswer] = {}
@@ -86,6 +108,47 @@ class AnswerCache:
             if len(self._waiting) == 1 or len(self._waiting) >= _ROWS:
                 self._change.notify_all()
 
+    def store(self, answers: Mapping[bytes, CachedAnswer]) -> None:
+        """Keep answers that must not be lost: they are on the disk when this returns.
+
+        Raises
+        ------
+        BackendError
+            They cannot be written.
+        """
+        self.store_packed([(key, _packed(answer)) for key, answer in answers.items()])
+
+    def store_packed(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """As `store`, for answers as they stand in a file."""
+        try:
+            with self._use:
+                file = self._opened()
+                if file is None:
+                    raise sqlite3.OperationalError("it could not be used before")
+                file.execute("PRAGMA synchronous = FULL")
+                self._insert_rows(rows)
+                file.execute("PRAGMA synchronous = NORMAL")
+        except (sqlite3.Error, OSError) as error:
+            raise BackendError(
+                f"{self._path}: answers cannot be kept: {error}. `cascade cache clear` empties a damaged file"
+            ) from error
+
+    def count(self) -> int:
+        """How many answers there are; 0 where the file cannot be read."""
+        found = 0
+        with self._use, self._forgiven():
+            file = self._opened()
+            if file is not None:
+                found = file.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return found
+
+    def shrink(self) -> None:
+        """Drop answers until the limit is kept; as many as there are where that is 0."""
+        with self._use, self._forgiven():
+            file = self._opened()
+            if file is not None:
+                self._evict(file)
+
     def close(self) -> None:
         """Write what waits, and let go of the file; a second time does nothing."""
         with self._change:
@@ -93,6 +156,9 @@ class AnswerCache:
             self._change.notify_all()
         if self._writer is not None:
             self._writer.join()
+        if self._used:
+            with self._use, self._forgiven():
+                self._insert_rows([])
         with self._use:
             self._broken = True
             self._let_go()
@@ -112,7 +178,7 @@ class AnswerCache:
 
     def _opened(self) -> sqlite3.Connection | None:
         if self._file is None and not self._broken:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, _PRIVATE))
             # Only ever used under a lock; transactions are begun by hand.
             file = sqlite3.connect(
@@ -134,23 +200,52 @@ class AnswerCache:
         for some in _parts(keys, _KEYS_AT_ONCE):
             marks = ",".join("?" * len(some))
             # Marks are all that is put into the statement.
-            rows = file.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some)  # noqa: S608
-            found |= {key: kept for key, answer in rows if (kept := _unpacked(answer)) is not None}
+            rows = file.execute(
+                f"SELECT key, answer, used FROM answers WHERE key IN ({marks})",  # noqa: S608
+                some,
+            )
+            for key, answer, used in rows:
+                if (kept := _unpacked(answer)) is not None:
+                    found[key] = kept
+                if used < self._now():
+                    self._used.add(key)
         return found
 
-    def _insert(self, answers: Mapping[bytes, CachedAnswer]) -> None:
-        rows = [(key, _packed(kept)) for key, kept in answers.items()]
+    def _now(self) -> int:
+        return int(self._clock() // _USE_SECONDS)
+
+    def _insert_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write answers, and which of the others were used."""
         file = self._opened()
         if file is None:
             return
+        now = self._now()
+        used, self._used = self._used, set()
         file.execute("BEGIN IMMEDIATE")
         try:
-            file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", [(*row, now) for row in rows])
+            file.executemany("UPDATE answers SET used = ? WHERE key = ?", [(now, key) for key in used])
             file.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 file.execute("ROLLBACK")
             raise
+        self._evict(file)
+
+    def _evict(self, file: sqlite3.Connection) -> None:
+        """Drop what was not used for longest, where all together is too much."""
+        if _size(file) <= self._most_bytes:
+            return
+        while _size(file) > self._most_bytes * _KEPT_SHARE:
+            count = file.execute("SELECT count(*) FROM answers").fetchone()[0]
+            if not count:
+                break
+            file.execute(
+                "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY used, rowid LIMIT ?)",
+                (max(count // 10, 1),),
+            )
+        file.execute("PRAGMA incremental_vacuum").fetchall()
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
     def _forgiven(self) -> Iterator[None]:
@@ -182,7 +277,7 @@ class AnswerCache:
     def _write(self) -> None:
         while self._gathered():
             with self._use, self._forgiven():
-                self._insert(self._writing)
+                self._insert_rows([(key, _packed(kept)) for key, kept in self._writing.items()])
                 self._writing = {}
             with self._change:
                 failed, self._writing = self._writing, {}
@@ -200,14 +295,23 @@ class AnswerCache:
             return bool(self._writing)
 
 
+def _size(file: sqlite3.Connection) -> int:
+    """Bytes that answers take."""
+    pages, free, size = (
+        file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
 def _prepare(file: sqlite3.Connection, timeout: float) -> None:
+    file.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is anything in it
     enter_wal(file, timeout)
     file.execute("PRAGMA synchronous = NORMAL")
     version = file.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, _VERSION):
         raise sqlite3.DatabaseError(f"made by another version ({version}; expected {_VERSION})")
     if version == 0:
-        file.execute(_TABLE)
+        file.executescript(_TABLES)
         file.execute(f"PRAGMA user_version = {_VERSION}")
 
 

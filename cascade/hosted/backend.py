@@ -17,7 +17,7 @@ from cascade.errors import BackendError, ModelError
 from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.codecs import Codec, codec_of
 from cascade.hosted.examples import Examples, fitting
-from cascade.hosted.jobs import Order
+from cascade.hosted.orders import Order
 from cascade.hosted.prices import Prices, epochs_of
 from cascade.hosted.questions import Answer, Question
 from cascade.hosted.settings import LONGEST_SUFFIX, Settings

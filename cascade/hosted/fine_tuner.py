@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 
 from cascade.errors import BackendError
 from cascade.hosted.client import connect
-from cascade.hosted.jobs import JobEvent, Order, Outcome, cancel, fine_tune, follow
-from cascade.hosted.ledger import JobRecord, Ledger
+from cascade.hosted.folder_jobs import add_orders, keys_of, ledger_for, orders_of, user_ledger
+from cascade.hosted.job_service import DEFAULT_POLLING, Polling
+from cascade.hosted.jobs import REPORT_SECONDS, cancel, fine_tune, follow
+from cascade.hosted.ledger import Ledger
+from cascade.hosted.orders import JobEvent, Order, Outcome
 from cascade.nodes.contract import HostedBackend, NodeProblem
 from cascade.system.array_types import BoolArray
 
 A = TypeVar("A")
-LEDGER = "jobs.sqlite"
-"""The ledger's name in a model folder."""
 Wanted = Iterable[tuple[str, HostedBackend, NodeProblem, BoolArray]]
+_GROUPS_TOLD = 3
 
 
 class PendingError(BackendError):
@@ -48,12 +50,18 @@ class FineTuner:
         Whether to wait until all jobs have ended.
     clients
         Makes the client of a service.
+    polling
+        Pauses between looks, and how long services in trouble are waited for.
+    report_seconds
+        How often what lasts is told again.
     """
 
     approve: Callable[[Sequence[Order]], None] = _agree
     report: Callable[[JobEvent], None] = _silent
     wait: bool = True
     clients: Callable[..., Any] = connect
+    polling: Polling = DEFAULT_POLLING
+    report_seconds: float = REPORT_SECONDS
 
     def models(self, out: Path, wanted: Wanted) -> dict[str, str]:
         """The tuned model of each group.
@@ -61,7 +69,7 @@ class FineTuner:
         Parameters
         ----------
         out
-            The model folder, which has the ledger of what was ordered.
+            The model folder; it notes which orders of the user's ledger are its own.
         wanted
             Group, backend, problem, and the rows that must not be seen.
 
@@ -79,30 +87,35 @@ class FineTuner:
                 found[group] = backend.model
             else:
                 orders.append(backend.order(group, problem, unseen))
-        return found | (self._bought(out, orders) if orders else {})
+        return found | (self._ordered(out, orders) if orders else {})
 
-    def _bought(self, out: Path, orders: Sequence[Order]) -> dict[str, str]:
+    def _ordered(self, out: Path, orders: Sequence[Order]) -> dict[str, str]:
         out.mkdir(parents=True, exist_ok=True)
-        with Ledger(out / LEDGER) as ledger:
-            new = [order for order in orders if not _is_paid(ledger.order(order.key))]
+        with ledger_for(out) as ledger:
+            new = [order for order in orders if not ledger.knows(order.key)]
             if new:
                 self.approve(new)
-            outcomes = _finished(fine_tune(orders, ledger, self.clients, report=self.report, wait=self.wait))
+            add_orders(out, keys_of(orders))
+            outcomes = _finished(
+                fine_tune(
+                    orders,
+                    ledger,
+                    self.clients,
+                    report=self.report,
+                    report_seconds=self.report_seconds,
+                    wait=self.wait,
+                    polling=self.polling,
+                )
+            )
         _check(outcomes)
         return {one.group: one.tuned.model for one in outcomes if one.tuned is not None}
 
 
-def tuned_models(out: Path) -> Callable[[str], str]:
-    """The model that was made for an order's key in this model folder, or an empty string."""
-    if not (out / LEDGER).exists():
-        return lambda _: ""
-    with Ledger(out / LEDGER) as ledger:
+def tuned_models() -> Callable[[str], str]:
+    """The model that was made for an order's key, for any model folder of the user, or an empty string."""
+    with user_ledger() as ledger:
         made = {one.key: one.model for one in ledger.orders() if one.state == "succeeded" and one.model}
     return lambda key: made.get(key, "")
-
-
-def _is_paid(record: JobRecord | None) -> bool:
-    return record is not None and record.state in ("intended", "created", "succeeded")
 
 
 def _finished(work: Coroutine[Any, Any, A]) -> A:
@@ -116,18 +129,23 @@ def _finished(work: Coroutine[Any, Any, A]) -> A:
 
 
 def follow_jobs(
+    folder: Path,
     ledger: Ledger,
     report: Callable[[JobEvent], None] = _silent,
     *,
     wait: bool,
     clients: Callable[..., Any] = connect,
+    report_seconds: float = REPORT_SECONDS,
 ) -> list[Outcome]:
-    """How the jobs that run have ended, or how they stand if not `wait`: see `follow`."""
-    return _finished(follow(ledger, clients, report=report, wait=wait))
+    """How the jobs of a model folder have ended, or how they stand if not `wait`: see `follow`."""
+    keys = orders_of(folder)
+    return _finished(follow(ledger, clients, keys, report=report, report_seconds=report_seconds, wait=wait))
 
 
-def cancel_jobs(ledger: Ledger, groups: Iterable[str], clients: Callable[..., Any] = connect) -> None:
-    """Cancel the jobs of these groups.
+def cancel_jobs(
+    folder: Path, ledger: Ledger, groups: Iterable[str], clients: Callable[..., Any] = connect
+) -> None:
+    """Cancel the jobs of these groups of a model folder.
 
     Raises
     ------
@@ -136,24 +154,30 @@ def cancel_jobs(ledger: Ledger, groups: Iterable[str], clients: Callable[..., An
     """
     keys = []
     for group in groups:
-        found = [record.key for record in ledger.orders() if record.group == group]
+        found = [key for key, name in orders_of(folder).items() if name == group and ledger.order(key)]
         if not found:
-            raise BackendError(f"{ledger.path}: no fine-tune of a group {group!r}. `cascade jobs` lists them")
+            raise BackendError(f"{folder}: no fine-tune of a group {group!r}. `cascade jobs` lists them")
         keys += found
     _finished(cancel(ledger, clients, keys))
 
 
 def _check(outcomes: Sequence[Outcome]) -> None:
-    failed = [one for one in outcomes if one.tuned is None and one.why]
+    failed: dict[str, list[str]] = {}
+    for one in outcomes:
+        if one.tuned is None and one.why:
+            failed.setdefault(f"{one.why}. {one.advice}".rstrip(". "), []).append(one.group or "top level")
     if failed:
-        lines = [f"{one.group or 'top level'}: {one.why}. {one.advice}".rstrip() for one in failed]
-        kept = len(outcomes) - len(failed)
-        raise BackendError(
-            "\n".join([f"{len(failed)} of {len(outcomes)} fine-tunes failed; {kept} are kept:", *lines])
-        )
+        count = sum(map(len, failed.values()))
+        head = f"{count} of {len(outcomes)} fine-tunes failed; {len(outcomes) - count} are kept:"
+        raise BackendError("\n".join([head, *(f"{_few(groups)}: {why}" for why, groups in failed.items())]))
     pending = sum(one.tuned is None for one in outcomes)
     if pending:
         raise PendingError(
             f"{pending} fine-tunes are under way. `cascade jobs` tells how far they are; the same "
             "command goes on when they have ended"
         )
+
+
+def _few(groups: Sequence[str]) -> str:
+    more = len(groups) - _GROUPS_TOLD
+    return ", ".join(groups[:_GROUPS_TOLD]) + (f" and {more} more" if more > 0 else "")

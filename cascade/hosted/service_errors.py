@@ -26,6 +26,8 @@ Trouble = Literal[
 ]
 TRANSIENT: frozenset[str] = frozenset({"limit", "overloaded", "loading", "lost", "broken"})
 """Troubles that are worth another try of a request that may be sent twice."""
+DOUBTFUL: frozenset[str] = frozenset({"lost", "broken", "overloaded"})
+"""Troubles after which nobody knows whether the service did what it was asked for."""
 
 
 class ServiceError(BackendError):
@@ -50,6 +52,13 @@ class ServiceError(BackendError):
         self.trouble, self.status, self.code, self.retry_after = trouble, status, code, retry_after
 
 
+class OversizedAnswer(Exception):  # noqa: N818 - it says of an answer what it is
+    """An answer is larger than any of its kind should be; no more of it was taken than is allowed."""
+
+    def __init__(self, what: str, most_bytes: int) -> None:
+        super().__init__(f"{what} is larger than {most_bytes / 2**20:,.0f} MiB, and was refused")
+
+
 def service_error(error: Exception, address: str) -> ServiceError:
     """An error of the ``openai`` package as one of ours; what is no error of it is raised as it is.
 
@@ -58,6 +67,11 @@ def service_error(error: Exception, address: str) -> ServiceError:
     """
     import openai
 
+    if (oversized := _oversized(error)) is not None:
+        message = f"{address}: {oversized}. Check what listens there (base_url)"
+        return ServiceError(message, "oversized", 200, "", None)
+    if isinstance(error, TimeoutError):
+        return ServiceError(f"{address}: no answer in time", "lost", None, "", None)
     if isinstance(error, openai.APIConnectionError):
         return ServiceError(f"{address}: {_unheard(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIResponseValidationError):
@@ -70,6 +84,13 @@ def service_error(error: Exception, address: str) -> ServiceError:
     if trouble not in ("quota", "forbidden") and error.status_code in (400, 404, 409, 422):
         message += f": {without_secrets(said)}"
     return ServiceError(message + _way_out(trouble, code), trouble, error.status_code, code, _wait(error))
+
+
+def _oversized(error: BaseException | None) -> OversizedAnswer | None:
+    """The refusal that an error was made of, if it was."""
+    while error is not None and not isinstance(error, OversizedAnswer):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _unheard(error: APIConnectionError) -> str:

@@ -17,11 +17,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from openai import AsyncOpenAI
 
-from cascade.hosted.jobs import Order, fine_tune
+from cascade.hosted.job_service import Polling
+from cascade.hosted.jobs import fine_tune
 from cascade.hosted.ledger import Ledger
+from cascade.hosted.orders import Order
 from cascade.hosted.settings import Settings
 
-QUICK = 0.002
+QUICK = Polling(0.002)
 GARBAGE = 200, b"<html>busy</html>", {}
 CURVE = "step,train_loss,valid_loss\n1,2.5,\n2,1.25,1.5\n"
 
@@ -353,7 +355,7 @@ def order_of(url, group, key=None, provider="openai", **changes):
 def tune(orders, ledger_path, **options):
     """Outcomes and steps of a run in this process."""
     steps = []
-    options = {"poll_seconds": QUICK, "clients": client_of, "report": steps.append} | options
+    options = {"polling": QUICK, "clients": client_of, "report": steps.append} | options
     with Ledger(Path(ledger_path)) as ledger:
         outcomes = asyncio.run(fine_tune(orders, ledger, **options))
     return outcomes, steps

@@ -17,12 +17,12 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 from hosted_runs import (
-    ENVIRONMENT,
     FIT,
     GROUPS,
     KEY,
     PREDICT,
     backend,
+    environment,
     put,
     rows,
     run,
@@ -119,7 +119,7 @@ def served(folder):
     """The address of a service of the model."""
     command = [sys.executable, "-m", "cascade", "serve", "--port", "0", "--model", "models/shop"]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet) as process:
+    with subprocess.Popen(command, cwd=folder, env=environment(), **quiet) as process:
         try:
             yield process.stdout.readline().strip()
         finally:
@@ -313,7 +313,7 @@ def killed_after(folder, words, seconds):
     """Start a command and kill it so many seconds later, unless it ended before."""
     command = [sys.executable, "-m", "cascade", *map(str, words)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **quiet) as process:
+    with subprocess.Popen(command, cwd=folder, env=environment(), **quiet) as process:
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         process.kill()
@@ -324,7 +324,7 @@ def run_until_done(folder, *words, tries=8):
     command = [sys.executable, "-m", "cascade", *map(str, words)]
     for _ in range(tries):
         done = subprocess.run(
-            command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+            command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
             return done

@@ -5,6 +5,8 @@ import base64
 import multiprocessing
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,9 +14,12 @@ from hypothesis import strategies as st
 from stand_in_service import CURVE, QUICK, RefusedError, client_of, order_of, stand_in, tune, tune_apart
 
 from cascade.errors import BackendError
-from cascade.hosted.jobs import cancel, curve_of, fine_tune
-from cascade.hosted.ledger import Ledger, history
+from cascade.hosted.job_service import Polling
+from cascade.hosted.jobs import cancel, fine_tune
+from cascade.hosted.ledger import Ledger
+from cascade.hosted.retry import RetryPolicy
 from cascade.hosted.settings import PROVIDERS, Settings
+from cascade.hosted.training_curve import curve_of
 
 GROUPS = ("billing", "delivery", "mood")
 LIMITED = RefusedError(429, "rate_limit_exceeded", "slow down")
@@ -46,7 +51,7 @@ def kinds(steps, group):
 
 def records(path):
     with Ledger(path) as ledger:
-        return {record.group: record for record in history(ledger)}
+        return {record.group: record for record in ledger.orders()}
 
 
 def check_one_job_each(service, outcomes, groups=GROUPS):
@@ -276,9 +281,13 @@ def test_a_job_is_only_tried_some_times(service, path):
 
 
 def test_a_service_that_is_not_there_is_told(path):
-    (outcome,), _ = tune([order_of("http://127.0.0.1:9/v1", "billing")], path, poll_seconds=0.0)
-    assert outcome.tuned is None
-    assert "127.0.0.1:9" in outcome.why
+    orders = [order_of("http://127.0.0.1:9/v1", group) for group in GROUPS]
+    soon = Polling(0.01, RetryPolicy(unreachable_seconds=0.2))
+    outcomes, _ = tune(orders, path, polling=soon)
+    assert {outcome.state for outcome in outcomes} == {"waiting"}
+    (why,) = {outcome.why for outcome in outcomes}
+    assert "http://127.0.0.1:9/v1: has not answered once in 0.2 s" in why
+    assert "nothing is lost" in why
 
 
 # Waiting
@@ -293,10 +302,10 @@ def test_a_full_service_is_waited_for(service, path, refusal):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    outcomes, steps = tune(orders_of(service), path, sleep=sleep)
+    outcomes, steps = tune(orders_of(service), path, polling=replace(QUICK, sleep=sleep))
     check_one_job_each(service, outcomes)
     assert any(step.kind == "waiting" for step in steps)
-    assert (max(slept) >= 100 * QUICK) is (refusal is DAILY)
+    assert (max(slept) >= 100 * QUICK.poll_seconds) is (refusal is DAILY)
 
 
 def test_a_service_that_says_how_long_is_believed(service, path):
@@ -307,7 +316,7 @@ def test_a_service_that_says_how_long_is_believed(service, path):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    outcomes, _ = tune(orders_of(service), path, sleep=sleep)
+    outcomes, _ = tune(orders_of(service), path, polling=replace(QUICK, sleep=sleep))
     check_one_job_each(service, outcomes)
     assert 77.0 in slept
 
@@ -320,7 +329,7 @@ def test_pauses_grow_up_to_half_a_minute(service, path):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    tune(orders_of(service, ["billing"]), path, sleep=sleep, poll_seconds=2.0)
+    tune(orders_of(service, ["billing"]), path, polling=Polling(2.0, sleep=sleep))
     assert slept == sorted(slept)
     assert (slept[0], slept[-1]) == (2.0, 30.0)
 
@@ -703,18 +712,42 @@ def test_a_process_that_is_killed_while_it_creates_a_job_leaves_one(service, pat
     assert {outcome.job for outcome in outcomes} == set(service.jobs)
 
 
-def test_a_second_run_is_told_of_the_first(service, path):
-    service.finishes = False
-    process = started(service, path)
-    while len(service.jobs) < 3:
-        assert process.is_alive()
-    with pytest.raises(BackendError, match="another run"):
-        tune(orders_of(service), path)
-    service.finishes = True
-    process.join(60)
-    assert process.exitcode == 0
-    process.close()
+def test_two_runs_with_the_same_orders_make_one_job_each(service, path):
+    service.statuses = ["queued", "running"]
+    processes = [started(service, path) for _ in range(2)]
+    outcomes, _ = tune(orders_of(service), path)
+    check_one_job_each(service, outcomes)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+        process.close()
     assert set(service.created().values()) == {1}
+
+
+def test_a_run_waits_while_another_is_about_to_create_the_same_job(service, path):
+    held, arrived = threading.Event(), threading.Event()
+
+    def watch(number, phase):
+        if phase == "arrived" and service.requests[number - 1] == ("POST", "/v1/" + JOBS):
+            arrived.set()
+            held.wait(30)
+
+    service.watch, service.job_lags = watch, 10_000  # it never shows in any list
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(tune, orders_of(service, ["billing"]), path)
+        assert arrived.wait(30)
+        told = []
+
+        def report(event):
+            told.append(event)
+            if event.detail == "another run orders the same fine-tune":
+                held.set()
+
+        (second,), _ = tune(orders_of(service, ["billing"]), path, report=report)
+        ((outcome,), _) = first.result(30)
+    assert outcome.tuned == second.tuned
+    assert service.created() == {"key-of-billing": 1}
+    assert ("found", "ftjob-1") in [(event.kind, event.detail) for event in told]
 
 
 # Cancelling
@@ -723,9 +756,7 @@ def test_a_second_run_is_told_of_the_first(service, path):
 def cancelled(service, path, groups):
     async def work():
         with Ledger(path) as ledger:
-            return await cancel(
-                ledger, client_of, [f"key-of-{group}" for group in groups], poll_seconds=QUICK
-            )
+            return await cancel(ledger, client_of, [f"key-of-{group}" for group in groups], polling=QUICK)
 
     return asyncio.run(work())
 
@@ -801,8 +832,8 @@ def test_one_event_loop_may_run_two_ledgers(service, tmp_path):
     async def work():
         with Ledger(tmp_path / "a") as one, Ledger(tmp_path / "b") as other:
             return await asyncio.gather(
-                fine_tune(orders_of(service, ["billing"]), one, client_of, poll_seconds=QUICK),
-                fine_tune(orders_of(service, ["mood"]), other, client_of, poll_seconds=QUICK),
+                fine_tune(orders_of(service, ["billing"]), one, client_of, polling=QUICK),
+                fine_tune(orders_of(service, ["mood"]), other, client_of, polling=QUICK),
             )
 
     (billing,), (mood,) = asyncio.run(work())
