@@ -142,6 +142,11 @@ class AnswerCache:
                 found = file.execute("SELECT count(*) FROM answers").fetchone()[0]
         return found
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the file turned out to be none that can be used."""
+        return self._broken
+
     def shrink(self) -> None:
         """Drop answers until the limit is kept; as many as there are where that is 0."""
         with self._use, self._forgiven():
@@ -244,7 +249,7 @@ class AnswerCache:
                 "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY used, rowid LIMIT ?)",
                 (max(count // 10, 1),),
             )
-        file.execute("PRAGMA incremental_vacuum").fetchall()
+        file.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
@@ -304,7 +309,10 @@ def _size(file: sqlite3.Connection) -> int:
 
 
 def _prepare(file: sqlite3.Connection, timeout: float) -> None:
-    file.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is anything in it
+    if not file.execute("PRAGMA page_count").fetchone()[0]:
+        file.execute(
+            "PRAGMA auto_vacuum = INCREMENTAL"
+        )  # later it would take all of the file to be written anew
     enter_wal(file, timeout)
     file.execute("PRAGMA synchronous = NORMAL")
     version = file.execute("PRAGMA user_version").fetchone()[0]

@@ -317,7 +317,7 @@ class RequestQueue:
         if error.status is not None:
             self._availability.answered()
         self._is_known = self._is_known or error.trouble not in ("lost", "broken")
-        if error.trouble in ("quota", "daily", "forbidden"):
+        if error.trouble in ("quota", "daily", "forbidden", "oversized"):
             self._drop(self._jobs.values(), error)
         elif error.trouble == "missing":
             self._drop(self._of(job.model), error)

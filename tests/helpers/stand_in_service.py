@@ -24,6 +24,7 @@ from cascade.hosted.orders import Order
 from cascade.hosted.settings import Settings
 
 QUICK = Polling(0.002)
+ENDLESS = 200, b"", {}
 GARBAGE = 200, b"<html>busy</html>", {}
 CURVE = "step,train_loss,valid_loss\n1,2.5,\n2,1.25,1.5\n"
 
@@ -41,7 +42,8 @@ class RefusedError(Exception):
 class Fault:
     """What happens to the next `times` requests of a kind.
 
-    `how` is "drop" (work, then hang up), "hang up" (no work), "garbage" (work, then no JSON), "then" (work,
+    `how` is "drop" (work, then hang up), "endless" (work, then answer for ever),
+    "hang up" (no work), "garbage" (work, then no JSON), "then" (work,
     then refuse as `then` says), or a RefusedError.
     """
 
@@ -229,6 +231,8 @@ class StandIn:
             self.watch(number, "worked")
         if answer is None:
             hang_up(handler)
+        elif answer is ENDLESS:
+            pour(handler)
         else:
             respond(handler, *answer)
         self.watch(number, "answered")
@@ -246,7 +250,11 @@ class StandIn:
                 raise fault.then
         except RefusedError as refused:
             answer = refused.status, refused.body, refused.headers
-        return {"drop": None, "garbage": GARBAGE}.get(how, answer) if isinstance(how, str) else answer
+        return (
+            {"drop": None, "garbage": GARBAGE, "endless": ENDLESS}.get(how, answer)
+            if isinstance(how, str)
+            else answer
+        )
 
     def _fault(self, method, path):
         for fault in self.faults:
@@ -284,6 +292,14 @@ def hang_up(handler):
     handler.close_connection = True
     with suppress(OSError):
         handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def pour(handler):
+    handler.close_connection = True
+    with suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        while True:
+            handler.wfile.write(b'"x": "' + b"a" * 65_530)
 
 
 def respond(handler, status, answer, headers):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
 
 JSON = st.recursive(
@@ -214,3 +216,70 @@ def test_what_comes_after_closing_is_dropped(path):
     cache.close()
     with AnswerCache(path) as again:
         assert again.get([key(1), key(2)]).keys() == {key(1)}
+
+
+# How much there may be
+
+
+def large(number):
+    """An answer that does not get much smaller by packing."""
+    return CachedAnswer({"text": random.Random(number).randbytes(1500).hex()}, {})
+
+
+class Clock:
+    """Hours that pass as a test wants."""
+
+    hours = 0.0
+
+    def __call__(self):
+        return self.hours * 3600
+
+
+def test_a_cache_is_never_much_larger_than_its_limit(path):
+    with AnswerCache(path, most_bytes=400_000) as cache:
+        for part in range(12):
+            cache.store({key(number): large(number) for number in range(part * 100, part * 100 + 100)})
+            assert path.stat().st_size < 800_000
+        assert 50 < cache.count() < 400
+        assert cache.get([key(1199)])
+        assert not cache.get([key(0)])
+    assert path.stat().st_size < 400_000
+
+
+def test_what_was_used_last_stays(path):
+    clock = Clock()
+    with AnswerCache(path, most_bytes=400_000, clock=clock) as cache:
+        cache.store({key(number): large(number) for number in range(100)})
+    for hours in (1.0, 2.0, 3.0, 4.0):
+        clock.hours = hours
+        with AnswerCache(path, most_bytes=400_000, clock=clock) as cache:
+            assert cache.get([key(7)])
+            start = int(hours) * 100
+            cache.store({key(number): large(number) for number in range(start, start + 100)})
+    with AnswerCache(path) as cache:
+        assert cache.get([key(7)])
+        assert not cache.get([key(8)])
+        assert cache.get([key(499)])
+
+
+def test_a_limit_that_was_lowered_is_kept_at_once(path):
+    with AnswerCache(path) as cache:
+        cache.store({key(number): large(number) for number in range(300)})
+    with AnswerCache(path, most_bytes=100_000) as cache:
+        cache.shrink()
+        assert 0 < cache.count() < 70
+    assert path.stat().st_size < 110_000
+
+
+def test_answers_that_must_not_be_lost_are_there_for_another_process(path):
+    with AnswerCache(path) as cache:
+        cache.store({key(1): kept(1)})
+        with AnswerCache(path) as other:
+            assert other.get([key(1)]) == {key(1): kept(1)}
+
+
+def test_answers_that_cannot_be_stored_are_an_error(tmp_path):
+    (tmp_path / "answers.sqlite").write_bytes(b"no database at all" * 1000)
+    refused = pytest.raises(BackendError, match="cannot be kept")
+    with AnswerCache(tmp_path / "answers.sqlite") as cache, refused:
+        cache.store({key(1): kept(1)})

@@ -54,6 +54,12 @@ def jobs_of(address):
         return [(job.metadata["cascade_key"], job.status) for job in client.fine_tuning.jobs.list()]
 
 
+@pytest.fixture
+def apart(tmp_path):
+    """The environment of a user who has ordered and asked nothing yet."""
+    return {"CASCADE_HOME": str(tmp_path / "home of another")}
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory, address):
     """A folder with data and a fitted model, and what `fit` said."""
@@ -86,30 +92,29 @@ def test_a_second_run_orders_and_asks_nothing(fitted, address):
     assert n_questions(address) > n_asked
 
 
-def test_batches_give_the_same_answers_level_by_level(fitted, address, tmp_path):
+def test_batches_give_the_same_answers_level_by_level(fitted, address, tmp_path, apart):
     folder, _ = fitted
     at_once = run(folder, *PREDICT, "--out", tmp_path / "at_once.jsonl")
     n_asked, n_batches = n_questions(address), n_batches_of(address)
-    batched = run(folder, *PREDICT, "--batch", "--out", tmp_path / "batched.jsonl")
+    batched = run(folder, *PREDICT, "--batch", "--out", tmp_path / "batched.jsonl", **apart)
     assert (tmp_path / "batched.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
     # One for the router, then one for each group, whatever the number of texts.
     assert (n_questions(address), n_batches_of(address)) == (n_asked, n_batches + 1 + len(GROUPS))
     assert "in batches)" in batched.stderr
     assert "in batches)" not in at_once.stderr
-    again = run(folder, *PREDICT, "--batch", "--out", tmp_path / "again.jsonl")
+    again = run(folder, *PREDICT, "--batch", "--out", tmp_path / "again.jsonl", **apart)
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
     assert n_batches_of(address) == n_batches + 1 + len(GROUPS)
     assert "in batches)" not in again.stderr
-    assert (folder / "models" / "shop" / "batches.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_taxonomy_may_ask_for_batches_from_fit_on(fitted, address, tmp_path):
+def test_a_taxonomy_may_ask_for_batches_from_fit_on(fitted, address, tmp_path, apart):
     folder = put(tmp_path, taxonomy(address) | {"defaults": {"backend": backend(address, batch=True)}})
     n_jobs, n_asked, n_batches = len(jobs_of(address)), n_questions(address), n_batches_of(address)
-    run(folder, *FIT)
+    run(folder, *FIT, **apart)
     assert (len(jobs_of(address)), n_questions(address)) == (n_jobs, n_asked)
-    assert n_batches_of(address) - n_batches <= 1 + len(GROUPS)
-    run(folder, *PREDICT, "--out", "batched.jsonl")
+    assert 0 < n_batches_of(address) - n_batches <= 1 + len(GROUPS)
+    run(folder, *PREDICT, "--out", "batched.jsonl", **apart)
     run(fitted[0], *PREDICT, "--out", tmp_path / "at_once.jsonl")
     assert (folder / "batched.jsonl").read_bytes() == (tmp_path / "at_once.jsonl").read_bytes()
 
@@ -186,7 +191,7 @@ def test_groups_that_cannot_be_chosen_are_not_asked(fitted):
     assert len(traced) == 120
 
 
-def test_no_key_and_no_text_is_shown_or_kept_where_others_read(fitted):
+def test_no_key_and_no_text_is_shown_or_kept_where_others_read(fitted, home):
     folder, fit = fitted
     predicted = run(folder, *PREDICT, "--no-cache")
     for said in (fit.stdout, fit.stderr, predicted.stderr, predicted.stdout):
@@ -196,8 +201,9 @@ def test_no_key_and_no_text_is_shown_or_kept_where_others_read(fitted):
     assert KEY not in shown
     assert "no17" in re.split(r"\W+", shown)
     for name in ("jobs.sqlite", "answers.sqlite"):
-        assert (folder / "models" / "shop" / name).stat().st_mode & 0o777 == 0o600
-    assert all(KEY.encode() not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        assert (home / name).stat().st_mode & 0o777 == 0o600
+    files = [path for place in (folder, home) for path in place.rglob("*") if path.is_file()]
+    assert all(KEY.encode() not in path.read_bytes() for path in files)
 
 
 def test_hosted_and_embedded_groups_go_together(fitted, address, tmp_path):
@@ -227,6 +233,39 @@ def test_python_fits_inside_a_running_loop(address, monkeypatch):
     model = asyncio.run(fit())
     assert model.is_hosted
     assert model.predict(["hello the refundword today"]) == [["refund"]]
+
+
+# One user, several model folders
+
+
+def test_two_fits_at_once_with_the_same_orders_pay_once_and_have_the_same_model(tmp_path):
+    with sandbox(tmp_path / "sandbox") as address:
+        folders = [put(tmp_path / name, taxonomy(address)) for name in ("one", "other")]
+        command = [sys.executable, "-m", "cascade", *FIT]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        running = [subprocess.Popen(command, cwd=one, env=environment(), **quiet) for one in folders]
+        told = [process.communicate(timeout=300)[1] for process in running]
+        assert [process.returncode for process in running] == [0, 0], told
+        keys = [key for key, _ in jobs_of(address)]
+        assert len(keys) == len(set(keys)) == 1 + len(GROUPS)
+        listed = [run(one, "jobs", "--model", "models/shop", "--json").stdout for one in folders]
+        assert listed[0] == listed[1]
+        first, second = (run(one, *PREDICT).stdout for one in folders)
+        assert first == second
+
+
+def test_emptying_the_cache_costs_answers_and_no_job(fitted, address):
+    folder, _ = fitted
+    run(folder, *PREDICT)
+    n_jobs, n_asked = len(jobs_of(address)), n_questions(address)
+    assert json.loads(run(folder, "cache", "--json").stdout)["answers"] > 100
+    run(folder, "cache", "clear")
+    assert json.loads(run(folder, "cache", "--json").stdout)["answers"] == 0
+    assert run(folder, "jobs", "--model", "models/shop").stdout.count("succeeded") == 1 + len(GROUPS)
+    assert "4 reused" in run(folder, *FIT).stdout
+    run(folder, *PREDICT)
+    assert len(jobs_of(address)) == n_jobs
+    assert n_questions(address) > n_asked
 
 
 # Consent
@@ -265,10 +304,11 @@ def test_a_dry_run_knows_what_is_tuned_already(fitted):
     assert "tuned already" not in run(folder, *FIT[:-1], "--dry-run", "--seed", "5").stderr
 
 
-def test_a_dry_run_without_prices_says_so(address, tmp_path):
+def test_a_dry_run_without_prices_says_so(address, tmp_path, apart):
     folder = put(tmp_path, taxonomy(address))
-    assert json.loads(run(folder, *FIT[:-1], "--dry-run", "--json").stdout)["cost_usd"] is None
-    assert "not known" in run(folder, *FIT[:-1], "--dry-run").stdout
+    planned = run(folder, *FIT[:-1], "--dry-run", "--json", **apart).stdout
+    assert json.loads(planned)["cost_usd"] is None
+    assert "not known" in run(folder, *FIT[:-1], "--dry-run", **apart).stdout
 
 
 def test_a_budget_that_does_not_do_stops_before_anything_is_sent(tmp_path):
@@ -277,14 +317,16 @@ def test_a_budget_that_does_not_do_stops_before_anything_is_sent(tmp_path):
     assert "more than --budget 0.01. Nothing was sent" in refused
 
 
-def test_nothing_is_sent_without_consent(address, tmp_path):
+def test_nothing_is_sent_without_consent(address, tmp_path, apart):
     folder = put(tmp_path, taxonomy(address) | {"description": "Another one."})
     before = told(address)
-    refused = run(folder, *FIT[:-1], code=1).stderr
+    refused = run(folder, *FIT[:-1], code=1, **apart).stderr
     assert "4 fine-tunes at" in refused
     assert "nothing was sent. Say --yes" in refused
-    assert "--yes" in run(folder, *FIT[:-1], "--budget", "5", code=1).stderr  # the price is not known
-    no_key = run(folder, *FIT, code=1, SANDBOX_KEY="").stderr
+    assert (
+        "--yes" in run(folder, *FIT[:-1], "--budget", "5", code=1, **apart).stderr
+    )  # the price is not known
+    no_key = run(folder, *FIT, code=1, SANDBOX_KEY="", **apart).stderr
     assert "the environment variable SANDBOX_KEY is not set" in no_key
     after = told(address)
     assert after["requests"] == before["requests"] | {

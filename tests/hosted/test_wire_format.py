@@ -69,6 +69,7 @@ def test_every_exchange_of_a_life_is_valid(checked, tmp_path):
     run(folder, "jobs", "--model", "models/shop", "--follow")
     run(folder, *FIT)
     run(folder, *PREDICT)
+    run(folder, "cache", "clear")
     run(folder, *PREDICT, "--batch")
     assert checker.faults == []
     wanted = {
