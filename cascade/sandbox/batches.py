@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import threading
@@ -148,7 +149,10 @@ class BatchWorker:
         ordered = list(lines) if self.chaos is None else self.chaos.shuffled(lines)
         content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ordered)
         record = keep_file(
-            self.storage, f"{batch}_{kind}.jsonl", "batch_output", content.encode("utf-8", "replace")
+            self.storage,
+            f"{batch}_{kind}.jsonl",
+            "batch_output",
+            io.BytesIO(content.encode("utf-8", "replace")),
         )
         return str(record["id"])
 

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.responses import ApiError, json_response, list_page, not_found
 from cascade.sandbox.storage import Record, Storage, new_id, public
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-MOST_BYTES = 512 * 1024 * 1024
 # So long a new file is "uploaded" before it is "processed".
 _SOON = 0.1
 
 
-def keep_file(storage: Storage, name: str, purpose: str, content: bytes, **more: Any) -> Record:
-    """A new file on the storage."""
+def keep_file(storage: Storage, name: str, purpose: str, content: IO[bytes], **more: Any) -> Record:
+    """A new file."""
+    file = new_id("file-")
     record = {
-        "id": new_id("file-"),
+        "id": file,
         "object": "file",
-        "bytes": len(content),
+        "bytes": storage.write(file, content),
         "created_at": int(time.time()),
         "filename": name,
         "purpose": purpose,
         "_ready": time.time() + (_SOON if purpose in PURPOSES else 0),
         **more,
     }
-    storage.write(record["id"], content)
     return storage.put("file", record)
 
 
@@ -66,11 +66,10 @@ class Files:
                 )
             if purpose not in PURPOSES:
                 raise ApiError(400, f"'{purpose}' is not one of {PURPOSES}.", "invalid_value", "purpose")
-            content = await upload.read()
             more = self._luck() | _expiry(form.get("expires_after[seconds]"))
-            if len(content) > MOST_BYTES:
-                raise ApiError(413, "The file is larger than 512 MB.", "file_too_large", "file")
-            record = keep_file(self.storage, upload.filename or "file", str(purpose), content, **more)
+            name = upload.filename or "file"
+            # A large one lies on the disk already.
+            record = await run_in_threadpool(keep_file, self.storage, name, str(purpose), upload.file, **more)
         return json_response(_shown(record))
 
     def _luck(self) -> dict[str, Any]:
@@ -92,7 +91,7 @@ class Files:
 
     async def content(self, request: Request) -> Response:
         record = find_file(self.storage, request.path_params["name"])
-        return Response(self.storage.read(record["id"]), media_type="application/octet-stream")
+        return FileResponse(self.storage.path(record["id"]), media_type="application/octet-stream")
 
     async def delete(self, request: Request) -> Response:
         record = find_file(self.storage, request.path_params["name"])

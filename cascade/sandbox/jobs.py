@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import queue
 import re
@@ -198,7 +199,9 @@ class Trainer:
         job, name = record["id"], _model_name(record)
         tuned.save(self.storage.model(job))
         curve = _curve(training, tuned, quality, valid)
-        result = keep_file(self.storage, "step_metrics.csv", "fine-tune-results", self._csv(curve))
+        result = keep_file(
+            self.storage, "step_metrics.csv", "fine-tune-results", io.BytesIO(self._csv(curve))
+        )
         model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "sandbox"}
         self.storage.put("model", {**model, "_job": job, "_format": tuned.prompts.format})
         self._tell_curve(job, name, curve, training.epochs)

@@ -1,4 +1,4 @@
-"""What stands before all endpoints: who may enter, the log of requests, and trouble on purpose."""
+"""What stands before all endpoints: keys, the log of requests, the size of bodies, and trouble on purpose."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cascade.sandbox.responses import ApiError
 
 _NAMES = re.compile(r"/(?:file-|ftjob-|batch_)[^/]*|(?<=/models)/.+")
 # What costs, or makes something new: a network that delivers these twice leaves a client no defence.
+_FORM_BYTES = 64 * 1024  # what a form has beside its file
 _COSTLY = ("/v1/files", "/v1/fine_tuning/jobs", "/v1/batches")
 
 
@@ -44,10 +45,19 @@ class RequestLog:
 
 
 class Middleware:
-    """Lets requests with any bearer token in, as chaos allows."""
+    """Lets requests with any bearer token in, as chaos allows.
 
-    def __init__(self, app: ASGIApp, log: RequestLog, chaos: Chaos | None) -> None:
+    Parameters
+    ----------
+    max_body_bytes, max_file_bytes
+        Of the body of any request, and of one that brings a file; larger ones get 413 and are not held.
+    """
+
+    def __init__(
+        self, app: ASGIApp, log: RequestLog, chaos: Chaos | None, max_body_bytes: int, max_file_bytes: int
+    ) -> None:
         self._app, self._log, self._chaos = app, log, chaos
+        self._max_body, self._max_upload = max_body_bytes, max_file_bytes + _FORM_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
@@ -58,7 +68,12 @@ class Middleware:
             await _no_key().response()(scope, receive, send)
             return
         fault = self._chaos.fault() if self._chaos else ""
-        await self._pass(fault, scope, receive, send)
+        brings_file = (scope["method"], scope["path"]) == ("POST", "/v1/files")
+        try:
+            body = _limited(scope, receive, self._max_upload if brings_file else self._max_body)
+            await self._pass(fault, scope, body, send)
+        except ApiError as refusal:
+            await refusal.response()(scope, receive, send)
 
     async def _pass(self, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(fault)
@@ -88,6 +103,30 @@ class Middleware:
         if fault == "overloaded":
             return ApiError(503, "The engine is currently overloaded.", "server_is_overloaded")
         return None
+
+
+def _limited(scope: Scope, receive: Receive, most: int) -> Receive:
+    """The body of a request, up to so many bytes; ApiError for what is larger, or says that it is."""
+    told = dict(scope["headers"]).get(b"content-length", b"")
+    if told.isdigit() and int(told) > most:
+        raise _too_large(most)
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise _too_large(most)
+        return message
+
+    return limited
+
+
+def _too_large(most: int) -> ApiError:
+    message = f"The body of the request is larger than {most / 2**20:,.0f} MiB."
+    # What is left of the body is not read.
+    return ApiError(413, message, "request_too_large", headers={"connection": "close"})
 
 
 def _has_key(scope: Scope) -> bool:

@@ -27,6 +27,8 @@ from cascade.sandbox.responses import ApiError, json_response
 from cascade.sandbox.storage import Storage, public
 
 _BACKLOG = 2048
+MAX_BODY_BYTES = 32 * 2**20
+MAX_FILE_BYTES = 512 * 2**20
 
 
 class Service:
@@ -46,6 +48,8 @@ class Service:
         Seconds that jobs and batches stay in each state, at least.
     training
         Whether fine-tunes may be started; if not, they are refused as by a service that has closed them.
+    max_body_bytes, max_file_bytes
+        Of the body of a request, and of a file.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Service:
         tpm: int | None = None,
         pace: float = 0,
         training: bool = True,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
         self.storage = Storage(folder)
         self.log = RequestLog(folder)
@@ -75,7 +81,8 @@ class Service:
             Route("/sandbox/requests", self.requests),
         ]
         handlers: dict[Any, Any] = {ApiError: _refused, HTTPException: _unknown}
-        self.app: ASGIApp = Middleware(Starlette(routes=routes, exception_handlers=handlers), self.log, chaos)
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        self.app: ASGIApp = Middleware(app, self.log, chaos, max_body_bytes, max_file_bytes)
 
     def start(self) -> None:
         """Take up what is to be done."""
@@ -179,6 +186,8 @@ def serve(
     tpm: int | None = None,
     pace: float = 0,
     training: bool = True,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_file_bytes: int = MAX_FILE_BYTES,
     ready: Callable[[str], None] = _silent,
 ) -> None:
     """Serve until Ctrl-C, or until the process ends; nothing is lost either way.
@@ -189,13 +198,23 @@ def serve(
         Where all state is; made where it is missing.
     host, port
         Where to listen; port 0 is any that is free.
-    chaos, latency, rpm, tpm, pace, training
+    chaos, latency, rpm, tpm, pace, training, max_body_bytes, max_file_bytes
         See `Service`.
     ready
         Called with the base URL, such as ``http://127.0.0.1:43210/v1``, once requests are answered.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    service = Service(folder, chaos=chaos, latency=latency, rpm=rpm, tpm=tpm, pace=pace, training=training)
+    service = Service(
+        folder,
+        chaos=chaos,
+        latency=latency,
+        rpm=rpm,
+        tpm=tpm,
+        pace=pace,
+        training=training,
+        max_body_bytes=max_body_bytes,
+        max_file_bytes=max_file_bytes,
+    )
     with socket.create_server((host, port), backlog=_BACKLOG) as listening:
         address = f"http://{host}:{listening.getsockname()[1]}/v1"
         config = uvicorn.Config(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 Record = dict[str, Any]
 
@@ -98,17 +99,23 @@ class Storage:
 
     # Contents of files
 
-    def write(self, name: str, content: bytes) -> None:
-        """Keep the content of a file; it appears whole or not at all."""
-        staging = self.folder / "files" / f".{name}"
-        staging.write_bytes(content)
-        staging.replace(self.folder / "files" / name)
+    def path(self, name: str) -> Path:
+        """Where the content of a file is."""
+        return self.folder / "files" / name
+
+    def write(self, name: str, content: IO[bytes]) -> int:
+        """Keep the content of a file, which appears whole or not at all; how many bytes it has."""
+        staging = self.path(f".{name}")
+        with staging.open("wb") as file:
+            shutil.copyfileobj(content, file)
+        staging.replace(self.path(name))
+        return self.path(name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        return (self.folder / "files" / name).read_bytes()
+        return self.path(name).read_bytes()
 
     def erase(self, name: str) -> None:
-        (self.folder / "files" / name).unlink(missing_ok=True)
+        self.path(name).unlink(missing_ok=True)
 
     def model(self, name: str) -> Path:
         """The folder of a tuned model."""

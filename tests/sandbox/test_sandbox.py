@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import math
 import time
@@ -530,7 +531,7 @@ def test_chaos_with_one_seed_is_the_same_trouble_again(tmp_path):
 @pytest.mark.parametrize(("kind", "jobs"), [("cut_before", 0), ("cut_after", 1)])
 def test_a_job_may_have_been_made_though_no_answer_came(tmp_path, kind, jobs):
     storage = Storage(tmp_path)
-    training = keep_file(storage, "data.jsonl", "fine-tune", GOOD.encode())["id"]
+    training = keep_file(storage, "data.jsonl", "fine-tune", io.BytesIO(GOOD.encode()))["id"]
     storage.close()
     with connected(tmp_path, chaos=f"rate=1,kinds={kind}") as (process, client):
         with pytest.raises(openai.APIConnectionError):
