@@ -234,9 +234,11 @@ class _Consent:
     def __call__(self, orders: Sequence[Order]) -> None:
         known = [order.cost_usd for order in orders if order.cost_usd is not None]
         cost = sum(known)
-        unknown = "" if len(known) == len(orders) else " and what the service asks where prices are not known"
+        unknown = len(orders) - len(known)
         services = ", ".join(dict.fromkeys(order.settings.address for order in orders))
-        about = f"{len(orders)} fine-tunes at {services} for about {usd(cost)}{unknown}"
+        price = f" for about {usd(cost)}" if known else ""
+        price += f"; the price of {unknown} is not known" if unknown else ""
+        about = f"{len(orders)} fine-tunes at {services}{price}"
         if self.budget is not None and cost > self.budget:
             raise CascadeError(
                 f"{about}: more than --budget {self.budget:g}. Nothing was sent. Lower max_examples or "

@@ -166,6 +166,8 @@ def _check(outcomes: Sequence[Outcome]) -> None:
     for one in outcomes:
         if one.tuned is None and one.why:
             failed.setdefault(f"{one.why}. {one.advice}".rstrip(". "), []).append(one.group or "top level")
+    if len(failed) == 1 and all(one.tuned is None for one in outcomes):
+        raise BackendError(next(iter(failed)))
     if failed:
         count = sum(map(len, failed.values()))
         head = f"{count} of {len(outcomes)} fine-tunes failed; {len(outcomes) - count} are kept:"

@@ -58,11 +58,13 @@ class JobRun:
         except JobEnded as end:
             return self.ended(end)
         except ServiceError as error:
-            return self.ended(JobEnded(str(error), advice_of(error), state=None))
+            # Of a service that does not answer all orders would tell the same.
+            is_told = error.trouble != "unreachable"
+            return self.ended(JobEnded(str(error), advice_of(error), state=None), is_told=is_told)
         except CascadeError as error:
             return self.ended(JobEnded(str(error), state=None))
 
-    def ended(self, end: JobEnded) -> Outcome:
+    def ended(self, end: JobEnded, *, is_told: bool = True) -> Outcome:
         """Note and report an end without a model; a state of None leaves the ledger's own."""
         if end.state is None:
             self._ledger.note(self._order.key, why=end.why, advice=end.advice)
@@ -70,7 +72,10 @@ class JobRun:
             self._note_end(end.state, end)
         record = self._ledger.order(self._order.key)
         state: State = record.state if record is not None else end.state or "waiting"
-        self.context.tell("waiting" if state == "waiting" and end.state is not None else "failed", end.why)
+        if is_told:
+            self.context.tell(
+                "waiting" if state == "waiting" and end.state is not None else "failed", end.why
+            )
         job = record.job if record is not None else None
         why = "" if end.state == "waiting" else end.why
         return Outcome(self._order.group, self._order.key, None, why, end.advice, state, job)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -35,7 +36,8 @@ from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache
 from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.codecs import codec_of
-from cascade.hosted.questions import Question, Usage
+from cascade.hosted.questions import AskingProgress, Question, Usage
+from cascade.hosted.retry import RetryPolicy
 from cascade.hosted.service_errors import ServiceError
 from cascade.hosted.settings import Limits
 
@@ -278,7 +280,40 @@ def test_a_service_that_is_not_there_is_said_so():
         gone = questions(service, texts_of(50))
     with hurried(3000.0) as asker, pytest.raises(ServiceError, match="cannot be reached") as caught:
         asker.ask(gone)
-    assert service.base_url in str(caught.value)
+    assert f"{service.base_url}: has not answered once in 30 s" in str(caught.value)
+
+
+def test_a_service_that_is_away_for_a_while_is_waited_for(service):
+    with hurried(3000.0) as asker:
+        assert numbers(asker.ask(questions(service, ["x"]))) == [1]
+        service.script.troubles = {"*": [CUT] * 200}
+        assert numbers(asker.ask(questions(service, texts_of(9)))) == list(range(1, 10))
+
+
+def test_a_service_that_stays_away_ends_the_asking_after_an_hour(service):
+    with hurried(3000.0) as asker:
+        assert numbers(asker.ask(questions(service, ["x"]))) == [1]
+        service.script.troubles = {"*": [CUT] * 100_000}
+        with pytest.raises(ServiceError, match="has not answered for 60 min"):
+            asker.ask(questions(service, texts_of(9, start=10)))
+
+
+def test_who_waits_is_told_how_far_it_is(service):
+    service.script.latency = lambda text: 0.5 if len(text) == 3 else 0.0
+    told = []
+    with Asker(report=told.append, report_seconds=0.1) as asker:
+        asker.ask(questions(service, texts_of(3)))
+    assert told[-1] == AskingProgress(2, 3)
+    assert len(told) > 2
+
+
+def test_who_waits_is_told_what_the_trouble_is(service):
+    service.script.always = {"x": BROKEN}
+    told = []
+    soon = RetryPolicy(repeats=1)
+    with Asker(report=told.append, report_seconds=0.05, retry_policy=soon) as asker, suppress(ServiceError):
+        asker.ask(questions(service, ["x"]))
+    assert any("500" in progress.trouble for progress in told)
 
 
 @pytest.mark.parametrize("trouble", [LOADING, LIMIT, OVERLOADED], ids=["loading", "limit", "overloaded"])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import multiprocessing
 import random
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -280,14 +281,58 @@ def test_a_job_is_only_tried_some_times(service, path):
     assert service.count("POST", "/v1/" + JOBS) == 4
 
 
-def test_a_service_that_is_not_there_is_told(path):
+def test_a_service_that_never_answers_ends_a_run_soon(path):
     orders = [order_of("http://127.0.0.1:9/v1", group) for group in GROUPS]
     soon = Polling(0.01, RetryPolicy(unreachable_seconds=0.2))
-    outcomes, _ = tune(orders, path, polling=soon)
+    outcomes, events = tune(orders, path, polling=soon)
+    assert "failed" not in {event.kind for event in events}
     assert {outcome.state for outcome in outcomes} == {"waiting"}
     (why,) = {outcome.why for outcome in outcomes}
     assert "http://127.0.0.1:9/v1: has not answered once in 0.2 s" in why
     assert "nothing is lost" in why
+
+
+def test_a_service_that_takes_requests_and_never_answers_ends_a_run_soon(path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        order = order_of(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "billing")
+        ((outcome,), _) = tune([order], path, polling=Polling(0.01, RetryPolicy(unreachable_seconds=0.3)))
+    assert "has not answered once in 0.3 s (no answer in time)" in outcome.why
+
+
+@pytest.mark.parametrize("begins", [("POST", "files"), ("POST", JOBS), ("GET", JOBS + "/ftjob-1")])
+def test_a_service_that_is_away_for_a_while_is_waited_for(service, path, begins):
+    """It answers the first request, and then nothing from a call on, for a while."""
+    service.fault("GET", JOBS, None)
+    service.fault(*begins, "hang up")
+    for method, place in (("GET", "files"), ("GET", JOBS), ("GET", JOBS + "/ftjob-1")):
+        service.fault(method, place, "hang up", times=25)
+    outcomes, _ = tune(orders_of(service, ["billing"]), path)
+    check_one_job_each(service, outcomes, ["billing"])
+
+
+def test_a_service_that_stays_away_ends_a_run_that_can_be_gone_on_with(service, path):
+    service.fault("GET", JOBS + "/ftjob-1", "hang up", times=10_000)
+    soon = Polling(0.002, RetryPolicy(away_seconds=0.2))
+    (outcome,), _ = tune(orders_of(service, ["billing"]), path, polling=soon)
+    assert (outcome.state, outcome.job) == ("created", "ftjob-1")
+    assert f"{service.url}: has not answered for 0.2 s" in outcome.why
+    service.faults.clear()
+    outcomes, _ = tune(orders_of(service, ["billing"]), path)
+    check_one_job_each(service, outcomes, ["billing"])
+
+
+def test_what_lasts_is_told_again_and_again(service, path):
+    service.statuses, service.finishes = ["running"], False
+
+    async def long(_):
+        await asyncio.sleep(1.0)
+        service.finishes = True
+
+    _, events = tune(
+        orders_of(service, ["billing"]), path, polling=replace(QUICK, sleep=long), report_seconds=0.05
+    )
+    assert sum(event.kind == "running" for event in events) > 5
+    assert events[-1].kind == "succeeded"
 
 
 # Waiting
