@@ -31,7 +31,7 @@ from cascade.checks.shape import (
 )
 from cascade.checks.subject import Subject
 from cascade.checks.texts import empty_text, enormous_text, leftover_separator, mojibake, personal_data
-from cascade.hosted.endings import Told
+from cascade.hosted.shutdowns import ShutdownDates
 from cascade.rows.row import BadRow, Row
 from cascade.taxonomy.definition import Taxonomy
 
@@ -41,7 +41,7 @@ def check(
     train: Sequence[Row],
     test: Sequence[Row] = (),
     bad_rows: Sequence[BadRow] = (),
-    told: Told | None = None,
+    told: ShutdownDates | None = None,
     today: date | None = None,
 ) -> Report:
     """What all `RULES` find, errors first, else in the order of the rules.
@@ -49,7 +49,7 @@ def check(
     Parameters
     ----------
     told
-        When hosted models end, as their services say: see `told_by_services`.
+        When hosted models end, as their services say: see `announced_shutdowns`.
     today
         The day from which on is looked ahead.
     """

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, Severity, counted, first_few, listed
 from cascade.checks.subject import Subject, labels_of, line_of, one_line, quoted
-from cascade.hosted.answers import MOST_INDICATORS
-from cascade.hosted.endings import Ending, endings_of
+from cascade.hosted.codecs import MOST_INDICATORS
 from cascade.hosted.prices import Prices
+from cascade.hosted.shutdowns import Shutdown, shutdowns_of
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.members import Group
 
@@ -67,9 +67,9 @@ def large_hosted_group(subject: Subject) -> Iterator[Finding]:
 def model_ends(subject: Subject) -> Iterator[Finding]:
     """Hosted models that can be tuned or asked for ninety more days at most."""
     prices, last = Prices.load(), subject.today + timedelta(days=_SOON_DAYS)
-    users: dict[Ending, list[str]] = defaultdict(list)
+    users: dict[Shutdown, list[str]] = defaultdict(list)
     for name, settings in subject.hosted.items():
-        for ending in endings_of(settings, prices, subject.told):
+        for ending in shutdowns_of(settings, prices, subject.told):
             if ending.day <= last:
                 users[ending].append(name)
     if users:
@@ -79,12 +79,12 @@ def model_ends(subject: Subject) -> Iterator[Finding]:
             f"{counted(len({ending.model for ending in users}), 'hosted model')} will end within "
             f"{_SOON_DAYS} days, or {'has' if len(users) == 1 else 'have'} ended",
             len(users),
-            tuple(first_few([_ending_of(subject, *one) for one in users.items()], len(users))),
+            tuple(first_few([_shutdown_of(subject, *one) for one in users.items()], len(users))),
             "Use a service that goes on, by `base_url`; or the embedded model, `backend: linear`.",
         )
 
 
-def _ending_of(subject: Subject, ending: Ending, groups: Sequence[str]) -> str:
+def _shutdown_of(subject: Subject, ending: Shutdown, groups: Sequence[str]) -> str:
     what = {"training": "no new fine-tunes", "answers": "no answers"}[ending.what]
     names = ", ".join(first_few([subject.named(name) for name in groups[:SHOWN_NAMES]], len(groups)))
     return f"{ending.model} at {ending.address}: {what} after {ending.day}; for {names}"

@@ -15,8 +15,8 @@ from cascade.backends import KINDS, complaints
 from cascade.checks.findings import SHOWN_ROWS, first_few
 from cascade.checks.redaction import blanked
 from cascade.errors import Place
-from cascade.hosted.endings import Told
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
+from cascade.hosted.shutdowns import ShutdownDates
 from cascade.rows.row import BadRow, Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -39,7 +39,7 @@ class Subject:
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     bad_rows: tuple[BadRow, ...]
-    told: Told = field(default_factory=dict)
+    told: ShutdownDates = field(default_factory=dict)
     today: date = field(default_factory=date.today)
 
     @cached_property

@@ -23,7 +23,7 @@ from cascade.errors import TaxonomyError
 
 if TYPE_CHECKING:
     from cascade.checks.findings import Report
-    from cascade.hosted.endings import Told
+    from cascade.hosted.shutdowns import ShutdownDates
     from cascade.taxonomy.definition import Taxonomy
 
 
@@ -65,14 +65,14 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
     return report if data or taxonomy.data.train else _without_rows(report)
 
 
-def _told_by_services(taxonomy: Taxonomy) -> Told:
+def _told_by_services(taxonomy: Taxonomy) -> ShutdownDates:
     """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
     from cascade.checks.subject import is_hosted
-    from cascade.hosted.endings import told_by_services
-    from cascade.hosted.services import Settings
+    from cascade.hosted.settings import Settings
+    from cascade.hosted.shutdowns import announced_shutdowns
 
     hosted = [group for group in taxonomy.groups.values() if is_hosted(group)]
-    return told_by_services(Settings.of(group.backend.options) for group in hosted)
+    return announced_shutdowns(Settings.of(group.backend.options) for group in hosted)
 
 
 def _without_rows(report: Report) -> Report:

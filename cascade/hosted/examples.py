@@ -11,8 +11,8 @@ import numpy as np
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import Codec
-from cascade.hosted.services import Settings
+from cascade.hosted.codecs import Codec
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.text.clusters import clusters_of

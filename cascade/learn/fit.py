@@ -15,7 +15,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from cascade.backends import make_backend
 from cascade.errors import DataError
-from cascade.hosted.shop import Shop
+from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
@@ -84,7 +84,7 @@ def fit(
     jobs: int = 1,
     engine: str | None = None,
     report: Report = silent,
-    shop: Shop | None = None,
+    fine_tuner: FineTuner | None = None,
 ) -> Manifest:
     """Train every group and write the model folder `out`; what did not change since the last fit is reused.
 
@@ -108,7 +108,7 @@ def fit(
         `out` then has to be on storage that all of them share.
     report
         Told of every step.
-    shop
+    fine_tuner
         Where hosted models are ordered; by default at their services, whatever they cost.
 
     Raises
@@ -125,7 +125,7 @@ def fit(
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:
         dataset = Dataset.make(taxonomy, texts, labels)
-        return _Fit(dataset, out, seed, jobs, workers, report, shop or Shop()).run()
+        return _Fit(dataset, out, seed, jobs, workers, report, fine_tuner or FineTuner()).run()
 
 
 @contextmanager
@@ -160,10 +160,16 @@ class _Fit:
         jobs: int,
         workers: Workers | None,
         report: Report,
-        shop: Shop,
+        fine_tuner: FineTuner,
     ) -> None:
         self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out.resolve()
-        self.seed, self.jobs, self.workers, self.report, self.shop = seed, jobs, workers, report, shop
+        self.seed, self.jobs, self.workers, self.report, self.fine_tuner = (
+            seed,
+            jobs,
+            workers,
+            report,
+            fine_tuner,
+        )
         self.total = len(trained_groups(self.taxonomy))
         self.hosted = hosted_groups(dataset)
         self.held_out = held_out_rows(dataset, seed) if self.hosted else None
@@ -181,7 +187,7 @@ class _Fit:
             (g.backend.kind, canonical(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
-        self.tuned = self.shop.models(self.out, self.orders())
+        self.tuned = self.fine_tuner.models(self.out, self.orders())
         walked = walk(
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from cascade.checks.check import RULES, check
 from cascade.checks.findings import Finding, Report, render
 from cascade.checks.subject import Subject
-from cascade.hosted.endings import told_by_services
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
+from cascade.hosted.shutdowns import announced_shutdowns
 from cascade.rows.reading import read_all
 from cascade.rows.row import BadRow, Columns, Row
 from cascade.taxonomy.definition import Taxonomy
@@ -904,5 +904,5 @@ def test_services_tell_when_their_models_end(monkeypatch):
         here = Settings(provider="compatible", base_url=address, api_key_env="CHECK_KEY")
         gone = replace(here, base_url="http://127.0.0.1:9/v1")
         no_key = replace(here, api_key_env="NO_SUCH_KEY")
-        assert told_by_services([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
+        assert announced_shutdowns([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
         server.shutdown()
