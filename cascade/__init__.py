@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__version__"]
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "Cascade": "cascade.predict.cascade",
