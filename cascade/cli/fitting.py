@@ -140,10 +140,10 @@ def _check_out(folder: Path) -> None:
     if not folder.exists() or (folder / MANIFEST).exists():
         return
     ours = (NODES, FILE, JOBS, ANSWERS, BATCHES, ".")  # and what SQLite puts beside its files
-    strange = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
-    if strange:
+    others = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
+    if others:
         raise ModelError(
-            f"{folder}: not a model folder, it holds {strange[0]!r}. Name a new or empty folder with --out."
+            f"{folder}: not a model folder, it holds {others[0]!r}. Name a new or empty folder with --out."
         )
 
 
