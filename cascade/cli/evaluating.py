@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files, model_folders
 from cascade.cli.hosted import keep_answers
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
@@ -33,18 +34,28 @@ if TYPE_CHECKING:
 
 
 @cascade.command(short_help="Compare a model with labelled rows.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=files)
 @model_option
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page as well.")
 @click.option(
-    "--compare", type=click.Path(path_type=Path), metavar="DIR", help="Another model, on the same rows."
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Another model, on the same rows.",
+    shell_complete=model_folders,
 )
 @click.option(
     "--against",
     type=click.Choice(["flat"]),
     help="A model of the same labels without groups, trained on --train: what the hierarchy gains or loses.",
 )
-@click.option("--train", multiple=True, metavar="FILE", help="Rows to train --against on; repeatable.")
+@click.option(
+    "--train",
+    multiple=True,
+    metavar="FILE",
+    help="Rows to train --against on; repeatable.",
+    shell_complete=files,
+)
 @json_option
 @debug_option
 def evaluate(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.inputs import chosen_model, columns_of, load_taxonomy
 from cascade.cli.shell import (
     DONE,
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 taxonomy_option = click.option(
-    "--taxonomy", metavar="FILE", help="The taxonomy's file, instead of that of the model."
+    "--taxonomy",
+    metavar="FILE",
+    help="The taxonomy's file, instead of that of the model.",
+    shell_complete=files,
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where they go."
@@ -57,7 +61,7 @@ def config(taxonomy: str | None, model: Path | None) -> int:
 
 
 @label_studio.command(short_help="Write rows as tasks.")
-@click.argument("source", metavar="ROWS")
+@click.argument("source", metavar="ROWS", shell_complete=files)
 @taxonomy_option
 @model_option
 @out_option

@@ -94,6 +94,17 @@ def walk(tree: TreeNode, depth: int = 0) -> Iterator[tuple[int, TreeNode]]:
         yield from walk(child, depth + 1)
 
 
+def training_rows(taxonomy: Taxonomy, manifest: Manifest) -> dict[tuple[str, str], int]:
+    """How many rows the model of each group learnt each of its children from, by group and child."""
+    from cascade.model.walk import modelled  # NumPy comes with it
+
+    return {
+        (group, child): rows
+        for group, record in manifest.groups.items()
+        for child, rows in zip(modelled(taxonomy, group), record.positives, strict=True)
+    }
+
+
 # Making one
 
 
@@ -197,15 +208,7 @@ class _TreeBuilder:
 
     @cached_property
     def positives(self) -> Mapping[tuple[str, str], int]:
-        """Training rows of each child that the model of a group scores."""
-        from cascade.model.walk import modelled  # NumPy comes with it
-
-        records = self.manifest.groups if self.manifest else {}
-        return {
-            (name, child): rows
-            for name, record in records.items()
-            for child, rows in zip(modelled(self.taxonomy, name), record.positives, strict=True)
-        }
+        return training_rows(self.taxonomy, self.manifest) if self.manifest else {}
 
     @cached_property
     def doubted(self) -> Counter[str]:

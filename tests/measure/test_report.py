@@ -88,15 +88,35 @@ def test_what_is_to_be_won_is_the_f1_without_these_errors(evaluated, shown):
         "leaf": evaluated.kinds.leaf,
         "threshold": evaluated.kinds.threshold,
     }
-    for one in shown["mend"]:
-        below = [
-            evaluated.graph.labels.index(name) for name in evaluated.graph.descendant_labels(one["group"])
-        ]
+    graph = evaluated.graph
+
+    def won(kind, labels):
         mended = evaluated.chosen.copy()
-        mended[:, below] ^= masks[one["kind"]][:, below]
-        assert one["gain"] == pytest.approx(micro_f1(evaluated.true, mended) - now)
+        mended[:, labels] ^= masks[kind][:, labels]
+        return pytest.approx(micro_f1(evaluated.true, mended) - now)
+
+    for one in shown["mend"]:
+        assert one["gain"] == won(one["kind"], slice(None))
+        for group in one["groups"]:
+            below = [graph.labels.index(name) for name in graph.descendant_labels(group["group"])]
+            assert group["gain"] == won(one["kind"], below)
+        for label in one["labels"]:
+            assert label["gain"] == won(one["kind"], [graph.labels.index(label["label"])])
+        assert one["errors"] == masks[one["kind"]].sum()
+        gains = [label["gain"] for label in one["labels"]]
+        assert gains == sorted(gains, reverse=True)
     gains = [one["gain"] for one in shown["mend"]]
     assert gains == sorted(gains, reverse=True)
+
+
+def test_what_helps_is_said_once_and_for_which_labels_with_how_many_rows(evaluated, shown):
+    assert len(shown["mend"]) == len({one["advice"] for one in shown["mend"]}) >= 2
+    learnt = evaluated.manifest.groups["delivery"]
+    children = evaluated.taxonomy.groups["delivery"].children
+    late = learnt.positives[children.index("late")]
+    assert late in {
+        label["rows"] for one in shown["mend"] for label in one["labels"] if label["label"] == "late"
+    }
 
 
 def test_the_cut_in_use_gives_the_figures_of_the_label(shown):
