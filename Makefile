@@ -7,7 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CASCADE := $(VENV)/bin/cascade
-STAMP := $(VENV)/.cascade-installed
+INSTALLED := $(VENV)/.cascade-installed
+TESTED := $(VENV)/.cascade-tests-installed
 APT := DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes
 
 TAXONOMIES ?= taxonomies
@@ -19,7 +20,7 @@ OUT ?= $(OUTPUTS)/$(basename $(notdir $(INPUT:.gz=))).jsonl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow lint browser pictures format bench fit predict evaluate fit-all predict-all \
+.PHONY: help install install-tests demo test test-slow lint browser pictures format bench fit predict evaluate fit-all predict-all \
 	clinc150 goemotions nlupp us_bills clean
 
 help: ## list the targets
@@ -27,29 +28,32 @@ help: ## list the targets
 	| awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
 	@echo '  clinc150, goemotions, nlupp, us_bills DATA=folder: check, fit, predict and evaluate that data set'
 
-install: $(STAMP) ## put the package and all that its tests need into .venv
+install: $(INSTALLED) ## put the package into .venv
+install-tests: $(TESTED) ## put it there with all that its tests need
 
-$(STAMP): pyproject.toml
+$(INSTALLED): EXTRAS :=
+$(TESTED): EXTRAS := [test]
+$(INSTALLED) $(TESTED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo 'Cascade needs Python 3.11 or later; name one with PYTHON=python3.11' >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@
 
-demo: $(STAMP) ## train on the feedback data, measure, and label some new messages
+demo: $(INSTALLED) ## train on the feedback data, measure, and label some new messages
 	@echo '$$ cascade fit taxonomies/feedback.yaml' && $(CASCADE) fit taxonomies/feedback.yaml --out $(MODELS)/feedback
 	@echo '$$ cascade evaluate training_data/feedback_test.jsonl' && \
 	$(CASCADE) evaluate training_data/feedback_test.jsonl --model $(MODELS)/feedback
 	@echo '$$ cascade predict training_data/new_messages.jsonl' && \
 	$(CASCADE) predict training_data/new_messages.jsonl --model $(MODELS)/feedback
 
-test: $(STAMP) lint browser ## format, lint, types, import layers, and all tests but the slow ones
+test: $(TESTED) lint browser ## format, lint, types, import layers, and all tests but the slow ones
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
-test-slow: $(STAMP) ## the tests that take minutes
+test-slow: $(TESTED) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow
 
-lint: $(STAMP) ## format, lint, types and import layers, changing nothing
+lint: $(TESTED) ## format, lint, types and import layers, changing nothing
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
@@ -61,16 +65,16 @@ browser: ## Debian's Chromium, which the tests of pages need, where it is not th
 	timeout 300 sh -c '$(APT) update && $(APT) install --no-install-recommends chromium' >/dev/null; } || \
 	echo 'there is no Chromium, and it cannot be installed here: the tests of pages are skipped' >&2
 
-pictures: $(STAMP) ## the pictures of the README and the docs, from our own data
+pictures: $(TESTED) ## the pictures of the README and the docs, from our own data
 	$(VENV)/bin/python tests/helpers/pictures.py
 
-format: $(STAMP) ## put the code into its form
+format: $(TESTED) ## put the code into its form
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
 PEERS := .peers/.installed
 
-bench: $(STAMP) $(PEERS) ## [BENCH=fit,predict] [ROWS=n] [MAX_ROWS=n] [MAX_LABELS=n]: beside its peers
+bench: $(TESTED) $(PEERS) ## [BENCH=fit,predict] [ROWS=n] [MAX_ROWS=n] [MAX_LABELS=n]: beside its peers
 	$(VENV)/bin/python tests/benchmarks/run.py $(BENCH:%=--only %) $(ROWS:%=--rows %) \
 	$(MAX_ROWS:%=--max-rows %) $(MAX_LABELS:%=--max-labels %)
 
@@ -80,15 +84,15 @@ $(PEERS):
 	'numpy<2' scikit-learn omikuji libpecos hiclass pyyaml
 	@touch $@
 
-fit: $(STAMP) ## TAXONOMY=file [DATA=rows]: check, then train
+fit: $(INSTALLED) ## TAXONOMY=file [DATA=rows]: check, then train
 	$(CASCADE) check $(TAXONOMY) $(DATA:%=--data %)
 	$(CASCADE) fit $(TAXONOMY) $(DATA:%=--data %)
 
-predict: $(STAMP) ## INPUT=rows [MODEL=folder] [OUT=file]: label the rows of one file
+predict: $(INSTALLED) ## INPUT=rows [MODEL=folder] [OUT=file]: label the rows of one file
 	@test -n '$(INPUT)' || { echo 'usage: make predict INPUT=rows.jsonl [MODEL=models/name] [OUT=file]' >&2; exit 2; }
 	$(CASCADE) predict $(INPUT) --model $(MODEL) --out $(OUT)
 
-evaluate: $(STAMP) ## INPUT=rows [MODEL=folder]: measure on labelled rows
+evaluate: $(INSTALLED) ## INPUT=rows [MODEL=folder]: measure on labelled rows
 	@test -n '$(INPUT)' || { echo 'usage: make evaluate INPUT=rows.jsonl [MODEL=models/name]' >&2; exit 2; }
 	$(CASCADE) evaluate $(INPUT) --model $(MODEL)
 
@@ -96,18 +100,18 @@ evaluate: $(STAMP) ## INPUT=rows [MODEL=folder]: measure on labelled rows
 WITH_DATA := $(shell grep -lE '^ *train:' $(TAXONOMIES)/*.yaml 2>/dev/null)
 fit-all: $(WITH_DATA:$(TAXONOMIES)/%.yaml=$(MODELS)/%/manifest.json) ## [TAXONOMIES=folder]: train what is stale
 
-$(MODELS)/%/manifest.json: $(TAXONOMIES)/%.yaml $(wildcard training_data/*) | $(STAMP)
+$(MODELS)/%/manifest.json: $(TAXONOMIES)/%.yaml $(wildcard training_data/*) | $(INSTALLED)
 	$(CASCADE) fit $< --out $(@D)
 
 INBOX := $(wildcard $(addprefix $(INPUTS)/*.,jsonl ndjson csv tsv parquet jsonl.gz csv.gz tsv.gz))
 predict-all: $(INBOX:$(INPUTS)/%=$(OUTPUTS)/%.labels.jsonl) ## INPUTS=folder [MODEL=folder]: label what is stale
 
-$(OUTPUTS)/%.labels.jsonl: $(INPUTS)/% $(MODEL)/manifest.json | $(STAMP)
+$(OUTPUTS)/%.labels.jsonl: $(INPUTS)/% $(MODEL)/manifest.json | $(INSTALLED)
 	$(CASCADE) predict $< --model $(MODEL) --out $@ || test $$? -eq 3
 
 # Any of the names, plain or gzipped, that a data folder may hold.
 rows_of = $(wildcard $(addprefix $(DATA)/,$(foreach one,$(1),$(one).jsonl $(one).jsonl.gz)))
-clinc150 goemotions nlupp us_bills: $(STAMP)
+clinc150 goemotions nlupp us_bills: $(INSTALLED)
 	@test -n '$(call rows_of,train)' || \
 	{ echo 'usage: make $@ DATA=folder, with train.jsonl and test.jsonl in it; see taxonomies/$@.yaml' >&2; exit 2; }
 	$(CASCADE) check taxonomies/$@.yaml $(patsubst %,--data %,$(call rows_of,train valid))

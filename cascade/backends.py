@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from cascade.errors import BackendError, suggestion
-from cascade.hosted import services
+from cascade.hosted import settings
 from cascade.nodes.contract import Backend
 
 
@@ -50,7 +50,7 @@ KINDS: Mapping[str, Kind] = {
     "linear": Kind("cascade.nodes.linear:make", {"C": _penalties}, version=2),
     "constant": Kind("cascade.nodes.constant:make", {}),
     "openai": Kind(
-        "cascade.hosted.backend:make", services.OPTIONS, conflicts=services.conflicts, hosted=True
+        "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True
     ),
 }
 CHOOSABLE = ("linear", "openai")

@@ -6,8 +6,10 @@ file first. The model of the demo is fitted once, and each page begins with a co
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -18,21 +20,17 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import grimp
+import networkx as nx
 import pytest
 
 import cascade
 from cascade import __version__
 from cascade.cli import cascade as commands
-from cascade.taxonomy.definition import (
-    DATA_KEYS,
-    GROUP_KEYS,
-    LABEL_KEYS,
-    TOP_KEYS,
-    Choose,
-    Combine,
-    Negatives,
-    Route,
-)
+from cascade.taxonomy.data import DATA_KEYS
+from cascade.taxonomy.groups import GROUP_KEYS, LABEL_KEYS
+from cascade.taxonomy.parser import TOP_KEYS
+from cascade.taxonomy.settings import Choose, Combine, Negatives, Route
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -186,7 +184,7 @@ def run_shown(folder, script, where):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_of_a_page_have_a_language_that_says_whether_they_run(page):
-    known = {"sh", "python", "console", "text", "yaml", "csv", "json", "jsonl"}
+    known = {"sh", "python", "console", "text", "yaml", "csv", "json", "jsonl", "mermaid"}
     odd = [f"{name_of(page)}:{block.line}" for block in blocks_of(page) if block.language not in known]
     assert odd == []
     left_open = re.findall(r"^ *```.*", prose_of(page), re.MULTILINE)
@@ -314,7 +312,8 @@ FAULTY_ROWS = [
 
 def test_rules_are_told_under_the_severity_that_they_have(tmp_path):
     from cascade.checks.check import check
-    from cascade.rows.records import Columns, read_all
+    from cascade.rows.reading import read_all
+    from cascade.rows.row import Columns
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in FAULTY_ROWS), "utf-8")
@@ -391,14 +390,61 @@ def test_every_public_name_is_told():
     assert [name for name in cascade.__all__ if f"`{name}" not in text] == []
 
 
-def test_every_module_is_told_to_developers():
+def folder_of(module):
+    return module.split(".")[1] if "." in module else "cascade"
+
+
+def drawn_by_imports():
+    """An arrow for each import between folders that no others imply."""
+    graph = grimp.build_graph("cascade", exclude_type_checking_imports=True)
+    edges = {
+        (folder_of(module), folder_of(imported))
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+    }
+    between = nx.DiGraph((one, other) for one, other in edges if other not in (one, "cascade"))
+    return {(one, other) for one, other in nx.transitive_reduction(between).edges if other != "errors"}
+
+
+def test_the_picture_of_the_folders_is_the_one_that_imports_draw():
+    assert set(re.findall(r"^  (\w+) --> (\w+)$", docs("developing"), re.MULTILINE)) == drawn_by_imports()
+
+
+def test_every_folder_has_a_paragraph_and_says_what_it_holds_and_may_import():
+    folders = [path.parent for path in (ROOT / "cascade").glob("*/__init__.py")]
+    assert len(folders) > 10
+    told = re.findall(r"^\*\*(\w+)\*\*", docs("developing"), re.MULTILINE)
+    assert sorted([*(folder.name for folder in folders), "backends"]) == sorted(told)
+    for folder in folders:
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert 2 <= len(said.splitlines()) <= 12, folder
+        assert "Imports" in said or "imports" in said, folder
+
+
+def test_few_modules_lie_beside_the_folders_and_no_file_is_long():
+    beside = [path.stem for path in (ROOT / "cascade").glob("*.py") if not path.stem.startswith("__")]
+    assert len(beside) <= 8
+    longest = max(
+        (ROOT / "cascade").rglob("*.py"), key=lambda path: len(path.read_text("utf-8").splitlines())
+    )
+    assert len(longest.read_text("utf-8").splitlines()) <= 600, longest
+
+
+def test_whatever_the_way_of_a_row_names_is_there():
+    travels = section(docs("developing"), "## How one row travels")
+    names = re.findall(r"`((?:[a-z_]+\.)+\w+)`", travels)
+    assert len(names) > 30
+    for name in {name for name in names if not name.endswith((".yaml", ".jsonl", ".json"))}:
+        assert pkgutil.resolve_name(f"cascade.{name}"), name
+
+
+def test_files_that_developers_are_sent_to_are_there():
     text = docs("developing")
-    modules = [
-        path.relative_to(ROOT / "cascade").with_suffix("") for path in (ROOT / "cascade").rglob("*.py")
-    ]
-    names = [one.as_posix() for one in modules if not one.name.startswith("__")]
-    assert "walk" in names
-    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+    paths = re.findall(r"`(?:cascade/)?((?:[a-z_]+/)+[a-z_0-9]*(?:\.\w+)?)`", text)
+    assert len(paths) > 20
+    assert [
+        path for path in paths if not ((ROOT / "cascade" / path).exists() or (ROOT / path).exists())
+    ] == []
 
 
 def test_every_target_of_the_makefile_is_told():

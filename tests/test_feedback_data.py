@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cascade.checks.check import check
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.taxonomy.definition import Taxonomy
 
 ROOT = Path(__file__).parents[1]

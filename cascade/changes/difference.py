@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cascade.changes.retraining import RetrainedGroup, RetrainingRules, Version, trained_groups
 from cascade.show.tree import TOP_LEVEL
-from cascade.taxonomy.definition import Group, Label, Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.members import Group, Label
+from cascade.taxonomy.settings import Threshold
 
 if TYPE_CHECKING:
     from cascade.model.folder import Manifest

@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cascade.show.tree import TOP_LEVEL
-from cascade.taxonomy.definition import Group, Taxonomy
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.members import Group
 
 if TYPE_CHECKING:
     from cascade.model.folder import GroupRecord, Manifest

@@ -1,7 +1,7 @@
 """The command line: a command parses, calls one function and prints what it gives.
 
 Results go to standard output, everything else to standard error. Nothing heavy is imported before a command
-needs it, so that help is instant.
+needs it, so that help is instant. It imports every folder, and none imports it.
 
 Exit codes: 0 done, 1 a problem that the message explains, 2 wrong usage, 3 done but some rows were refused,
 130 interrupted.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 # A command is there once its module was imported.
 from cascade.cli import (  # noqa: F401
+    caching,
     checking,
     evaluating,
     explaining,

@@ -23,8 +23,8 @@ from cascade.cli.shell import (
 from cascade.errors import TaxonomyError
 
 if TYPE_CHECKING:
-    from cascade.checks.check import Report
-    from cascade.hosted.endings import Told
+    from cascade.checks.findings import Report
+    from cascade.hosted.shutdowns import ShutdownDates
     from cascade.taxonomy.definition import Taxonomy
 
 
@@ -59,7 +59,7 @@ def check(taxonomy: str, data: tuple[str, ...], as_json: bool) -> int:
 
 def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
     from cascade.checks.check import check as check_rows
-    from cascade.rows.records import read_all
+    from cascade.rows.reading import read_all
 
     with progress("checking"):
         columns = columns_of(taxonomy.data)
@@ -70,14 +70,14 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
     return report if data or taxonomy.data.train else _without_rows(report)
 
 
-def _told_by_services(taxonomy: Taxonomy) -> Told:
+def _told_by_services(taxonomy: Taxonomy) -> ShutdownDates:
     """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
-    from cascade.checks.check import is_hosted
-    from cascade.hosted.endings import told_by_services
-    from cascade.hosted.services import Settings
+    from cascade.checks.subject import is_hosted
+    from cascade.hosted.settings import Settings
+    from cascade.hosted.shutdowns import announced_shutdowns
 
     hosted = [group for group in taxonomy.groups.values() if is_hosted(group)]
-    return told_by_services(Settings.of(group.backend.options) for group in hosted)
+    return announced_shutdowns(Settings.of(group.backend.options) for group in hosted)
 
 
 def _without_rows(report: Report) -> Report:
@@ -91,7 +91,7 @@ def _without_rows(report: Report) -> Report:
 
 
 def _faults(error: TaxonomyError) -> Report:
-    from cascade.checks.check import Finding, Report
+    from cascade.checks.findings import Finding, Report
 
     advice = "Correct the taxonomy."
     found = [Finding("taxonomy", "error", str(problem), 1, (), advice) for problem in error.problems]
@@ -99,6 +99,6 @@ def _faults(error: TaxonomyError) -> Report:
 
 
 def _check_lines(report: Report) -> Iterator[str]:
-    from cascade.checks.check import render
+    from cascade.checks.findings import render
 
     return render(report)

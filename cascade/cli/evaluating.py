@@ -29,7 +29,7 @@ from cascade.errors import DataError
 if TYPE_CHECKING:
     from cascade.measure.evaluated_rows import EvaluatedRows
     from cascade.predict.cascade import Cascade
-    from cascade.rows.records import Row
+    from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
 

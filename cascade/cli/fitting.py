@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cascade.cli.completion import MODELS, files
-from cascade.cli.hosted import ANSWERS, keep_answers, tell_step, tell_usage
+from cascade.cli.hosted import JobProgress, keep_answers, report_seconds, tell_usage
 from cascade.cli.inputs import (
     columns_of,
     labelled_rows,
@@ -48,11 +47,12 @@ from cascade.errors import CascadeError, ModelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cascade.hosted.jobs import Order
+    from cascade.hosted.orders import Order
     from cascade.hosted.prices import NodePlan
-    from cascade.learn.fit import Event, Plan
+    from cascade.learn.fit import Event
+    from cascade.learn.plan import Plan
     from cascade.model.folder import Manifest
-    from cascade.rows.records import Row
+    from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
 _SUSPICIOUS_SHOWN = 3
@@ -123,7 +123,7 @@ def fit(
     rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
-        _show_plan(tree, rows, seed, folder, as_json=as_json)
+        _show_plan(tree, rows, seed, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
@@ -135,14 +135,15 @@ def fit(
 
 def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
-    from cascade.hosted.shop import LEDGER
+    from cascade.hosted.folder_jobs import FILE
+    from cascade.hosted.release_0_2 import ANSWERS, BATCHES, JOBS
     from cascade.model.folder import MANIFEST, NODES
 
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
     if not folder.exists() or (folder / MANIFEST).exists():
         return
-    ours = (NODES, LEDGER, ANSWERS, ".")  # and what SQLite puts beside its files
+    ours = (NODES, FILE, JOBS, ANSWERS, BATCHES, ".")  # and what SQLite puts beside its files
     strange = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
     if strange:
         raise ModelError(
@@ -154,7 +155,7 @@ def _fitted(
     taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
-    from cascade.hosted.shop import PendingError, Shop
+    from cascade.hosted.fine_tuner import FineTuner, PendingError
     from cascade.learn.fit import fit as train
     from cascade.system.compiled import announce
 
@@ -165,9 +166,9 @@ def _fitted(
         log = FitLog(bar)
         announce(bar.say)
         consent.bar = bar
-        shop = Shop(consent, partial(tell_step, bar), wait)
+        fine_tuner = FineTuner(consent, JobProgress(bar), wait, report_seconds=report_seconds())
         try:
-            manifest = train(taxonomy, texts, labels, folder, report=log, shop=shop, **run)
+            manifest = train(taxonomy, texts, labels, folder, report=log, fine_tuner=fine_tuner, **run)
         except PendingError as pending:
             if wait:
                 raise
@@ -238,9 +239,11 @@ class _Consent:
     def __call__(self, orders: Sequence[Order]) -> None:
         known = [order.cost_usd for order in orders if order.cost_usd is not None]
         cost = sum(known)
-        unknown = "" if len(known) == len(orders) else " and what the service asks where prices are not known"
+        unknown = len(orders) - len(known)
         services = ", ".join(dict.fromkeys(order.settings.address for order in orders))
-        about = f"{len(orders)} fine-tunes at {services} for about {usd(cost)}{unknown}"
+        price = f" for about {usd(cost)}" if known else ""
+        price += f"; the price of {unknown} is not known" if unknown else ""
+        about = f"{len(orders)} fine-tunes at {services}{price}"
         if self.budget is not None and cost > self.budget:
             raise CascadeError(
                 f"{about}: more than --budget {self.budget:g}. Nothing was sent. Lower max_examples or "
@@ -269,12 +272,12 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
-    from cascade.hosted.shop import tuned_models
-    from cascade.learn.fit import plan
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
+    from cascade.hosted.fine_tuner import tuned_models
+    from cascade.learn.plan import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
-    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))
+    planned = plan(taxonomy, texts, labels, seed, tuned_models())
     if as_json:
         print_json(
             {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,44 +43,100 @@ from cascade.errors import CascadeError, ModelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cascade.hosted.asking import Usage
-    from cascade.hosted.batches import Step as BatchStep
-    from cascade.hosted.jobs import Step as JobStep
+    from cascade.hosted.batches import BatchEvent
     from cascade.hosted.ledger import JobRecord, Ledger
+    from cascade.hosted.orders import JobEvent
+    from cascade.hosted.questions import AskingProgress, Usage
     from cascade.model.folder import Manifest
 
-ANSWERS = "answers.sqlite"
+STATUS_SECONDS = 60.0
+_LONGEST_STATUS = 200
+
+
+class Status:
+    """Tells how things stand: beside the bar on a terminal, elsewhere in a line a minute at most."""
+
+    def __init__(
+        self, every_seconds: float = STATUS_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every_seconds, self._clock = every_seconds, clock
+        self._told_at = -math.inf
+
+    def __call__(self, line: str) -> None:
+        if Bar.live is not None:
+            Bar.live.renew(line[:_LONGEST_STATUS])
+        elif self._clock() - self._told_at >= self._every_seconds:
+            self._told_at = self._clock()
+            note(line)
+
+    def clear(self) -> None:
+        """Nothing lasts any more."""
+        if Bar.live is not None:
+            Bar.live.renew("")
+
+
+status = Status()
+
+
+def report_seconds() -> float:
+    """How often to hear of what lasts."""
+    return 1.0 if sys.stderr.isatty() else STATUS_SECONDS
 
 
 def keep_answers(
     folder: Path, *, forget: bool = False, show: bool = False, batch: bool = False, is_awaited: bool = False
 ) -> None:
-    """Have answers of services kept in a model folder, so that a repeat costs nothing.
+    """Have answers of services kept, so that a repeat costs nothing, with those that a model folder has.
 
     Where somebody waits for each answer, services in trouble are given up soon.
     """
-    from cascade.hosted.asking import IMPATIENT, Asker, Patience, shared_asker
-    from cascade.hosted.batches import Batches
-    from cascade.hosted.cache import Cache
+    from cascade.hosted.answer_cache import AnswerCache
+    from cascade.hosted.asker import Asker, shared_asker
+    from cascade.hosted.batches import Batches, BatchOptions
+    from cascade.hosted.cache_settings import answers_path, most_bytes
+    from cascade.hosted.folder_jobs import user_ledger
+    from cascade.hosted.release_0_2 import has_answers, take_over_answers
+    from cascade.hosted.retry import DEFAULT, INTERACTIVE
 
-    cache = None if forget else Cache(folder / ANSWERS, note)
-    patient = Batches(folder, everything=batch, report=_tell_batch)
-    patience = IMPATIENT if is_awaited else Patience()
-    log = note if show else None
-    shared_asker(lambda: Asker(cache=cache, patient=patient, patience=patience, log=log))
+    cache = AnswerCache(answers_path(), note, most_bytes=most_bytes())
+    if has_answers(folder):
+        with user_ledger() as ledger:
+            take_over_answers(cache, ledger, folder)
+    options = BatchOptions(report=tell_batch, report_seconds=report_seconds())
+    shared_asker(
+        lambda: Asker(
+            cache=None if forget else cache,
+            batches=Batches(user_ledger, cache, options, everything=batch),
+            retry_policy=INTERACTIVE if is_awaited else DEFAULT,
+            report=_tell_asking,
+            report_seconds=report_seconds(),
+            log=note if show else None,
+        )
+    )
 
 
-def _tell_batch(step: BatchStep) -> None:
-    if step.kind == "again":
-        note(f"{number(step.requests)} questions without an answer are asked once more")
+def _tell_asking(progress: AskingProgress) -> None:
+    trouble = f"; waiting: {progress.trouble}" if progress.trouble else ""
+    status(f"{number(progress.answered)} of {number(progress.asked)} questions answered{trouble}")
+
+
+def tell_batch(event: BatchEvent) -> None:
+    """Something happened to a batch."""
+    if event.kind == "again":
+        note(f"{number(event.requests)} questions without an answer are asked once more")
         return
-    counts = f"{number(step.done)} of {number(step.requests)} answered"
-    note(f"batch {step.batch} {'found' if step.kind == 'found' else step.status}: {counts}")
+    counts = f"{number(event.done)} of {number(event.requests)} answered"
+    line = f"batch {event.batch} {'found' if event.kind == 'found' else event.status}: {counts}"
+    if event.kind == "status":
+        status(line)
+    else:
+        note(line)
 
 
 def tell_usage(manifest: Manifest) -> None:
     """What services were asked, model by model; the price where it is known."""
-    from cascade.hosted.asking import Usage, shared_asker
+    from cascade.hosted.asker import shared_asker
+    from cascade.hosted.questions import Usage
 
     users: dict[str, list[str]] = {}
     for group, record in manifest.groups.items():
@@ -98,7 +155,7 @@ def tell_usage(manifest: Manifest) -> None:
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     """USD of the answers of a model; None where the prices of its service are not known."""
     from cascade.hosted.prices import Prices
-    from cascade.hosted.services import Settings
+    from cascade.hosted.settings import Settings
 
     prices = Prices.load()
     specs = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
@@ -130,17 +187,17 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
     Nothing is ordered here. When they have ended, `cascade fit` with the same taxonomy makes the model, and
     submits none of them again.
     """
-    from cascade.hosted.ledger import Ledger, history
-    from cascade.hosted.shop import LEDGER, cancelled
+    from cascade.hosted.fine_tuner import cancel_jobs
+    from cascade.hosted.folder_jobs import ledger_for, orders_of, records_of
 
     folder = chosen_model(model)
-    if not (folder / LEDGER).exists():
-        raise ModelError(f"{folder}: no fine-tune was ever ordered for this model")
-    with Ledger(folder / LEDGER) as ledger:
+    with ledger_for(folder) as ledger:
+        if not orders_of(folder):
+            raise ModelError(f"{folder}: no fine-tune was ever ordered for this model")
         if cancel:
-            cancelled(ledger, cancel)
-        _look_at_jobs(ledger, follow=follow)
-        records = history(ledger)
+            cancel_jobs(folder, ledger, cancel)
+        _look_at_jobs(folder, ledger, follow=follow)
+        records = records_of(folder, ledger)
     if as_json:
         print_json({"jobs": [_job_row(one) for one in records]})
     else:
@@ -148,13 +205,14 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
     return DONE
 
 
-def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
+def _look_at_jobs(folder: Path, ledger: Ledger, *, follow: bool) -> None:
     """Bring the ledger up to date; without `follow` it will do as it is."""
-    from cascade.hosted.shop import followed
+    from cascade.hosted.fine_tuner import follow_jobs
 
     with progress("following") as bar:
+        report = JobProgress(bar) if follow else _ignore
         try:
-            for outcome in followed(ledger, partial(tell_step, bar) if follow else _ignore, wait=follow):
+            for outcome in follow_jobs(folder, ledger, report, wait=follow, report_seconds=report_seconds()):
                 if outcome.why:
                     bar.say(f"{outcome.group or TOP_LEVEL}: {outcome.why}. {outcome.advice}".rstrip())
         except CascadeError as error:
@@ -163,17 +221,40 @@ def _look_at_jobs(ledger: Ledger, *, follow: bool) -> None:
             bar.say(f"{error}. This is what was seen last")
 
 
-def tell_step(bar: Bar, step: JobStep) -> None:
-    """Something happened to a fine-tune."""
-    age = f" after {step.age_seconds:.0f} s" if step.age_seconds >= 1 else ""
-    left = (
-        "" if step.estimated_end is None else f", about {max(step.estimated_end - time.time(), 0):.0f} s left"
-    )
-    detail = f" ({step.detail})" if step.detail else ""
-    bar.say(f"{step.kind} {step.group or TOP_LEVEL}{age}{left}{detail}")
+class JobProgress:
+    """Tells of fine-tunes: a line for what happens, and how those stand that take their time."""
+
+    def __init__(self, bar: Bar, status: Status = status) -> None:
+        self._bar, self._status = bar, status
+        self._lasting: dict[str, JobEvent] = {}
+
+    def __call__(self, event: JobEvent) -> None:
+        from cascade.hosted.orders import LASTING
+
+        if event.kind in LASTING:
+            self._lasting[event.group] = event
+            self._status(self._standing())
+            return
+        self._lasting.pop(event.group, None)
+        age = f" after {event.age_seconds:.0f} s" if event.age_seconds >= 1 else ""
+        detail = f" ({event.detail})" if event.detail else ""
+        self._bar.say(f"{event.kind} {event.group or TOP_LEVEL}{age}{detail}")
+        if not self._lasting:
+            self._status.clear()
+
+    def _standing(self) -> str:
+        events = list(self._lasting.values())
+        counts = Counter(event.kind for event in events)
+        told = ", ".join(f"{number(count)} {kind}" for kind, count in counts.items())
+        oldest = max(event.age_seconds for event in events)
+        ends = [event.estimated_end for event in events if event.estimated_end is not None]
+        left = f", about {max(max(ends) - time.time(), 0):.0f} s left" if ends else ""
+        waiting = dict.fromkeys(event.detail for event in events if event.kind == "waiting" and event.detail)
+        why = f"; waiting: {next(iter(waiting))}" if waiting else ""
+        return f"fine-tunes: {told}, for {oldest:.0f} s{left}{why}"
 
 
-def _ignore(step: JobStep) -> None:
+def _ignore(event: JobEvent) -> None:
     """What a look at the ledger will tell."""
 
 

@@ -16,8 +16,10 @@ from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
 from cascade.system.files import drafted
 
 if TYPE_CHECKING:
-    from cascade.rows.records import BadRow, Columns, Row
-    from cascade.taxonomy.definition import BackendSpec, DataSpec, Taxonomy
+    from cascade.rows.row import BadRow, Columns, Row
+    from cascade.taxonomy.data import DataSpec
+    from cascade.taxonomy.definition import Taxonomy
+    from cascade.taxonomy.settings import BackendSpec
 
 _NEARBY_MOST = 1000
 
@@ -34,7 +36,8 @@ def labelled_rows(
     files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy
 ) -> tuple[list[Row], list[BadRow]]:
     """The rows of some files, and those that were refused, which it lists."""
-    from cascade.rows.records import read_all, summarise_bad
+    from cascade.rows.reading import read_all
+    from cascade.rows.row import summarise_bad
 
     with progress("reading"):
         rows, refused = read_all(files, columns, taxonomy)
@@ -89,9 +92,9 @@ def _folders_here() -> list[Path]:
 
 
 def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
-    from cascade.rows.records import Columns
+    from cascade.rows.row import Columns
 
-    return Columns(text or data.text, data.labels, id or data.id, data.labels_delimiter)
+    return Columns.of(data, text=text, id=id)
 
 
 def chosen_model(option: Path | None) -> Path:

@@ -29,8 +29,8 @@ from cascade.cli.shell import (
 
 if TYPE_CHECKING:
     from cascade.predict.cascade import Cascade
-    from cascade.predict.files import Outcome, Request
-    from cascade.predict.files import Progress as Step
+    from cascade.predict.request import Outcome, Request
+    from cascade.predict.request import Progress as Step
 
 
 @cascade.command(short_help="Give each row of a file its labels.")
@@ -79,7 +79,7 @@ def predict(
     are written aside, and the exit code is then 3.
     """
     from cascade.predict.cascade import Cascade
-    from cascade.predict.files import Request
+    from cascade.predict.request import Request
 
     if batch and no_cache:
         raise click.UsageError("--batch keeps all answers, to go on with them: leave --no-cache away.")
@@ -89,8 +89,8 @@ def predict(
     if loaded.is_hosted:
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
     columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
-    patient = batch or loaded.can_wait
-    request = Request(source=source, columns=columns, jobs=jobs, patient=patient, **settings)
+    in_batches = batch or loaded.can_wait
+    request = Request(source=source, columns=columns, jobs=jobs, in_batches=in_batches, **settings)
     outcome = _predicted(loaded, request)
     if loaded.is_hosted:
         tell_usage(loaded.manifest)

@@ -32,7 +32,7 @@ from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.predict.cascade import Cascade
-    from cascade.rows.records import BadRow, Columns, Row
+    from cascade.rows.row import BadRow, Columns, Row
     from cascade.teach.queue import QueuedRow
     from cascade.teach.selection import Selection
 
@@ -114,7 +114,8 @@ class _Texts:
         self.left_out = 0
 
     def __iter__(self) -> Iterator[Row]:
-        from cascade.rows.records import BadRow, read_rows
+        from cascade.rows.reading import read_rows
+        from cascade.rows.row import BadRow
 
         for count, row in enumerate(read_rows(self._source, self._columns), 1):
             self._bar.at(count, None)
@@ -128,7 +129,7 @@ class _Texts:
 
 def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
     """The texts of these files, and of what was answered or skipped before."""
-    from cascade.rows.records import read_all
+    from cascade.rows.reading import read_all
     from cascade.teach.queue import ANSWERS, path_beside
     from cascade.teach.review import skipped_beside
 
@@ -150,7 +151,7 @@ def _report(
     *,
     as_json: bool,
 ) -> int:
-    from cascade.rows.records import summarise_bad
+    from cascade.rows.row import summarise_bad
 
     refused = [*texts.refused, *_unanswered(selection)]
     if refused:
@@ -163,7 +164,7 @@ def _report(
 
 
 def _unanswered(selection: Selection) -> list[BadRow]:
-    from cascade.rows.records import BadRow
+    from cascade.rows.row import BadRow
 
     return [BadRow(row.number, row.id, why, row.text, row.file) for row, why in selection.failed]
 

@@ -206,13 +206,23 @@ def usd(amount: float | None) -> str:
 class Bar:
     """A progress bar, or nothing where there is no terminal to draw it on."""
 
+    live: Bar | None = None
+    """The one that is drawn now."""
+
     def __init__(self, progress: Progress | None = None, what: str = "") -> None:
-        self._progress = progress
+        self._progress, self._what = progress, what
         self._task = None if progress is None else progress.add_task(what, total=None)
 
     def at(self, done: int, total: int | None) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
+
+    def renew(self, status: str) -> None:
+        """Show how things stand beside the bar, in the place of what stood there."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task, description=f"{self._what} ({status})" if status else self._what
+            )
 
     def say(self, line: str) -> None:
         """Write a line above the bar."""
@@ -234,7 +244,11 @@ def progress(what: str) -> Iterator[Bar]:
     with bars.Progress(
         *columns, bars.TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as shown:
-        yield Bar(shown, what)
+        Bar.live = Bar(shown, what)
+        try:
+            yield Bar.live
+        finally:
+            Bar.live = None
 
 
 def show(drawing: RenderableType) -> None:

@@ -26,7 +26,7 @@ from cascade.cli.shell import (
 )
 
 if TYPE_CHECKING:
-    from cascade.rows.records import BadRow
+    from cascade.rows.row import BadRow
     from cascade.taxonomy.definition import Taxonomy
 
 _SHOWN = 5
@@ -72,7 +72,7 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
     ROWS is a queue that `review` wrote, whose proposals become predictions, or a file of labelled rows, whose
     labels become annotations.
     """
-    from cascade.rows.records import summarise_bad
+    from cascade.rows.row import summarise_bad
     from cascade.system.files import drafted
 
     tasks, refused = _tasks(source, _taxonomy(taxonomy, model))
@@ -85,7 +85,7 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
 
 
 def _tasks(source: str, taxonomy: Taxonomy) -> tuple[list[dict[str, Any]], list[BadRow]]:
-    from cascade.rows.records import read_all
+    from cascade.rows.reading import read_all
     from cascade.teach.label_studio import labelled_task, queued_task
     from cascade.teach.queue import is_queue, read_queue
 
@@ -108,7 +108,7 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     Tasks without an answer, and those that were skipped, are left out. Of several answers the newest counts,
     or one that is marked as ground truth.
     """
-    from cascade.rows.records import row_line, summarise_bad
+    from cascade.rows.row import row_line, summarise_bad
     from cascade.system.files import drafted
     from cascade.teach.label_studio import read
 

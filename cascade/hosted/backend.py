@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from cascade.errors import BackendError, ModelError
-from cascade.hosted.answers import Codec, codec_of
-from cascade.hosted.asking import Answered, Asker, Question, shared_asker
+from cascade.hosted.asker import Asker, shared_asker
+from cascade.hosted.codecs import Codec, codec_of
 from cascade.hosted.examples import Examples, fitting
-from cascade.hosted.jobs import Order
+from cascade.hosted.orders import Order
 from cascade.hosted.prices import Prices, epochs_of
-from cascade.hosted.services import LONGEST_SUFFIX, Settings
+from cascade.hosted.questions import Answer, Question
+from cascade.hosted.settings import LONGEST_SUFFIX, Settings
 from cascade.nodes.contract import FittedNode, NodeModel, NodeProblem, RowsError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.arrays import read_json, write_json
@@ -67,7 +68,7 @@ class HostedModel:
         """
         return self.read(self.asker.ask(self.questions(texts)))
 
-    def read(self, answers: Sequence[Answered]) -> FloatArray:
+    def read(self, answers: Sequence[Answer]) -> FloatArray:
         """The scores of answers, shape (n_answers, n_children); RowsError where some are none."""
         scores = np.full((len(answers), len(self.codec.children)), np.nan, dtype=np.float32)
         reasons = {}
@@ -98,7 +99,7 @@ def scores_together(views: Mapping[str, tuple[NodeModel, Texts]]) -> dict[str, S
         for name, (node, texts) in views.items()
         if isinstance(node, HostedModel)
     }
-    answers: dict[str, Iterator[Answered]] = {}
+    answers: dict[str, Iterator[Answer]] = {}
     for asker in {node.asker for node, _ in hosted.values()}:
         mine = [name for name, (node, _) in hosted.items() if node.asker is asker]
         found = iter(asker.ask([question for name in mine for question in hosted[name][1]]))

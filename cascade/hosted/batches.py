@@ -1,73 +1,70 @@
 """Questions answered by the Batch API: at half the price, within a day, over any number of processes.
 
-What is wanted from a service stands in ``batches.sqlite`` before the service hears of it, so that a process
-that was killed, or a call of which nobody knows whether it arrived, leads to no second batch.
+What is wanted from a service stands in the ledger before the service hears of it, so that a process that was
+killed, or a call of which nobody knows whether it arrived, leads to no second batch. Answers go to the cache
+as they are read from the file of results, which lies on the disk meanwhile and has a largest size.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
-import os
-import sqlite3
+import tempfile
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from functools import partial
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cascade.errors import BackendError
-from cascade.hosted.asking import Answered, Question, Usage, read
-from cascade.hosted.services import PASSING, ServiceError, Settings, connect, understood
-from cascade.system.locks import locked
+from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
+from cascade.hosted.batch_store import BatchRecord, BatchStore
+from cascade.hosted.client import connect, download
+from cascade.hosted.job_service import DEFAULT_POLLING, JobService, JobServices, Polling
+from cascade.hosted.ledger import Ledger
+from cascade.hosted.questions import Answer, Question, Usage, read_answer
+from cascade.hosted.retry import heartbeat
+from cascade.hosted.service_errors import DOUBTFUL, TRANSIENT, ServiceError
+from cascade.hosted.settings import Settings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Batch
 
-STATE = "batches.sqlite"
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200 * 1000 * 1000
 MOST_ROUNDS = 4
 """How often a question is sent at most: once, and three times more where it expired or the service failed."""
 MARK = "cascade_batch"
 """The entry of a batch's metadata by which it is found again."""
+MOST_ANSWER_BYTES = 256 * 1024
+"""Of a line of a result file, on the average: 40 digits with their alternatives have some 40,000."""
 
 POLL_SECONDS = 60.0
 """The longest time between two looks at a batch; the first looks come sooner."""
+REPORT_SECONDS = 60.0
 _FIRST_POLL_SECONDS, _POLL_GROWTH = 1.0, 1.5
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _TRIES = 8
-# Of asking for a batch that runs: two hours without a network.
-_TRIES_WHILE_RUNNING = 120
+_TRIES_WHILE_RUNNING = 120  # of asking for a batch that runs: an hour of refusals
 # Smaller batches that are refused for their tokens are counted as sent, so that it comes to an end.
 _LEAST_REQUESTS = 50
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-_PRIVATE = 0o600
-_TABLES = """
-CREATE TABLE IF NOT EXISTS batches (
-    key TEXT PRIMARY KEY, address TEXT NOT NULL, model TEXT NOT NULL, endpoint TEXT NOT NULL,
-    file TEXT, batch TEXT, state TEXT NOT NULL, requests INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS requests (
-    id TEXT NOT NULL, batch TEXT NOT NULL, PRIMARY KEY (id, batch)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answers (id TEXT PRIMARY KEY, choice TEXT NOT NULL) WITHOUT ROWID;
-"""
-_T = TypeVar("_T")
+_LONGEST_LINE = 32 * 2**20
+_LINES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BatchEvent:
     """Something that happened to a batch.
 
     Attributes
     ----------
     kind
-        ``found`` is one that was created before; ``again`` that questions are sent once more.
+        ``found`` is one that was created before; ``again`` that questions are sent once more; ``status`` is
+        told again and again.
     batch
         The service's name for it; empty for ``again``.
     status
@@ -87,34 +84,56 @@ def _ignore(*_: Any) -> None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How questions are asked in batches.
+
+    Attributes
+    ----------
+    clients
+        Makes the client of a service; it must repeat nothing by itself.
+    report
+        Told of each event; a batch that runs is told of every `report_seconds`, too.
+    poll_seconds
+        Between two looks at a batch, at most.
+    polling
+        Pauses after troubles, and how long services in trouble are waited for.
+    most_requests, most_bytes
+        Of one batch.
+    most_answer_bytes
+        Of an answer on the average; a larger file of results is refused.
+    """
+
+    clients: Callable[[Settings], AsyncOpenAI] = connect
+    report: Callable[[BatchEvent], None] = _ignore
+    report_seconds: float = REPORT_SECONDS
+    poll_seconds: float = POLL_SECONDS
+    polling: Polling = DEFAULT_POLLING
+    most_requests: int = MOST_REQUESTS
+    most_bytes: int = MOST_BYTES
+    most_answer_bytes: int = MOST_ANSWER_BYTES
+
+
+DEFAULT_OPTIONS = BatchOptions()
+
+
 def ask_in_batches(
     questions: Sequence[Question],
-    folder: Path,
-    clients: Callable[[Settings], AsyncOpenAI] = connect,
-    *,
-    report: Callable[[Step], None] = _ignore,
+    ledger: Ledger,
+    cache: AnswerCache,
+    options: BatchOptions = DEFAULT_OPTIONS,
     count: Callable[[str, Usage], None] = _ignore,
-    poll_seconds: float = POLL_SECONDS,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    most_requests: int = MOST_REQUESTS,
-    most_bytes: int = MOST_BYTES,
-) -> list[Answered]:
+) -> list[Answer]:
     """What came of each question, in their order; it takes up to a day, and goes on where it was stopped.
 
     Parameters
     ----------
-    folder
-        Holds `STATE`, with all answers so far: who asks the same there again pays nothing.
-    clients
-        Makes the client of a service; it must repeat nothing by itself.
-    report
-        Called for each step.
+    ledger
+        Has the batches that are under way, of other runs, too: what they ask is not asked again.
+    cache
+        Has all answers so far.
     count
         Called with a model and what a question to it used, see `Asker.count`.
-    poll_seconds
-        Between two looks at a batch, at most.
-    most_requests, most_bytes
-        Of one batch.
 
     Raises
     ------
@@ -122,22 +141,15 @@ def ask_in_batches(
         The service refuses for good, for want of money or rights, or cannot be reached for long. Batches that
         it has go on there, and the same call finds them again.
     BackendError
-        Another process is asking by the same folder, there is no client, or somebody cancelled a batch.
+        There is no client, answers cannot be kept, or somebody cancelled a batch.
     """
-    asked = [_Asked.of(question) for question in questions]
-    by_id = {one.id: one for one in asked}
-    with _State.opened(folder) as state:
-        clerk = _Clerk(
-            state, clients, by_id, _Ways(report, count, poll_seconds, sleep, most_requests, most_bytes)
+    asked = [_BatchQuestion.of(question) for question in questions]
+    with ledger.running() as owner:
+        worker = _BatchWorker(
+            BatchStore(ledger, owner), cache, options, {one.id: one for one in asked}, count
         )
-        asyncio.run(clerk.work())
-        found = state.answers(by_id)
-    return [
-        read(one.question, found[one.id], count)
-        if one.id in found
-        else Answered(None, clerk.failures[one.id])
-        for one in asked
-    ]
+        asyncio.run(worker.work())
+    return [worker.answers.get(one.id) or Answer(None, worker.failures[one.id]) for one in asked]
 
 
 class Batches:
@@ -145,46 +157,37 @@ class Batches:
 
     Parameters
     ----------
-    folder
-        Holds `STATE`.
+    ledgers
+        Opens the ledger.
+    cache
+        Has all answers so far.
     everything
         Whether all questions are, or only those whose settings say ``batch``.
-    clients, report, poll_seconds
-        As for `ask_in_batches`.
     """
 
     def __init__(
         self,
-        folder: Path,
+        ledgers: Callable[[], Ledger],
+        cache: AnswerCache,
+        options: BatchOptions = DEFAULT_OPTIONS,
         *,
         everything: bool = False,
-        clients: Callable[[Settings], AsyncOpenAI] = connect,
-        report: Callable[[Step], None] = _ignore,
-        poll_seconds: float = POLL_SECONDS,
     ) -> None:
-        self._folder, self._everything = folder, everything
-        self._clients, self._report, self._poll_seconds = clients, report, poll_seconds
+        self._ledgers, self._cache, self._options, self._everything = ledgers, cache, options, everything
         self._turn = threading.Lock()
 
     def takes(self, settings: Settings) -> bool:
         """Whether questions with these settings are asked in a batch."""
         return self._everything or settings.batch
 
-    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answered]:
+    def ask(self, questions: Sequence[Question], count: Callable[[str, Usage], None]) -> list[Answer]:
         """What came of each, see `ask_in_batches`; threads wait for each other."""
-        with self._turn:
-            return ask_in_batches(
-                questions,
-                self._folder,
-                self._clients,
-                report=self._report,
-                count=count,
-                poll_seconds=self._poll_seconds,
-            )
+        with self._turn, self._ledgers() as ledger:
+            return ask_in_batches(questions, ledger, self._cache, self._options, count)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _BatchQuestion:
     """A question as it stands in a file."""
 
     question: Question
@@ -192,185 +195,71 @@ class _Asked:
     line: bytes
 
     @classmethod
-    def of(cls, question: Question) -> _Asked:
+    def of(cls, question: Question) -> _BatchQuestion:
         body = question.body()
         name, endpoint = question.key(body).hex(), question.codec.endpoint
         head = json.dumps({"custom_id": name, "method": "POST", "url": endpoint})
         return cls(question, name, head[:-1].encode() + b', "body": ' + body + b"}\n")
 
     @property
-    def pile(self) -> tuple[tuple[str, str], str, str]:
+    def group(self) -> tuple[tuple[str, str], str, str]:
         """Questions that may be in one batch have the same one."""
         return self.question.settings.service, self.question.model, self.question.codec.endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class _Ways:
-    """How the work is done; see `ask_in_batches`."""
-
-    report: Callable[[Step], None]
-    count: Callable[[str, Usage], None]
-    poll_seconds: float
-    sleep: Callable[[float], Awaitable[None]]
-    most_requests: int
-    most_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """A batch as the state knows it."""
-
-    key: str
-    address: str
-    model: str
-    endpoint: str
-    file: str | None
-    batch: str | None
-    state: Literal["intended", "open", "ended"]
-    requests: int
-
-
-# The state
-
-
-class _State:
-    """What is known of batches and answers, in a file that this process alone is using."""
-
-    def __init__(self, file: sqlite3.Connection) -> None:
-        self._file = file
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, folder: Path) -> Iterator[_State]:
-        """The state in a folder, which is made; BackendError where it is in use or damaged."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / STATE
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, _PRIVATE))
-        with _alone(folder), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
-            try:
-                file.execute("PRAGMA journal_mode = WAL")
-                # An intent that a failing machine forgets is a batch that is paid for twice.
-                file.execute("PRAGMA synchronous = FULL")
-                file.executescript(_TABLES)
-            except sqlite3.DatabaseError as error:
-                raise BackendError(
-                    f"{path}: cannot be used: {error}. Cancel the batches that are still open at the "
-                    "service, then delete the file"
-                ) from error
-            yield cls(file)
-
-    def open_batches(self) -> list[_Noted]:
-        rows = self._file.execute("SELECT * FROM batches WHERE state != 'ended' ORDER BY rowid")
-        return [_Noted(*row) for row in rows]
-
-    def members(self, key: str) -> list[str]:
-        return [one for (one,) in self._file.execute("SELECT id FROM requests WHERE batch = ?", (key,))]
-
-    def rounds(self, ids: Iterable[str]) -> dict[str, int]:
-        """How often each was sent, or is about to be."""
-        statement = "SELECT count(*) FROM requests WHERE id = ?"
-        return {one: self._file.execute(statement, (one,)).fetchone()[0] for one in ids}
-
-    def answers(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """The choices of those that were answered."""
-        statement = "SELECT choice FROM answers WHERE id = ?"
-        rows = ((one, self._file.execute(statement, (one,)).fetchone()) for one in ids)
-        return {one: json.loads(row[0]) for one, row in rows if row}
-
-    def intend(self, noted: _Noted, members: Sequence[str]) -> None:
-        with self._at_once() as file:
-            values = (
-                noted.key,
-                noted.address,
-                noted.model,
-                noted.endpoint,
-                None,
-                None,
-                "intended",
-                len(members),
-            )
-            file.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            file.executemany("INSERT INTO requests VALUES (?, ?)", [(one, noted.key) for one in members])
-
-    def forget(self, key: str) -> None:
-        """A batch that was intended never came to be."""
-        with self._at_once() as file:
-            file.execute("DELETE FROM requests WHERE batch = ?", (key,))
-            file.execute("DELETE FROM batches WHERE key = ?", (key,))
-
-    def note_file(self, key: str, name: str) -> None:
-        self._file.execute("UPDATE batches SET file = ? WHERE key = ?", (name, key))
-
-    def note_batch(self, key: str, name: str) -> None:
-        self._file.execute("UPDATE batches SET batch = ?, state = 'open' WHERE key = ?", (name, key))
-
-    def end(self, key: str, answers: Mapping[str, str]) -> None:
-        """A batch is over, with these answers: choices as JSON by id."""
-        with self._at_once() as file:
-            file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", answers.items())
-            file.execute("UPDATE batches SET state = 'ended' WHERE key = ?", (key,))
-
-    @contextlib.contextmanager
-    def _at_once(self) -> Iterator[sqlite3.Connection]:
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._file
-        except BaseException:
-            self._file.execute("ROLLBACK")
-            raise
-        self._file.execute("COMMIT")
-
-
-def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Keep two processes from creating one batch each; the lock goes with the process that holds it."""
-    taken = f"{folder}: another process is asking in batches here. Wait for it, or name another folder"
-    return locked(folder / f".{STATE}.lock", BackendError(taken))
-
-
-# The work
-
-
-class _Clerk:
+class _BatchWorker:
     """Has all questions answered, in rounds: what is left of one is sent with the next.
 
     Attributes
     ----------
+    answers
+        What came of questions so far, by id.
     failures
         Why there is no answer, and will be none, by id. They are not kept: another call asks again.
     """
 
     def __init__(
         self,
-        state: _State,
-        clients: Callable[[Settings], AsyncOpenAI],
-        asked: Mapping[str, _Asked],
-        ways: _Ways,
+        store: BatchStore,
+        cache: AnswerCache,
+        options: BatchOptions,
+        asked: Mapping[str, _BatchQuestion],
+        count: Callable[[str, Usage], None],
     ) -> None:
-        self._state, self._clients, self._asked, self._ways = state, clients, asked, ways
-        self._open_clients: dict[tuple[str, str], AsyncOpenAI] = {}
-        self._most_requests = self._next_most = ways.most_requests
-        self._creating = asyncio.Lock()
+        self._store, self._cache, self._options, self._asked = store, cache, options, asked
+        self._count = count
+        self._services = JobServices(options.clients, options.polling)
+        self._most_requests = self._next_most = options.most_requests
+        # One at a time, as a file is large, and in memory until it has arrived.
+        self._moving = asyncio.Lock()
         self._sent: Counter[str] = Counter()
         self._why: dict[str, str] = {}
+        self._events: dict[str, BatchEvent] = {}
+        self.answers: dict[str, Answer] = {}
         self.failures: dict[str, str] = {}
 
     async def work(self) -> None:
         try:
-            while await self._round():
-                pass
+            async with heartbeat(self._repeat_events, self._options.report_seconds):
+                while await self._round():
+                    pass
         finally:
-            for client in self._open_clients.values():
-                await client.close()
+            await self._services.close()
+
+    def _repeat_events(self) -> None:
+        for event in self._events.values():
+            self._options.report(event)
 
     async def _round(self) -> bool:
         """Have every batch that is wanted end; False when nothing is left to do."""
         self._most_requests = self._next_most
+        self._look_up()
         await self._adopt()
         self._plan()
-        mine = [noted for noted in self._state.open_batches() if self._settings(noted) is not None]
+        mine = self._store.batches_of(self._left())
         if not mine:
             return False
-        carried = [asyncio.ensure_future(self._carry(noted)) for noted in mine]
+        carried = [asyncio.ensure_future(self._carry(*one)) for one in mine]
         try:
             await asyncio.gather(*carried)
         finally:
@@ -380,158 +269,191 @@ class _Clerk:
             await asyncio.gather(*carried, return_exceptions=True)
         return True
 
+    def _left(self) -> set[str]:
+        return self._asked.keys() - self.answers.keys() - self.failures.keys()
+
+    def _look_up(self) -> None:
+        """Take answers that are kept, which another run may have put there just now."""
+        left = {bytes.fromhex(one): one for one in self._left()}
+        for key, kept in self._cache.get(list(left)).items():
+            self._read(left[key], kept.choice)
+
+    def _read(self, name: str, choice: Mapping[str, Any]) -> None:
+        self.answers[name] = read_answer(self._asked[name].question, choice, self._count)
+
     async def _adopt(self) -> None:
-        """Look whether batches that were intended came to be; those that did not are planned anew."""
-        for noted in self._state.open_batches():
-            settings = self._settings(noted)
-            if noted.state != "intended" or settings is None:
-                continue
-            found = await self._find(noted, settings)
-            if found is None:
-                self._state.forget(noted.key)
-            else:
-                self._state.note_batch(noted.key, found.id)
-                self._report("found", found, noted)
+        """Look whether batches of runs that were killed came to be; those that did not are planned anew."""
+        for record, mine in self._store.batches_of(self._left()):
+            if record.batch is None and self._store.claim(record.key):
+                found = await self._find(record, self._service(mine))
+                if found is None:
+                    self._store.end(record.key)
+                else:
+                    self._store.note_batch(record.key, found.id)
+                    self._report("found", found, record)
 
     def _plan(self) -> None:
         """Intend batches for all questions that have no answer and are in no batch."""
-        under_way = {one for noted in self._state.open_batches() for one in self._state.members(noted.key)}
-        settled = under_way | self._state.answers(self._asked).keys() | self.failures.keys()
-        left = [one for name, one in self._asked.items() if name not in settled]
-        rounds = self._state.rounds(one.id for one in left)
-        if any(rounds.values()):
-            self._ways.report(Step("again", "", "", 0, sum(map(bool, rounds.values()))))
-        piles: dict[Any, list[_Asked]] = {}
-        for one in left:
-            piles.setdefault(one.pile, []).append(one)
-        for pile in piles.values():
-            for part in _parts(pile, self._most_requests, self._ways.most_bytes):
-                self._intend(part, rounds)
+        groups: dict[Any, list[_BatchQuestion]] = {}
+        with self._store.planning() as under_way:
+            left = [self._asked[name] for name in self._asked if name in self._left() - under_way]
+            again = sum(self._sent[one.id] > 0 for one in left)
+            if again:
+                self._options.report(BatchEvent("again", "", "", 0, again))
+            for one in left:
+                groups.setdefault(one.group, []).append(one)
+            for group in groups.values():
+                for part in _parts(group, self._most_requests, self._options.most_bytes):
+                    question = part[0].question
+                    what = (question.settings.address, question.model, question.codec.endpoint)
+                    self._store.intend([one.id for one in part], *what)
 
-    def _intend(self, part: Sequence[_Asked], rounds: Mapping[str, int]) -> None:
-        question = part[0].question
-        made_of = "\n".join(f"{one.id} {rounds[one.id]}" for one in part)
-        key = hashlib.sha256(made_of.encode()).hexdigest()
-        address, endpoint = question.settings.address, question.codec.endpoint
-        noted = _Noted(key, address, question.model, endpoint, None, None, "intended", len(part))
-        self._state.intend(noted, [one.id for one in part])
+    def _service(self, ids: set[str]) -> JobService:
+        """The service of questions in one batch."""
+        return self._services.of(self._asked[next(iter(ids))].question.settings)
 
-    def _settings(self, noted: _Noted) -> Settings | None:
-        """How to reach the service of a batch; None where none of its questions is asked now."""
-        members = (self._asked.get(name) for name in self._state.members(noted.key))
-        return next((one.question.settings for one in members if one is not None), None)
-
-    async def _carry(self, noted: _Noted) -> None:
+    async def _carry(self, record: BatchRecord, mine: set[str]) -> None:
         """From the intent to its answers."""
-        settings = self._settings(noted)
-        assert settings is not None  # noqa: S101 - `_round` takes no others
-        self._sent.update(self._state.members(noted.key))
-        # One at a time, as a file is large, and in memory until it has arrived.
-        async with self._creating:
-            batch = noted.batch or await self._created(noted, settings)
-        ended = await self._ended(noted, settings, batch)
-        await self._collect(noted, settings, ended)
+        service = self._service(mine)
+        known = await self._created_elsewhere(record)
+        if known is None:
+            return
+        self._sent.update(mine)
+        async with self._moving:
+            batch = known.batch or await self._created(record, service)
+        ended = await self._ended(record, service, batch)
+        try:
+            async with self._moving:
+                await self._collect(record, service, ended, mine)
+        finally:
+            self._events.pop(record.key, None)
+
+    async def _created_elsewhere(self, record: BatchRecord) -> BatchRecord | None:
+        """The batch, once no other run is about to create it; None where it is over, or its run has ended."""
+        known: BatchRecord | None = record
+        looks = 0
+        while known is not None and self._store.is_others(known):
+            await self._options.polling.sleep(self._options.polling.pause(looks))
+            known, looks = self._store.record(record.key), looks + 1
+        if known is not None and known.batch is None and looks:
+            return None
+        return known
 
     # One batch
 
-    async def _created(self, noted: _Noted, settings: Settings) -> str:
-        lines = b"".join(self._asked[name].line for name in self._state.members(noted.key))
-        client = self._client(settings)
-        name = f"cascade-{noted.key[:16]}.jsonl"
+    async def _created(self, record: BatchRecord, service: JobService) -> str:
+        lines = b"".join(self._asked[name].line for name in sorted(self._store.members(record.key)))
+        name = f"cascade-{record.key[:16]}.jsonl"
+
+        def send() -> Awaitable[Any]:
+            call = service.client.files.create(file=(name, lines), purpose="batch")
+            return service.identified(call, is_upload=True)
+
         # A file that arrived without our knowing costs nothing, so that it may be sent again.
-        uploaded = await self._patiently(
-            settings, lambda: client.files.create(file=(name, lines), purpose="batch")
-        )
-        self._state.note_file(noted.key, uploaded.id)
-        batch = await self._create(noted, settings, uploaded.id)
-        self._state.note_batch(noted.key, batch.id)
-        self._report("created", batch, noted)
+        uploaded = await service.insist(send, _TRIES)
+        self._store.note_file(record.key, uploaded.id)
+        batch = await self._create(record, service, uploaded.id)
+        self._store.note_batch(record.key, batch.id)
+        self._report("created", batch, record)
         return batch.id
 
-    async def _create(self, noted: _Noted, settings: Settings, file: str) -> Batch:
+    async def _create(self, record: BatchRecord, service: JobService, file: str) -> Batch:
         """Create a batch once; after any doubt look for it before another try."""
         for number in range(_TRIES):
             try:
-                created = await self._client(settings).batches.create(
-                    input_file_id=file,
-                    endpoint=noted.endpoint,  # type: ignore[arg-type]
-                    completion_window="24h",
-                    metadata={MARK: noted.key},
+                return await service.identified(
+                    service.client.batches.create(
+                        input_file_id=file,
+                        endpoint=record.endpoint,  # type: ignore[arg-type]
+                        completion_window="24h",
+                        metadata={MARK: record.key},
+                    )
                 )
-                return _sound(created, settings)
             except ServiceError as error:
                 last = error
-            except Exception as error:
-                last = understood(error, settings.address)
             # A fresh file may take some seconds until it is found.
-            if last.trouble not in PASSING and last.trouble != "missing":
-                raise last from None
-            await self._rest(number, last)
-            if last.trouble in ("lost", "broken", "overloaded"):
-                found = await self._find(noted, settings, file)
-                if found is not None:
-                    return found
+            if last.trouble not in TRANSIENT and last.trouble != "missing":
+                raise last
+            await service.rest(last, number)
+            found = await self._find(record, service, file) if last.trouble in DOUBTFUL else None
+            if found is not None:
+                return found
         raise last
 
-    async def _find(self, noted: _Noted, settings: Settings, file: str | None = None) -> Batch | None:
+    async def _find(self, record: BatchRecord, service: JobService, file: str | None = None) -> Batch | None:
         """The batch that was created for an intent; services without metadata still tell its file."""
-        file = file or noted.file
+        file = file or record.file
+        listed = await service.insist(lambda: service.listed(service.client.batches.list), _TRIES)
+        for batch in listed:
+            is_of_file = file is not None and batch.input_file_id == file
+            if (batch.metadata or {}).get(MARK) == record.key or is_of_file:
+                return batch  # type: ignore[no-any-return]
+        return None
 
-        async def look() -> Batch | None:
-            async for batch in self._client(settings).batches.list(limit=100):
-                if (batch.metadata or {}).get(MARK) == noted.key or batch.input_file_id == file:
-                    return batch
-            return None
-
-        return await self._patiently(settings, look)
-
-    async def _ended(self, noted: _Noted, settings: Settings, name: str) -> Batch:
-        pause, told = _FIRST_POLL_SECONDS, None
+    async def _ended(self, record: BatchRecord, service: JobService, name: str) -> Batch:
+        pause = _FIRST_POLL_SECONDS
         while True:
-            batch = await self._patiently(
-                settings, lambda: self._client(settings).batches.retrieve(name), _TRIES_WHILE_RUNNING
+            batch = await service.insist(
+                lambda: service.identified(service.client.batches.retrieve(name)), _TRIES_WHILE_RUNNING
             )
             if str(batch.status).lower() in _ENDED:
                 return batch
-            if told != (told := (batch.status, batch.request_counts)):
-                self._report("status", batch, noted)
-            await self._ways.sleep(min(pause, self._ways.poll_seconds))
+            self._report("status", batch, record)
+            await self._options.polling.sleep(min(pause, self._options.poll_seconds))
             pause *= _POLL_GROWTH
 
-    async def _collect(self, noted: _Noted, settings: Settings, batch: Batch) -> None:
+    async def _collect(self, record: BatchRecord, service: JobService, batch: Batch, mine: set[str]) -> None:
         """Keep the answers of a batch, and hear of failures."""
-        members = set(self._state.members(noted.key))
-        found: dict[str, str] = {}
+        members = self._store.members(record.key) | mine  # another run may have collected it before
+        found = 0
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
-                client = self._client(settings)
-                content = await self._patiently(settings, lambda: client.files.content(file))  # noqa: B023
-                found |= self._lines(content.content, members, noted.model)
-        self._state.end(noted.key, found)
-        self._report("ended", batch, noted, len(found))
+                with tempfile.TemporaryFile() as content:
+                    await service.insist(partial(self._download, service, file, record, content), _TRIES)
+                    content.seek(0)
+                    found += self._kept(content, members, record.model)
+        self._store.end(record.key)
+        self._report("ended", batch, record, found)
         if str(batch.status).lower() == "cancelled":
             raise BackendError(
-                f"{noted.address}: {batch.id} was cancelled there. Its answers so far are kept; "
+                f"{record.service}: {batch.id} was cancelled there. Its answers so far are kept; "
                 "ask again for the rest"
             )
-        self._hear_errors(batch, members - found.keys())
+        self._hear_errors(batch, mine - self.answers.keys())
 
-    def _lines(self, content: bytes, members: set[str], model: str) -> dict[str, str]:
-        """The choices in a result file, as JSON by id."""
-        found: dict[str, str] = {}
-        for line in content.splitlines():
-            name, choice, usage, failure = _line(line)
-            if name not in members:
-                continue
-            if choice is not None:
-                used = Usage.of(usage)
-                self._ways.count(model, Usage(requests=1, batched=1) + used)
-                found[name] = json.dumps(choice, separators=(",", ":"))
-            elif failure.may_pass:
-                self._why[name] = failure.why
-            else:
-                self.failures[name] = failure.why
-        return found
+    async def _download(
+        self, service: JobService, file: str, record: BatchRecord, content: IO[bytes]
+    ) -> None:
+        content.seek(0)
+        content.truncate()
+        most = _LONGEST_LINE + record.requests * self._options.most_answer_bytes
+        await service.ask(download(service.client, file, content, most), is_upload=True)
+
+    def _kept(self, content: IO[bytes], members: set[str], model: str) -> int:
+        """Keep the choices in a result file, a part at a time; how many there were."""
+        lines = (
+            self._heard(line, members, model) for line in iter(partial(content.readline, _LONGEST_LINE), b"")
+        )
+        answers = filter(None, lines)
+        count = 0
+        while part := list(islice(answers, _LINES_AT_ONCE)):
+            self._cache.store({bytes.fromhex(name): answer for name, answer in part})
+            for name, answer in part:
+                if name in self._asked:
+                    self._read(name, answer.choice)
+            count += len(part)
+        return count
+
+    def _heard(self, line: bytes, members: set[str], model: str) -> tuple[str, CachedAnswer] | None:
+        """What a line of a result file says: an answer, or why there is none."""
+        name, choice, usage, failure = _line(line)
+        if name not in members:
+            return None
+        if choice is not None:
+            self._count(model, Usage(requests=1, batched=1) + Usage.of(usage))
+            return name, CachedAnswer(choice, usage)
+        (self._why if failure.may_pass else self.failures)[name] = failure.why
+        return None
 
     def _hear_errors(self, batch: Batch, left: set[str]) -> None:
         """Why questions are left, and which of them are given up."""
@@ -551,45 +473,13 @@ class _Clerk:
             self._sent.subtract(refused)
         self._next_most = max(self._most_requests // 2, 1)
 
-    # The service
-
-    def _client(self, settings: Settings) -> AsyncOpenAI:
-        client = self._open_clients.get(settings.service)
-        if client is None:
-            client = self._open_clients[settings.service] = self._clients(settings)
-        return client
-
-    async def _patiently(
-        self, settings: Settings, call: Callable[[], Awaitable[_T]], tries: int = _TRIES
-    ) -> _T:
-        """The outcome of a call that may be repeated; ServiceError where that does not help."""
-        for number in range(tries):
-            try:
-                return _sound(await call(), settings)
-            except ServiceError as error:
-                last = error
-            except Exception as error:
-                last = understood(error, settings.address)
-            if last.trouble not in PASSING:
-                raise last from None
-            await self._rest(number, last)
-        raise last
-
-    async def _rest(self, number: int, error: ServiceError) -> None:
-        grown = min(_FIRST_PAUSE * 2.0 ** min(number, 10), _LONGEST_PAUSE)
-        await self._ways.sleep(error.retry_after if error.retry_after is not None else grown)
-
-    def _report(self, kind: Any, batch: Batch, noted: _Noted, done: int | None = None) -> None:
+    def _report(self, kind: Any, batch: Batch, record: BatchRecord, done: int | None = None) -> None:
         counts = batch.request_counts
         through = (counts.completed + counts.failed) if done is None and counts is not None else done or 0
-        self._ways.report(Step(kind, batch.id, str(batch.status), through, noted.requests))
-
-
-def _sound(outcome: _T, settings: Settings) -> _T:
-    """The outcome of a call, unless it is the page of some machine on the way, which comes as text."""
-    if isinstance(outcome, str):
-        raise ServiceError(f"{settings.address}: an answer that is no JSON", "broken", 200, "", None)
-    return outcome
+        event = BatchEvent(kind, batch.id, str(batch.status), through, record.requests)
+        if kind == "status":
+            self._events[record.key] = event
+        self._options.report(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,11 +518,13 @@ def _name_of(line: bytes) -> str:
     return ""
 
 
-def _parts(pile: Sequence[_Asked], most_requests: int, most_bytes: int) -> Iterator[list[_Asked]]:
+def _parts(
+    group: Sequence[_BatchQuestion], most_requests: int, most_bytes: int
+) -> Iterator[list[_BatchQuestion]]:
     """Consecutive questions that fit into one batch."""
-    part: list[_Asked] = []
+    part: list[_BatchQuestion] = []
     size = 0
-    for one in pile:
+    for one in group:
         if part and (len(part) >= most_requests or size + len(one.line) > most_bytes):
             yield part
             part, size = [], 0

@@ -11,11 +11,12 @@ import numpy as np
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import Codec
-from cascade.hosted.services import Settings
+from cascade.hosted.codecs import Codec
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.system.array_types import BoolArray, IntArray
-from cascade.validation.folds import heaps_of, stratified_folds
+from cascade.text.clusters import clusters_of
+from cascade.validation.folds import stratified_folds
 
 FEWEST = 10
 """Services refuse a file with fewer examples."""
@@ -141,11 +142,11 @@ class Examples:
 def _parted(problem: NodeProblem, seed: int) -> tuple[BoolArray, BoolArray]:
     """Rows held out, and rows that may be trained on, each bool, shape (n_texts,)."""
     own = np.flatnonzero(problem.own)
-    heaps = heaps_of(problem.texts)
-    fold_of = stratified_folds(problem.targets[own], heaps[own], FOLDS, seed)
+    clusters = clusters_of(problem.texts)
+    fold_of = stratified_folds(problem.targets[own], clusters[own], FOLDS, seed)
     unseen = np.zeros(len(problem.texts), dtype=bool)
     unseen[own[fold_of == 0]] = True
-    return unseen, ~np.isin(heaps, heaps[unseen])
+    return unseen, ~np.isin(clusters, clusters[unseen])
 
 
 def _chosen(problem: NodeProblem, usable: BoolArray, most: int, seed: int) -> IntArray:

@@ -1,7 +1,8 @@
-"""What was ordered of a service: files, fine-tuning jobs, tuned models. It outlives every process.
+"""What a user ordered of services: files, fine-tuning jobs, tuned models, batches.
 
-One SQLite file, for its owner alone. A row is committed, and on the disk, before the call that it speaks of
-is made: whoever comes after a killed process knows what may have happened at the service.
+It outlives every process: one SQLite file for all model folders, for its owner alone. A row is committed,
+and on the disk, before the call that it speaks of is made: whoever comes after a killed process knows what
+may have happened at the service.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from cascade.errors import BackendError
-from cascade.system.locks import locked
+from cascade.system.home import VARIABLE
+from cascade.system.locks import lock, locked
 from cascade.system.sqlite import enter_wal
 
-SCHEMA = 1
+SCHEMA = 2
 _BUSY_SECONDS = 30.0
+_RUN_SECONDS = 3600.0
 
 State = Literal["waiting", "intended", "created", "succeeded", "failed", "cancelled"]
 """``waiting``: there is surely no job yet. ``intended``: nobody knows. ``created``: there is one."""
@@ -57,7 +61,8 @@ CREATE TABLE orders (
     created_at REAL,
     ended_at REAL,
     why TEXT NOT NULL DEFAULT '',
-    advice TEXT NOT NULL DEFAULT ''
+    advice TEXT NOT NULL DEFAULT '',
+    owner TEXT
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX one_order_a_job ON orders (service, job) WHERE job IS NOT NULL;
 CREATE TABLE spent (
@@ -67,6 +72,22 @@ CREATE TABLE spent (
     state TEXT NOT NULL,
     why TEXT NOT NULL,
     PRIMARY KEY (service, job)
+) WITHOUT ROWID;
+CREATE TABLE batches (
+    key TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    model TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    file TEXT,
+    batch TEXT,
+    requests INTEGER NOT NULL,
+    owner TEXT,
+    at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE batch_requests (
+    id TEXT NOT NULL,
+    batch TEXT NOT NULL,
+    PRIMARY KEY (batch, id)
 ) WITHOUT ROWID;
 """
 
@@ -138,11 +159,15 @@ class FileRecord:
 
 
 _COLUMNS = tuple(field.name for field in fields(JobRecord))
+_PROGRESS = {"intended": 1, "created": 2, "succeeded": 3}
 _SELECT = 'SELECT "' + '", "'.join(_COLUMNS) + '" FROM orders'  # noqa: S608 - our own names
 
 
 class Ledger:
     """The ledger in a file, made where there is none; for one process or several, one thread or several.
+
+    A run *reserves* what it is about to order, so that no other run orders the same. Reservations go with the
+    process, however it ends: they name a lock file that it holds.
 
     Raises
     ------
@@ -152,14 +177,17 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock_path = path.with_name(path.name + ".lock")
+        self._runs = path.parent / "runs"
         self._mutex = threading.RLock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_private(self.path)
             self._database = _opened(self.path)
         except (OSError, sqlite3.Error) as error:
-            raise BackendError(f"{self.path}: cannot be opened as a ledger of jobs: {error}") from error
+            raise BackendError(
+                f"{self.path}: cannot be opened as a ledger of jobs: {error}. Set "
+                f"{VARIABLE} to a folder that can be written"
+            ) from error
         try:
             self._prepare()
         except BaseException:
@@ -178,7 +206,7 @@ class Ledger:
 
     def _prepare(self) -> None:
         try:
-            with self._change():
+            with self._transaction():
                 version = self._database.execute("PRAGMA user_version").fetchone()[0]
                 tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
                 if version == 0 and tables == 0:
@@ -199,7 +227,7 @@ class Ledger:
         self._database.execute(f"PRAGMA user_version = {SCHEMA}")
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction, on the disk when the block ends; sqlite3.Error where that fails."""
         with self._mutex:
             self._database.execute("BEGIN IMMEDIATE")
@@ -212,39 +240,54 @@ class Ledger:
                 raise
 
     @contextlib.contextmanager
-    def _written(self) -> Iterator[sqlite3.Connection]:
-        """As `_change`, and BackendError where it fails."""
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """As `_transaction`, and BackendError where it fails."""
         try:
-            with self._change() as database:
+            with self._transaction() as database:
                 yield database
         except sqlite3.Error as error:
             raise BackendError(f"{self.path}: cannot be written: {error}") from error
 
-    def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
+    def rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         with self._mutex:
             return self._database.execute(statement, values).fetchall()
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """The right to make jobs, which one process has at a time; it goes with the process.
+    # Runs
 
-        Raises
-        ------
-        BackendError
-            Another run has it.
-        """
-        taken = (
-            f"{self.path}: another run makes or follows jobs with this ledger. Wait for it, or stop "
-            "it: its jobs go on, and the next run finds them"
-        )
-        with locked(self._lock_path, BackendError(taken)):
-            yield
+    @contextlib.contextmanager
+    def running(self) -> Iterator[str]:
+        """A name for this run to reserve orders under, until the block or the process ends."""
+        self._runs.mkdir(exist_ok=True, mode=0o700)
+        for left in self._runs.iterdir():
+            # One that was made just now may not be locked yet.
+            if left.stat().st_mtime < time.time() - _RUN_SECONDS:
+                self._is_alive(left.name)
+        owner = secrets.token_hex(8)
+        with locked(self._runs / owner, BackendError(f"{self._runs / owner}: is there already")):
+            yield owner
+        _removed(self._runs / owner)
+
+    def _is_alive(self, owner: str) -> bool:
+        """Whether the run of this name goes on; the lock file of one that was killed is removed."""
+        path = self._runs / owner
+        try:
+            with path.open("r+b") as file:
+                if not lock(file):
+                    return True
+        except FileNotFoundError:
+            return False
+        _removed(path)
+        return False
+
+    def is_reserved(self, owner: str | None, by: str) -> bool:
+        """Whether something with this owner is reserved by another run that goes on."""
+        return owner is not None and owner != by and self._is_alive(owner)
 
     # Files
 
     def file(self, service: str, purpose: str, digest: str) -> FileRecord | None:
         """What is known of a file; None where it was never sent."""
-        found = self._rows(
+        found = self.rows(
             "SELECT file FROM files WHERE service = ? AND purpose = ? AND digest = ?",
             service,
             purpose,
@@ -254,7 +297,7 @@ class Ledger:
 
     def note_file(self, service: str, purpose: str, digest: str, file: str | None) -> None:
         """Note that an upload begins (`file` is None), or how the service calls the file."""
-        with self._written() as database:
+        with self.transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
                 (service, purpose, digest, file, time.time()),
@@ -262,12 +305,12 @@ class Ledger:
 
     def forget_file(self, service: str, file: str) -> None:
         """The service has this file no longer."""
-        with self._written() as database:
+        with self.transaction() as database:
             database.execute("DELETE FROM files WHERE service = ? AND file = ?", (service, file))
 
     def users_of(self, service: str, file: str) -> list[str]:
         """Keys of the orders with a job, or with one that may be, that was made of a file."""
-        found = self._rows(
+        found = self.rows(
             "SELECT key FROM orders WHERE service = ? AND (training_file = ? OR validation_file = ?) "
             "AND state IN ('intended', 'created')",
             *(service, file, file),
@@ -278,17 +321,34 @@ class Ledger:
 
     def order(self, key: str) -> JobRecord | None:
         """The order with a key, or None."""
-        found = self._rows(f"{_SELECT} WHERE key = ?", key)
+        found = self.rows(f"{_SELECT} WHERE key = ?", key)
         return _record(found[0]) if found else None
 
     def orders(self) -> list[JobRecord]:
         """Every order, oldest first."""
-        return [_record(row) for row in self._rows(f"{_SELECT} ORDER BY intended_at, key")]
+        return [_record(row) for row in self.rows(f"{_SELECT} ORDER BY intended_at, key")]
 
     def knows(self, key: str) -> bool:
         """Whether there is a job for a key, or may be one: nothing more has to be paid for."""
         record = self.order(key)
         return record is not None and record.state in ("intended", "created", "succeeded")
+
+    def reserve(self, key: str, owner: str, **columns: Any) -> bool:
+        """Keep other runs from ordering the same; False where another run that goes on is about to order it.
+
+        True, too, where there is a job: there is nothing to order then. Columns are those of `intend`.
+        """
+        with self.transaction() as database:
+            left = database.execute("SELECT state, owner FROM orders WHERE key = ?", (key,)).fetchone()
+            if left is None:
+                self._insert(key, "waiting", time.time(), owner=owner, **columns)
+                return True
+            if left["state"] in ("created", "succeeded"):
+                return True
+            if self.is_reserved(left["owner"], owner):
+                return False
+            database.execute("UPDATE orders SET owner = ? WHERE key = ?", (owner, key))
+            return True
 
     def intend(self, key: str, **columns: Any) -> None:
         """Note that a job is about to be created; a job of this order that ended before is put aside.
@@ -303,8 +363,10 @@ class Ledger:
         BackendError
             There is a job of this order already.
         """
-        with self._written() as database:
-            left = database.execute("SELECT state, intended_at FROM orders WHERE key = ?", (key,)).fetchone()
+        with self.transaction() as database:
+            left = database.execute(
+                "SELECT state, intended_at, owner FROM orders WHERE key = ?", (key,)
+            ).fetchone()
             if left is not None and left["state"] in ("created", "succeeded"):
                 raise BackendError(
                     f"{self.path}: there is a job for {columns.get('group')!r} ({key[:16]}) already"
@@ -312,14 +374,13 @@ class Ledger:
             self._put_aside(key)
             # The first of several tries counts: what is looked for may have been made by it.
             begun = left["intended_at"] if left is not None and left["state"] == "intended" else time.time()
-            values = columns | {"settings": json.dumps(columns["settings"])}
-            values |= {"key": key, "state": "intended", "intended_at": begun}
-            names = ", ".join(f'"{name}"' for name in values)
-            marks = ", ".join("?" * len(values))
-            database.execute(
-                f"INSERT OR REPLACE INTO orders ({names}) VALUES ({marks})",  # noqa: S608 - our own names
-                tuple(values.values()),
-            )
+            owner = left["owner"] if left is not None else None
+            self._insert(key, "intended", begun, owner=owner, **columns)
+
+    def _insert(self, key: str, state: State, intended_at: float, **columns: Any) -> None:
+        values = columns | {"settings": json.dumps(columns["settings"])}
+        values |= {"key": key, "state": state, "intended_at": intended_at}
+        _insert_row(self._database, "OR REPLACE", "orders", values)
 
     def _put_aside(self, key: str) -> None:
         self._database.execute(
@@ -330,7 +391,7 @@ class Ledger:
 
     def is_free(self, service: str, job: str, key: str) -> bool:
         """Whether a job belongs to no other order, and is none that ended for this one before."""
-        taken = self._rows(
+        taken = self.rows(
             "SELECT 1 FROM orders WHERE service = ? AND job = ? AND key != ? "
             "UNION ALL SELECT 1 FROM spent WHERE service = ? AND job = ?",
             *(service, job, key, service, job),
@@ -339,19 +400,30 @@ class Ledger:
 
     def created(self, key: str, job: str, at: float | None = None) -> None:
         """Note the job of an order, and when it was created, in seconds since 1970 (None is now)."""
-        self.note(key, state="created", job=job, created_at=at or time.time(), why="", advice="")
+        self.note(key, state="created", job=job, created_at=at or time.time(), why="", advice="", owner=None)
 
-    def ended(self, key: str, state: State, why: str, advice: str) -> None:
-        """Note that an order came to nothing."""
-        self.note(key, state=state, why=why, advice=advice, ended_at=time.time())
+    def ended(self, key: str, state: State, why: str, advice: str, job: str | None = None) -> None:
+        """Note that an order came to nothing; with `job`, only if that is still the job of the order."""
+        with self.transaction() as database:
+            database.execute(
+                "UPDATE orders SET state = ?, why = ?, advice = ?, ended_at = ?, owner = NULL "
+                "WHERE key = ? AND (? IS NULL OR job = ?)",
+                (state, why, advice, time.time(), key, job, job),
+            )
 
     def succeeded(
-        self, key: str, model: str, trained_tokens: int | None, result_csv: Sequence[Mapping[str, float]]
+        self,
+        key: str,
+        job: str,
+        model: str,
+        trained_tokens: int | None,
+        result_csv: Sequence[Mapping[str, float]],
     ) -> None:
-        """Note the tuned model of an order."""
+        """Note the tuned model of an order, and the job that made it."""
         self.note(
             key,
             state="succeeded",
+            job=job,
             model=model,
             trained_tokens=trained_tokens,
             result_csv=json.dumps([dict(row) for row in result_csv]),
@@ -359,24 +431,51 @@ class Ledger:
             estimated_end=None,
             why="",
             advice="",
+            owner=None,
         )
 
     def note(self, key: str, **columns: Any) -> None:
         """Change columns of an order; nothing where there is no such order."""
         names = ", ".join(f'"{name}" = ?' for name in columns)
-        with self._written() as database:
+        with self.transaction() as database:
             database.execute(f"UPDATE orders SET {names} WHERE key = ?", (*columns.values(), key))  # noqa: S608
+
+    def take_over(
+        self,
+        orders: Iterable[Mapping[str, Any]],
+        files: Iterable[Mapping[str, Any]],
+        spent: Iterable[Mapping[str, Any]],
+    ) -> None:
+        """Add rows of another ledger; of an order in both the one that came further stays."""
+        with self.transaction() as database:
+            for table, rows in (("files", files), ("spent", spent)):
+                for row in rows:
+                    _insert_row(database, "OR IGNORE", table, row)
+            for row in orders:
+                left = database.execute("SELECT state FROM orders WHERE key = ?", (row["key"],)).fetchone()
+                if left is None:
+                    _insert_row(database, "OR IGNORE", "orders", row)
+                elif _PROGRESS.get(row["state"], 0) > _PROGRESS.get(left["state"], 0):
+                    self._put_aside(row["key"])
+                    _insert_row(database, "OR REPLACE", "orders", row)
 
     def give_up(self, key: str) -> None:
         """Forget an order and never take its job for it again; the next run makes a new one."""
-        with self._written() as database:
+        with self.transaction() as database:
             self._put_aside(key)
             database.execute("DELETE FROM orders WHERE key = ?", (key,))
 
 
-def history(ledger: Ledger) -> list[JobRecord]:
-    """Every order of a ledger, oldest first."""
-    return ledger.orders()
+def _insert_row(database: sqlite3.Connection, how: str, table: str, row: Mapping[str, Any]) -> None:
+    names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
+    statement = f"INSERT {how} INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
+    database.execute(statement, tuple(row.values()))
+
+
+def _removed(path: Path) -> None:
+    """Remove a lock file; some systems do not while another process looks at it, and a later run does."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _make_private(path: Path) -> None:

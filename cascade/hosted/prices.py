@@ -15,10 +15,10 @@ import yaml
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import Codec, codec_of
-from cascade.hosted.asking import Usage
+from cascade.hosted.codecs import Codec, codec_of
 from cascade.hosted.examples import Examples
-from cascade.hosted.services import Settings
+from cascade.hosted.questions import Usage
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.system.array_types import BoolArray
 from cascade.text.texts import Texts

@@ -11,9 +11,9 @@ from typing import Any
 from cascade.errors import DataError
 from cascade.hosted.backend import OpenAIBackend
 from cascade.hosted.examples import Examples
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import held_out_rows, trained_groups, varies
+from cascade.learn.groups import held_out_rows, trained_groups, varies
 from cascade.system.arrays import write_json
 from cascade.taxonomy.definition import Taxonomy
 

@@ -9,9 +9,10 @@ import numpy as np
 from cascade.learn.thresholds import best_f1
 from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children
 from cascade.system.array_types import FloatArray, IntArray
+from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 from cascade.validation.calibration import conditional, fit_calibration
-from cascade.validation.folds import heaps_of, stratified_folds
+from cascade.validation.folds import stratified_folds
 
 # A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
 MOST_ROWS = 2500
@@ -57,7 +58,7 @@ def settle(
     if price > DEAREST or problem.own.all() or problem.own.sum() < FEWEST_ROWS:
         return "siblings"
     kept = problem.targets & problem.own[:, None]
-    fold_of = stratified_folds(problem.targets, heaps_of(problem.texts), FOLDS, problem.seed)
+    fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), FOLDS, problem.seed)
     reached = {policy: _trial(backend, problem, fold_of, path, policy) for policy in ("siblings", "all")}
     figures = {policy: best_f1(scores, kept) for policy, scores in reached.items()}
     return "all" if figures["all"] > figures["siblings"] + max(price, LEAST_GAIN) else "siblings"

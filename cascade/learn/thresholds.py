@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
-from cascade.taxonomy.definition import Threshold
+from cascade.taxonomy.settings import Threshold
 from cascade.validation.calibration import logit, sigmoid
 from cascade.validation.folds import stratified_folds
 
@@ -197,7 +197,7 @@ def shrunk(
     )
 
 
-def auto_thresholds(scores: FloatArray, truth: BoolArray, heaps: IntArray, seed: int) -> FloatArray:
+def auto_thresholds(scores: FloatArray, truth: BoolArray, clusters: IntArray, seed: int) -> FloatArray:
     """Thresholds for the best micro F1 + macro F1 on rows like these, float32, shape (n_labels,).
 
     Cuts are found on each of some folds alone and averaged in log odds, as the one best cut of a label is a
@@ -210,14 +210,14 @@ def auto_thresholds(scores: FloatArray, truth: BoolArray, heaps: IntArray, seed:
         float32, shape (n_texts, n_labels): out-of-fold path probabilities, NaN where not visited.
     truth
         bool, of the same shape.
-    heaps
+    clusters
         int64, shape (n_texts,): rows of one number stay on one side.
     seed
         Fixes the folds.
     """
     if not truth.any():
         return np.full(truth.shape[1], 0.5, dtype=np.float32)
-    fold_of = stratified_folds(truth, heaps, FOLDS, seed)
+    fold_of = stratified_folds(truth, clusters, FOLDS, seed)
     folds = [_Fold.of(curves) for curves in _curves(scores, truth, fold_of)]
     figures = np.zeros((len(SHRINKAGES), 2, truth.shape[1]), dtype=np.int64)
     for fold in folds:

@@ -28,6 +28,7 @@ from typing import Any
 from cascade.errors import ModelError
 from cascade.system import locks
 from cascade.system.arrays import WAY_OUT, read_sealed, sealed
+from cascade.system.files import writing
 
 SCHEMA = 1
 NODES = "nodes"
@@ -125,21 +126,28 @@ def _digests(folder: Path) -> dict[str, str]:
 def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:
     """Make node folder `key`: `write` fills a temporary folder and answers the notes of its ``node.json``."""
     nodes = root / NODES
-    nodes.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=nodes))
+    with writing(nodes / key):
+        nodes.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=nodes))
     try:
         notes = dict(write(staging))
-        record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
-        (staging / NODE).write_bytes(sealed(record))
-        staging.chmod(0o755)
-        for path in (*staging.iterdir(), staging):
-            _flush(path)
-        if whole_node(root, key) is None:  # else a worker of a fit that was killed came first
-            _remove(nodes / key)
-            staging.rename(nodes / key)
-        _flush(nodes)
+        with writing(nodes / key):
+            _put_in_place(root, key, staging, notes)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put_in_place(root: Path, key: str, staging: Path, notes: Mapping[str, Any]) -> None:
+    record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
+    (staging / NODE).write_bytes(sealed(record))
+    staging.chmod(0o755)
+    for path in (*staging.iterdir(), staging):
+        _flush(path)
+    place = root / NODES / key
+    if whole_node(root, key) is None:  # else a worker of a fit that was killed came first
+        _remove(place)
+        staging.rename(place)
+    _flush(place.parent)
 
 
 def _remove(path: Path) -> None:
@@ -181,10 +189,11 @@ def node_files(root: Path, key: str) -> dict[str, str]:
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Put the manifest in place, whole, and drop the node folders that it does not name."""
     temporary = root / f".{MANIFEST}.{os.getpid()}"
-    temporary.write_bytes(_content(manifest))
-    _flush(temporary)
-    temporary.replace(root / MANIFEST)
-    _flush(root)
+    with writing(root / MANIFEST):
+        temporary.write_bytes(_content(manifest))
+        _flush(temporary)
+        temporary.replace(root / MANIFEST)
+        _flush(root)
     kept = {record.node for record in manifest.groups.values()}
     for path in (root / NODES).iterdir():
         ours = _NODE_NAME.fullmatch(path.name) or _STAGING_NAME.fullmatch(path.name)

@@ -91,12 +91,25 @@ def always(taxonomy: Taxonomy, name: str) -> bool:
     return name in taxonomy.groups and name != ROOT and taxonomy.groups[name].route == "always"
 
 
-def walk(taxonomy: Taxonomy, n_texts: int, score: Score, enter: Enter, *, trace: bool = False) -> Walked:
+def _never(_: str) -> bool:
+    return False
+
+
+def walk(
+    taxonomy: Taxonomy,
+    n_texts: int,
+    score: Score,
+    enter: Enter,
+    *,
+    trace: bool = False,
+    is_marginal: Callable[[str], bool] = _never,
+) -> Walked:
     """Path probabilities of `n_texts` texts, and the conditional scores on every edge if `trace`.
 
     The path probability of a child is its parent's times the conditional score; of several parents the
     greatest product counts (``combine: max``), or 1 - product(1 - each), capped at the greatest parent
-    (``noisy_or``), so that a child is never above all of its parents.
+    (``noisy_or``), so that a child is never above all of its parents. What comes from groups that learned
+    from every row is P(child) each time, not one cause among several: of it the greatest counts, once.
 
     Parameters
     ----------
@@ -109,8 +122,10 @@ def walk(taxonomy: Taxonomy, n_texts: int, score: Score, enter: Enter, *, trace:
     enter
         Called once for each group but the root, after all of its parents were scored, with its path
         probabilities, shape (n_texts,), NaN where no parent was entered; rows with NaN stay outside.
+    is_marginal
+        Whether a group learned from every row; called for each group after it was scored.
     """
-    state = _State(taxonomy, n_texts, trace)
+    state = _State(taxonomy, n_texts, trace, is_marginal)
     for level in levels(taxonomy.graph):
         asked = {group: state.entered(group, enter) for group in level}
         scored = {group: modelled(taxonomy, group) for group, rows in asked.items() if len(rows)}
@@ -147,8 +162,11 @@ def _with_certain(children: Sequence[str], scored: Sequence[str], answers: Float
 class _State:
     """The arrays of one walk while it goes on."""
 
-    def __init__(self, taxonomy: Taxonomy, n_texts: int, trace: bool) -> None:
+    def __init__(
+        self, taxonomy: Taxonomy, n_texts: int, trace: bool, is_marginal: Callable[[str], bool]
+    ) -> None:
         self.taxonomy, self.graph, self.n_texts = taxonomy, taxonomy.graph, n_texts
+        self.is_marginal = is_marginal
         self.first_edge: dict[str, int] = {}
         n_edges = 0
         for group in self.graph.groups:
@@ -158,6 +176,7 @@ class _State:
         self.conditionals = np.full((n_texts, n_edges), np.nan, dtype=np.float32) if trace else None
         self.either: dict[str, FloatArray] = {}
         self.ceiling: dict[str, FloatArray] = {}
+        self.marginal: dict[str, FloatArray] = {}
 
     def of(self, group: str) -> FloatArray:
         """Path probability of a group for every text; 1 at the root."""
@@ -185,16 +204,22 @@ class _State:
         block = cells(rows, [self.graph.column[child] for child in children])
         self.paths[block] = np.fmax(self.paths[block], arriving)
         if self.taxonomy.combine == "noisy_or":
-            self.join(children, rows, above, arriving)
+            self.join(group, rows, above, arriving)
 
-    def join(self, children: Sequence[str], rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
+    def join(self, group: str, rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
         """Put what arrives at each child with several parents beside what came before."""
-        for child, product in zip(children, arriving.T, strict=True):
+        for child, product in zip(self.graph.children[group], arriving.T, strict=True):
             if len(self.graph.parents[child]) == 1:
                 continue
             # Both are kept apart until the last parent: capping on the way would make their order matter.
-            either = self.either.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
-            highest = self.ceiling.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
-            either[rows] += product * (1 - either[rows])
-            highest[rows] = np.maximum(highest[rows], above)
-            self.paths[rows, self.graph.column[child]] = np.minimum(either[rows], highest[rows])
+            either, highest, marginal = (
+                kept.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
+                for kept in (self.either, self.ceiling, self.marginal)
+            )
+            if self.is_marginal(group):
+                marginal[rows] = np.maximum(marginal[rows], product)
+            else:
+                either[rows] += product * (1 - either[rows])
+                highest[rows] = np.maximum(highest[rows], above)
+            joined = np.minimum(either[rows], highest[rows])
+            self.paths[rows, self.graph.column[child]] = np.maximum(joined, marginal[rows])

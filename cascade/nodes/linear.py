@@ -21,6 +21,7 @@ from cascade.nodes.solver import LANES, Block, Solution, Weighted, weigh
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.arrays import read_array, read_json, write_array, write_json
 from cascade.system.compiled import kernel
+from cascade.text.clusters import clusters_of
 from cascade.text.features import (
     BUCKETS_OF_EACH,
     DAMPED,
@@ -34,7 +35,7 @@ from cascade.text.features import (
 )
 from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
-from cascade.validation.folds import heaps_of, stratified_folds
+from cascade.validation.folds import stratified_folds
 
 FOLDS = 3
 PENALTIES = (1.0, 3.0, 0.3, 0.1)
@@ -229,7 +230,7 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         rows = idf.weigh(texts)
-        fold_of = stratified_folds(problem.targets, heaps_of(problem.texts), FOLDS, problem.seed)
+        fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), FOLDS, problem.seed)
         C = self._settle(rows, problem, fold_of)
         n_children = len(problem.children)
         most = LANES if len(texts) < MANY_ROWS else LANES // 2
@@ -282,7 +283,7 @@ class LinearBackend:
 
         key = ("bags", VERSION)
         hashed = delayed(texts.features)(key, lambda whole: bags_of(whole, LEAST_ROWS, jobs))
-        Parallel(min(jobs, 2), backend="threading")([hashed, delayed(heaps_of)(texts)])
+        Parallel(min(jobs, 2), backend="threading")([hashed, delayed(clusters_of)(texts)])
 
     def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
         """Scores of the `test` rows by one fit of the `train` rows with the first penalty of the grid."""
@@ -292,7 +293,7 @@ class LinearBackend:
         return _fit_and_score(rows, problem.targets[train], asked, self._first(problem), problem.seed)
 
     def load(self, folder: Path) -> LinearModel:
-        """The model that was saved there, memory-mapped.
+        """The model that was saved there.
 
         Raises
         ------

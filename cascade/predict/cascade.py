@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -28,11 +29,18 @@ from cascade.model.folder import (
 )
 from cascade.model.walk import Walked, batches, modelled, walk
 from cascade.nodes.contract import NodeModel
+from cascade.predict.answers import Style, prediction_rows
+from cascade.rows.frames import frame_of, frame_rows, texts_of
+from cascade.rows.row import Columns
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.taxonomy.definition import BackendSpec, Taxonomy
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
+from cascade.taxonomy.settings import BackendSpec
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK = 10_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -98,13 +106,18 @@ class Cascade:
     def fit(
         cls,
         taxonomy: Taxonomy,
-        texts: Sequence[str],
-        labels: Sequence[Sequence[str]],
+        texts: Sequence[str] | pd.DataFrame,
+        labels: Sequence[Sequence[str]] | None = None,
         *,
         seed: int = 0,
         jobs: int = 1,
     ) -> Cascade:
         """A cascade trained on these texts and the names that each carries; keep it with `save`.
+
+        Parameters
+        ----------
+        texts
+            n_texts strings; or, without `labels`, a frame of pandas, with the columns that a file would have.
 
         Raises
         ------
@@ -114,7 +127,10 @@ class Cascade:
         """
         from cascade.learn.fit import fit  # what only training needs takes longer to import than all the rest
 
-        texts = _strings(texts)
+        if labels is None:
+            rows = frame_rows(cast("pd.DataFrame", texts), Columns.of(taxonomy.data), taxonomy)
+            texts, labels = [row.text for row in rows], [row.labels for row in rows]
+        texts = _strings(cast("Sequence[str]", texts))
         names = _resolved(taxonomy, labels)
         scratch = _Scratch()
         fit(taxonomy, texts, names, scratch.folder, seed=seed, jobs=jobs)
@@ -199,7 +215,10 @@ class Cascade:
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
             return self._scores(batch, asked, paths, failed)
 
-        return replace(walk(self.taxonomy, len(batch), score, enter, trace=trace), failed=failed)
+        walked = walk(
+            self.taxonomy, len(batch), score, enter, trace=trace, is_marginal=self._learned_from_all
+        )
+        return replace(walked, failed=failed)
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
@@ -223,7 +242,10 @@ class Cascade:
                         answers[group][:, column] = truth[rows, self.graph.column[child]]
             return answers
 
-        return replace(walk(self.taxonomy, len(batch), score, lambda _, path: path > 0), failed=failed)
+        walked = walk(
+            self.taxonomy, len(batch), score, lambda _, path: path > 0, is_marginal=self._learned_from_all
+        )
+        return replace(walked, failed=failed)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
@@ -239,6 +261,17 @@ class Cascade:
             answers.extend(chosen.by_text([self.graph.nodes[column] for column in chosen.columns.tolist()]))
         return answers
 
+    def predict_frame(self, data: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
+        """The answers as a frame, with the index of `data` where that is a frame too.
+
+        Its columns are ``labels``, a list of names for each row, the most probable first, and ``scores``, the
+        path probability of each of them by name.
+        """
+        found, index = texts_of(data, Columns.of(self.taxonomy.data))
+        texts = _strings(found)
+        rows = prediction_rows(self, list(range(len(texts))), texts, Style())
+        return frame_of({name: [row[name] for row in rows] for name in ("labels", "scores")}, index)
+
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Path probabilities, float32, shape (n_texts, n_labels), columns as in `labels`; NaN: unvisited."""
         texts = _strings(texts)
@@ -247,6 +280,9 @@ class Cascade:
         for rows in batches(len(texts), self.graph, CHUNK):
             found[rows] = self.walk(texts[rows]).whole().paths[:, of_labels]
         return found
+
+    def _learned_from_all(self, group: str) -> bool:
+        return group in self.manifest.groups and self.manifest.groups[group].negatives == "all"
 
     def _route(self, group: str) -> np.float32:
         record = self.manifest.groups.get(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import threading
@@ -14,11 +15,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.completions import Models, answer_many
 from cascade.sandbox.files import find_file, keep_file
-from cascade.sandbox.learning import Format
-from cascade.sandbox.scoring import Models, answer_many
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
-from cascade.sandbox.wire import Refusal, answer, body_of, metadata_of, missing, page, text_of
+from cascade.sandbox.responses import (
+    ApiError,
+    json_body,
+    json_response,
+    list_page,
+    metadata_of,
+    not_found,
+    required_text,
+)
+from cascade.sandbox.storage import Record, Storage, new_id, public
+from cascade.sandbox.training import Format
 
 ENDPOINTS: Mapping[str, Format] = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 MOST_REQUESTS = 50_000
@@ -29,7 +38,7 @@ _EXPIRED = "This request could not be executed before the completion window expi
 _CANCELLED = "This request was not executed because the batch was cancelled."
 
 
-class _Faulty(Exception):  # noqa: N818 - becomes part of the batch
+class _InvalidInput(Exception):  # noqa: N818 - becomes part of the batch
     """A line of the input file is no request."""
 
     def __init__(self, code: str, message: str, line: int | None = None) -> None:
@@ -37,7 +46,7 @@ class _Faulty(Exception):  # noqa: N818 - becomes part of the batch
         self.code, self.line = code, line
 
 
-class Clerk:
+class BatchWorker:
     """Works batches off, one after another, in a thread of its own.
 
     Parameters
@@ -46,17 +55,17 @@ class Clerk:
         Seconds that a batch stays in each state, at least.
     """
 
-    def __init__(self, shelf: Shelf, models: Models, chaos: Chaos | None = None, pace: float = 0) -> None:
-        self.shelf, self.models, self.chaos, self.pace = shelf, models, chaos, pace
+    def __init__(self, storage: Storage, models: Models, chaos: Chaos | None = None, pace: float = 0) -> None:
+        self.storage, self.models, self.chaos, self.pace = storage, models, chaos, pace
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopped = threading.Event()
 
     def start(self) -> None:
         """Begin, with the batches that an earlier process left undone."""
-        for batch in self.shelf.all("batch"):
+        for batch in self.storage.all("batch"):
             if batch["status"] not in ENDED:
                 self._waiting.put(batch["id"])
-        threading.Thread(target=self._work, daemon=True, name="clerk").start()
+        threading.Thread(target=self._work, daemon=True, name="worker").start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -76,7 +85,7 @@ class Clerk:
         """Work one batch off."""
         try:
             self._run(batch)
-        except _Faulty as fault:
+        except _InvalidInput as fault:
             error = {"code": fault.code, "message": str(fault)}
             error_at = error | ({"line": fault.line} if fault.line else {})
             self._enter(batch, "failed", errors={"object": "list", "data": [error_at]})
@@ -85,7 +94,7 @@ class Clerk:
             self._enter(batch, "failed", errors=errors)
 
     def _run(self, batch: str) -> None:
-        record = self.shelf.get("batch", batch) or {}
+        record = self.storage.get("batch", batch) or {}
         self._stopped.wait(self.pace)
         requests = _requests(self._content(record), record["endpoint"])
         counts = {"total": len(requests), "completed": 0, "failed": 0}
@@ -99,16 +108,16 @@ class Clerk:
 
     def _content(self, record: Record) -> bytes:
         try:
-            return self.shelf.read(record["input_file_id"])
+            return self.storage.read(record["input_file_id"])
         except FileNotFoundError:
-            raise _Faulty("file_not_found", "The input file was deleted.") from None
+            raise _InvalidInput("file_not_found", "The input file was deleted.") from None
 
     def _answered(self, batch: str, requests: Sequence[Record], format_: Format) -> list[Any]:
         """Answers of the first requests, all of them unless the batch is cancelled meanwhile."""
         found: list[Any] = []
         self._stopped.wait(self.pace)
         for start in range(0, len(requests), _AT_ONCE):
-            record = self.shelf.get("batch", batch)
+            record = self.storage.get("batch", batch)
             if self._stopped.is_set() or record is None or record["status"] == "cancelling":
                 break
             bodies = [one["body"] for one in requests[start : start + _AT_ONCE]]
@@ -117,7 +126,7 @@ class Clerk:
 
     def _finish(self, batch: str, requests: Sequence[Record], answered: Sequence[Any], expires: bool) -> None:
         """Write the result files, then have the batch end."""
-        cancelled = (self.shelf.get("batch", batch) or {})["status"] == "cancelling"
+        cancelled = (self.storage.get("batch", batch) or {})["status"] == "cancelling"
         if not cancelled:
             self._enter(batch, "finalizing")
         good = [_line(one, found) for one, found in zip(requests, answered, strict=False) if _is_good(found)]
@@ -140,7 +149,10 @@ class Clerk:
         ordered = list(lines) if self.chaos is None else self.chaos.shuffled(lines)
         content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ordered)
         record = keep_file(
-            self.shelf, f"{batch}_{kind}.jsonl", "batch_output", content.encode("utf-8", "replace")
+            self.storage,
+            f"{batch}_{kind}.jsonl",
+            "batch_output",
+            io.BytesIO(content.encode("utf-8", "replace")),
         )
         return str(record["id"])
 
@@ -150,15 +162,15 @@ class Clerk:
                 return
             record.update({"status": status, f"{status}_at": int(time.time()), **more})
 
-        return self.shelf.change("batch", batch, change)
+        return self.storage.change("batch", batch, change)
 
 
 def _is_good(found: Any) -> bool:
-    return not isinstance(found, Refusal)
+    return not isinstance(found, ApiError)
 
 
 def _line(request: Record, found: Any) -> Record:
-    refused = isinstance(found, Refusal)
+    refused = isinstance(found, ApiError)
     response = {
         "status_code": found.status if refused else 200,
         "request_id": new_id("req_"),
@@ -190,22 +202,24 @@ def _usage(lines: Sequence[Record]) -> Record:
 
 
 def _requests(content: bytes, endpoint: str) -> list[Record]:
-    """The requests of an input file; `_Faulty` where a line is none."""
+    """The requests of an input file; `_InvalidInput` where a line is none."""
     lines = [line for line in content.decode("utf-8-sig", "replace").split("\n") if line.strip()]
     if not lines:
-        raise _Faulty("empty_file", "The input file is empty.")
+        raise _InvalidInput("empty_file", "The input file is empty.")
     if len(lines) > MOST_REQUESTS:
-        raise _Faulty(
+        raise _InvalidInput(
             "too_many_tasks", f"The input file has {len(lines)} requests, at most {MOST_REQUESTS} are."
         )
     requests = [_request(line, number, endpoint) for number, line in enumerate(lines, 1)]
     seen: set[str] = set()
     for number, one in enumerate(requests, 1):
         if one["custom_id"] in seen:
-            raise _Faulty("duplicate_custom_id", "The custom_id of this line was seen before.", number)
+            raise _InvalidInput("duplicate_custom_id", "The custom_id of this line was seen before.", number)
         seen.add(one["custom_id"])
         if one["body"].get("model") != requests[0]["body"].get("model"):
-            raise _Faulty("mismatched_model", "All requests of a batch must have the same model.", number)
+            raise _InvalidInput(
+                "mismatched_model", "All requests of a batch must have the same model.", number
+            )
     return requests
 
 
@@ -213,13 +227,15 @@ def _request(line: str, number: int, endpoint: str) -> Record:
     try:
         value = json.loads(line)
     except ValueError:
-        raise _Faulty("invalid_json_line", "This line is not parseable as valid JSON.", number) from None
+        raise _InvalidInput(
+            "invalid_json_line", "This line is not parseable as valid JSON.", number
+        ) from None
     if not isinstance(value, dict) or not isinstance(value.get("custom_id"), str):
-        raise _Faulty("missing_required_parameter", "Missing required parameter: custom_id.", number)
+        raise _InvalidInput("missing_required_parameter", "Missing required parameter: custom_id.", number)
     if not isinstance(value.get("body"), dict) or value.get("method") != "POST":
-        raise _Faulty("invalid_request", "Expected method POST and a body.", number)
+        raise _InvalidInput("invalid_request", "Expected method POST and a body.", number)
     if value.get("url") != endpoint:
-        raise _Faulty("mismatched_url", f"The URL of this line is not {endpoint}.", number)
+        raise _InvalidInput("mismatched_url", f"The URL of this line is not {endpoint}.", number)
     return value
 
 
@@ -227,47 +243,49 @@ def _request(line: str, number: int, endpoint: str) -> Record:
 class Batches:
     """The endpoints."""
 
-    shelf: Shelf
-    clerk: Clerk
+    storage: Storage
+    worker: BatchWorker
 
     async def create(self, request: Request) -> Response:
-        body = await body_of(request)
-        endpoint, window = text_of(body, "endpoint"), text_of(body, "completion_window")
+        body = await json_body(request)
+        endpoint, window = required_text(body, "endpoint"), required_text(body, "completion_window")
         if endpoint not in ENDPOINTS:
-            raise Refusal(
+            raise ApiError(
                 400, f"Invalid endpoint: expected one of {list(ENDPOINTS)}.", "invalid_value", "endpoint"
             )
         if window != "24h":
-            raise Refusal(400, "Invalid 'completion_window': only 24h.", "invalid_value", "completion_window")
-        file = find_file(self.shelf, text_of(body, "input_file_id"), "input_file_id")
+            raise ApiError(
+                400, "Invalid 'completion_window': only 24h.", "invalid_value", "completion_window"
+            )
+        file = find_file(self.storage, required_text(body, "input_file_id"), "input_file_id")
         if file["purpose"] != "batch":
-            raise Refusal(
+            raise ApiError(
                 400, "Invalid file purpose: expected 'batch'.", "invalid_file_purpose", "input_file_id"
             )
-        record = self.shelf.put("batch", _ordered(body, file["id"]))
-        self.clerk.add(record["id"])
-        return answer(shown(record))
+        record = self.storage.put("batch", _ordered(body, file["id"]))
+        self.worker.add(record["id"])
+        return json_response(public(record))
 
     async def list(self, request: Request) -> Response:
-        return answer(page(self.shelf.all("batch")[::-1], request.query_params))
+        return json_response(list_page(self.storage.all("batch")[::-1], request.query_params))
 
     def _find(self, request: Request) -> Record:
-        record = self.shelf.get("batch", request.path_params["name"])
+        record = self.storage.get("batch", request.path_params["name"])
         if record is None:
-            raise missing("Batch object", request.path_params["name"], "batch_id")
+            raise not_found("Batch object", request.path_params["name"], "batch_id")
         return record
 
     async def get(self, request: Request) -> Response:
-        return answer(shown(self._find(request)))
+        return json_response(public(self._find(request)))
 
     async def cancel(self, request: Request) -> Response:
-        return answer(shown(self.shelf.change("batch", self._find(request)["id"], _cancel())))
+        return json_response(public(self.storage.change("batch", self._find(request)["id"], _cancel())))
 
 
 def _cancel() -> Callable[[Record], None]:
     def change(record: Record) -> None:
         if record["status"] in ENDED:
-            raise Refusal(409, f"Cannot cancel a batch with status '{record['status']}'.")
+            raise ApiError(409, f"Cannot cancel a batch with status '{record['status']}'.")
         record.update(status="cancelling", cancelling_at=int(time.time()))
 
     return change

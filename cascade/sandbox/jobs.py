@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import queue
 import re
@@ -17,9 +18,26 @@ from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.files import find_file, keep_file
-from cascade.sandbox.learning import Example, Quality, Tuned, Unusable, judged, learn, read_examples
-from cascade.sandbox.shelf import Record, Shelf, new_id, shown
-from cascade.sandbox.wire import Refusal, answer, body_of, metadata_of, missing, number_of, page, text_of
+from cascade.sandbox.responses import (
+    ApiError,
+    json_body,
+    json_response,
+    list_page,
+    metadata_of,
+    not_found,
+    optional_number,
+    required_text,
+)
+from cascade.sandbox.storage import Record, Storage, new_id, public
+from cascade.sandbox.training import (
+    Example,
+    InvalidFile,
+    Metrics,
+    TrainedModel,
+    evaluate,
+    learn,
+    read_examples,
+)
 
 ENDED = ("succeeded", "failed", "cancelled")
 # Models that cannot be tuned, as one of the real service.
@@ -56,14 +74,14 @@ class Trainer:
         Seconds that a job stays in each state, at least.
     """
 
-    def __init__(self, shelf: Shelf, chaos: Chaos | None = None, pace: float = 0) -> None:
-        self.shelf, self.chaos, self.pace = shelf, chaos, pace
+    def __init__(self, storage: Storage, chaos: Chaos | None = None, pace: float = 0) -> None:
+        self.storage, self.chaos, self.pace = storage, chaos, pace
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopped = threading.Event()
 
     def start(self) -> None:
         """Begin, with the jobs that an earlier process left undone."""
-        for job in self.shelf.all("job"):
+        for job in self.storage.all("job"):
             if job["status"] not in ENDED:
                 self._waiting.put(job["id"])
         threading.Thread(target=self._work, daemon=True, name="trainer").start()
@@ -88,7 +106,7 @@ class Trainer:
             self._run(job)
         except _Cancelled:
             return
-        except Unusable as error:
+        except InvalidFile as error:
             self._fail(job, error.code, str(error), "training_file")
         except Exception as error:  # a job must not take the others with it
             why = f"The job failed due to an internal error ({type(error).__name__})."
@@ -102,7 +120,7 @@ class Trainer:
         if record.get("_fate") == "failed":
             raise RuntimeError("worker lost")
         tuned, quality = learn(training.examples, record["seed"])
-        valid = judged(tuned, training.validation) if training.validation else None
+        valid = evaluate(tuned, training.validation) if training.validation else None
         if record.get("_fate") == "moderated":
             self._block(job)
             return
@@ -120,14 +138,14 @@ class Trainer:
 
     def _content(self, name: str) -> bytes:
         try:
-            return self.shelf.read(name)
+            return self.storage.read(name)
         except FileNotFoundError:
-            raise Unusable("file_not_found", f"The file {name} was deleted.") from None
+            raise InvalidFile("file_not_found", f"The file {name} was deleted.") from None
 
     def _wait(self, job: str) -> None:
         """Stay as long as the pace wants; `_Cancelled` where the job has ended meanwhile."""
         self._stopped.wait(self.pace)
-        record = self.shelf.get("job", job)
+        record = self.storage.get("job", job)
         if self._stopped.is_set() or record is None or record["status"] in ENDED:
             raise _Cancelled
 
@@ -145,7 +163,7 @@ class Trainer:
                 raise _Cancelled
             change(record)
 
-        return self.shelf.change("job", job, guarded)
+        return self.storage.change("job", job, guarded)
 
     def tell(self, job: str, message: str, level: str = "info", kind: str = "message", **data: Any) -> None:
         """Add an event to a job."""
@@ -158,7 +176,7 @@ class Trainer:
             "type": kind,
             "data": data,
         }
-        self.shelf.put("event", event, job)
+        self.storage.put("event", event, job)
 
     def _fail(self, job: str, code: str, message: str, param: str | None) -> None:
         error = {"code": code, "message": message, "param": param}
@@ -176,14 +194,16 @@ class Trainer:
         self._fail(job, "unsafe_model", "This model was blocked by moderation checks.", None)
 
     def _succeed(
-        self, record: Record, training: Training, tuned: Tuned, quality: Quality, valid: Quality | None
+        self, record: Record, training: Training, tuned: TrainedModel, quality: Metrics, valid: Metrics | None
     ) -> None:
         job, name = record["id"], _model_name(record)
-        tuned.save(self.shelf.model(job))
+        tuned.save(self.storage.model(job))
         curve = _curve(training, tuned, quality, valid)
-        result = keep_file(self.shelf, "step_metrics.csv", "fine-tune-results", self._csv(curve))
+        result = keep_file(
+            self.storage, "step_metrics.csv", "fine-tune-results", io.BytesIO(self._csv(curve))
+        )
         model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "sandbox"}
-        self.shelf.put("model", {**model, "_job": job, "_format": tuned.prompts.format})
+        self.storage.put("model", {**model, "_job": job, "_format": tuned.prompts.format})
         self._tell_curve(job, name, curve, training.epochs)
         ended = {
             "status": "succeeded",
@@ -199,11 +219,11 @@ class Trainer:
 
     def _tell_curve(self, job: str, name: str, curve: Sequence[Record], epochs: int) -> None:
         for row in curve:
-            message = f"Step {row['step']}/{len(curve)}: training loss={row['train_loss']:.4f}"
+            message = f"AnswerToken {row['step']}/{len(curve)}: training loss={row['train_loss']:.4f}"
             self.tell(job, message, kind="metrics", **row)
         for epoch in range(max(1, epochs - 2), epochs + 1):
             row = curve[len(curve) * epoch // epochs - 1]
-            self.shelf.put("checkpoint", _checkpoint(job, name, row, epoch == epochs), job)
+            self.storage.put("checkpoint", _checkpoint(job, name, row, epoch == epochs), job)
 
     def _csv(self, curve: Sequence[Record]) -> bytes:
         """The result file."""
@@ -220,14 +240,14 @@ def _model_name(record: Record) -> str:
     return f"ft:{base}:sandbox:{record['_suffix'] or ''}:{record['id'][-8:]}"
 
 
-def _curve(training: Training, tuned: Tuned, quality: Quality, valid: Quality | None) -> list[Record]:
+def _curve(training: Training, tuned: TrainedModel, quality: Metrics, valid: Metrics | None) -> list[Record]:
     """A row a step: the embedded model has no steps, so that the way to what it reached is made up."""
     start = math.log(2) if tuned.shape.kind != "choice" else math.log(max(2, len(tuned.shape.columns)))
     steps = max(training.epochs, min(_CURVE, len(training.examples) * training.epochs))
     return [_row(step, steps, start, quality, valid) for step in range(1, steps + 1)]
 
 
-def _row(step: int, steps: int, start: float, quality: Quality, valid: Quality | None) -> Record:
+def _row(step: int, steps: int, start: float, quality: Metrics, valid: Metrics | None) -> Record:
     left = math.exp(-4 * step / steps) if step < steps else 0.0
 
     def between(end: float, begin: float) -> float:
@@ -258,7 +278,7 @@ def _checkpoint(job: str, name: str, row: Record, last: bool) -> Record:
 class Jobs:
     """The endpoints."""
 
-    shelf: Shelf
+    storage: Storage
     chaos: Chaos | None
     trainer: Trainer
     training: bool = True
@@ -266,26 +286,26 @@ class Jobs:
     async def create(self, request: Request) -> Response:
         if not self.training:
             message = "Your organization cannot create new fine-tuning jobs."
-            raise Refusal(403, message, "training_not_available")
-        record = self._ordered(await body_of(request))
-        self.shelf.put("job", record)
+            raise ApiError(403, message, "training_not_available")
+        record = self._ordered(await json_body(request))
+        self.storage.put("job", record)
         self.trainer.tell(record["id"], f"Created fine-tuning job: {record['id']}")
         self.trainer.add(record["id"])
-        return answer(shown(record))
+        return json_response(public(record))
 
     def _ordered(self, body: Record) -> Record:
-        training, validation = text_of(body, "training_file"), body.get("validation_file")
+        training, validation = required_text(body, "training_file"), body.get("validation_file")
         hyperparameters = _hyperparameters(body)
         return {
             "id": new_id("ftjob-"),
             "object": "fine_tuning.job",
             "created_at": int(time.time()),
-            "model": self._base(text_of(body, "model")),
+            "model": self._base(required_text(body, "model")),
             "training_file": self._file(training, "training_file"),
             "validation_file": self._file(validation, "validation_file") if validation else None,
             "hyperparameters": hyperparameters,
             "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
-            "seed": number_of(body, "seed", 0, 2147483647) or 0,
+            "seed": optional_number(body, "seed", 0, 2147483647) or 0,
             "metadata": metadata_of(body),
             "status": "validating_files",
             **dict.fromkeys(
@@ -300,17 +320,17 @@ class Jobs:
         }
 
     def _base(self, name: str) -> str:
-        tuned = name.startswith("ft:") and self.shelf.get("model", name) is None
+        tuned = name.startswith("ft:") and self.storage.get("model", name) is None
         if name in CLOSED or tuned or not _MODEL.fullmatch(name):
             message = f"Model {name} is not available for fine-tuning or does not exist."
-            raise Refusal(400, message, "model_not_available", "model")
+            raise ApiError(400, message, "model_not_available", "model")
         return name
 
     def _file(self, name: Any, param: str) -> str:
-        record = find_file(self.shelf, str(name), param)
+        record = find_file(self.storage, str(name), param)
         if record["purpose"] != "fine-tune":
             message = f"Invalid file purpose: expected 'fine-tune', found '{record['purpose']}'."
-            raise Refusal(400, message, "invalid_file_purpose", param)
+            raise ApiError(400, message, "invalid_file_purpose", param)
         return str(record["id"])
 
     def _fate(self) -> str:
@@ -320,37 +340,37 @@ class Jobs:
 
     async def list(self, request: Request) -> Response:
         wanted = _asked_metadata(request.query_params)
-        jobs = [job for job in reversed(self.shelf.all("job")) if _fits(job["metadata"], wanted)]
-        return answer(page(jobs, request.query_params))
+        jobs = [job for job in reversed(self.storage.all("job")) if _fits(job["metadata"], wanted)]
+        return json_response(list_page(jobs, request.query_params))
 
     def _find(self, request: Request) -> Record:
-        record = self.shelf.get("job", request.path_params["name"])
+        record = self.storage.get("job", request.path_params["name"])
         if record is None:
-            raise missing(
+            raise not_found(
                 "fine-tuning job", request.path_params["name"], "fine_tune_id", "fine_tune_not_found"
             )
         return record
 
     async def get(self, request: Request) -> Response:
-        return answer(shown(self._find(request)))
+        return json_response(public(self._find(request)))
 
     async def cancel(self, request: Request) -> Response:
         def cancelled(record: Record) -> None:
             if record["status"] in ENDED:
-                raise Refusal(400, f"Job has already ended: {record['status']}.", "job_ended")
+                raise ApiError(400, f"Job has already ended: {record['status']}.", "job_ended")
             record.update(status="cancelled", finished_at=int(time.time()))
 
-        record = self.shelf.change("job", self._find(request)["id"], cancelled)
+        record = self.storage.change("job", self._find(request)["id"], cancelled)
         self.trainer.tell(record["id"], "Fine-tuning job cancelled")
-        return answer(shown(record))
+        return json_response(public(record))
 
     async def events(self, request: Request) -> Response:
-        events = self.shelf.all("event", self._find(request)["id"])
-        return answer(page(events[::-1], request.query_params))
+        events = self.storage.all("event", self._find(request)["id"])
+        return json_response(list_page(events[::-1], request.query_params))
 
     async def checkpoints(self, request: Request) -> Response:
-        found = self.shelf.all("checkpoint", self._find(request)["id"])
-        return answer(page(found[::-1], request.query_params, 10))
+        found = self.storage.all("checkpoint", self._find(request)["id"])
+        return json_response(list_page(found[::-1], request.query_params, 10))
 
 
 def _asked_metadata(query: Mapping[str, str]) -> dict[str, str] | None:
@@ -369,7 +389,7 @@ def _fits(metadata: Mapping[str, str] | None, wanted: Mapping[str, str] | None) 
 def _suffix(body: Mapping[str, Any]) -> str | None:
     suffix = body.get("suffix")
     if suffix is not None and (not isinstance(suffix, str) or not 1 <= len(suffix) <= 64):
-        raise Refusal(400, "Invalid 'suffix': expected 1 to 64 characters.", "invalid_value", "suffix")
+        raise ApiError(400, "Invalid 'suffix': expected 1 to 64 characters.", "invalid_value", "suffix")
     return suffix
 
 
@@ -377,12 +397,14 @@ def _hyperparameters(body: Mapping[str, Any]) -> Record:
     """Those of the method, or the old ones at the top."""
     method = body.get("method") or {}
     if method and method.get("type") != "supervised":
-        raise Refusal(400, "Only the method 'supervised' is known here.", "invalid_value", "method.type")
+        raise ApiError(400, "Only the method 'supervised' is known here.", "invalid_value", "method.type")
     given = (method.get("supervised") or {}).get("hyperparameters") or body.get("hyperparameters") or {}
     found: Record = {}
     for name, most in (("n_epochs", 50), ("batch_size", 256)):
-        found[name] = "auto" if given.get(name, "auto") == "auto" else number_of(given, name, 1, most)
+        found[name] = "auto" if given.get(name, "auto") == "auto" else optional_number(given, name, 1, most)
     rate = given.get("learning_rate_multiplier", "auto")
     if rate != "auto" and not (isinstance(rate, int | float) and rate > 0):
-        raise Refusal(400, "Invalid 'learning_rate_multiplier'.", "invalid_value", "learning_rate_multiplier")
+        raise ApiError(
+            400, "Invalid 'learning_rate_multiplier'.", "invalid_value", "learning_rate_multiplier"
+        )
     return found | {"learning_rate_multiplier": rate}

@@ -16,17 +16,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from cascade.sandbox.batches import Batches, Clerk
+from cascade.sandbox.batches import Batches, BatchWorker
 from cascade.sandbox.chaos import Chaos
+from cascade.sandbox.completions import Completions, Models
 from cascade.sandbox.files import Files
-from cascade.sandbox.gate import Gate, Log
 from cascade.sandbox.jobs import Jobs, Trainer
-from cascade.sandbox.meter import Meter
-from cascade.sandbox.scoring import Models, Scoring
-from cascade.sandbox.shelf import Shelf, shown
-from cascade.sandbox.wire import Refusal, answer
+from cascade.sandbox.middleware import Middleware, RequestLog
+from cascade.sandbox.rate_limits import RateLimits
+from cascade.sandbox.responses import ApiError, json_response
+from cascade.sandbox.storage import Storage, public
 
 _BACKLOG = 2048
+MAX_BODY_BYTES = 32 * 2**20
+MAX_FILE_BYTES = 512 * 2**20
 
 
 class Service:
@@ -46,6 +48,8 @@ class Service:
         Seconds that jobs and batches stay in each state, at least.
     training
         Whether fine-tunes may be started; if not, they are refused as by a service that has closed them.
+    max_body_bytes, max_file_bytes
+        Of the body of a request, and of a file.
     """
 
     def __init__(
@@ -58,44 +62,49 @@ class Service:
         tpm: int | None = None,
         pace: float = 0,
         training: bool = True,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
-        self.shelf = Shelf(folder)
-        self.log = Log(folder)
-        models = Models(self.shelf)
-        self.trainer = Trainer(self.shelf, chaos, pace)
-        self.clerk = Clerk(self.shelf, models, chaos, pace)
-        self.scoring = Scoring(models, chaos, Meter(rpm, tpm), latency)
-        jobs = Jobs(self.shelf, chaos, self.trainer, training)
+        self.storage = Storage(folder)
+        self.log = RequestLog(folder)
+        models = Models(self.storage)
+        self.trainer = Trainer(self.storage, chaos, pace)
+        self.worker = BatchWorker(self.storage, models, chaos, pace)
+        self.scoring = Completions(models, chaos, RateLimits(rpm, tpm), latency)
+        jobs = Jobs(self.storage, chaos, self.trainer, training)
         routes = [
             *_scoring_routes(self.scoring),
             *_model_routes(models),
-            *_file_routes(Files(self.shelf, chaos)),
+            *_file_routes(Files(self.storage, chaos)),
             *_job_routes(jobs),
-            *_batch_routes(Batches(self.shelf, self.clerk)),
+            *_batch_routes(Batches(self.storage, self.worker)),
             Route("/sandbox/requests", self.requests),
         ]
-        handlers: dict[Any, Any] = {Refusal: _refused, HTTPException: _unknown}
-        self.app: ASGIApp = Gate(Starlette(routes=routes, exception_handlers=handlers), self.log, chaos)
+        handlers: dict[Any, Any] = {ApiError: _refused, HTTPException: _unknown}
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        self.app: ASGIApp = Middleware(app, self.log, chaos, max_body_bytes, max_file_bytes)
 
     def start(self) -> None:
         """Take up what is to be done."""
         self.trainer.start()
-        self.clerk.start()
+        self.worker.start()
 
     def stop(self) -> None:
         """Leave what is under way to the next process."""
         self.trainer.stop()
-        self.clerk.stop()
+        self.worker.stop()
 
     async def requests(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
         """What arrived and what was made, for tests."""
         usage = {model: dict(counts) for model, counts in self.scoring.usage.items()}
-        jobs = [shown(job) for job in self.shelf.all("job")]
-        files = [shown(file) for file in self.shelf.all("file")]
-        return answer({"requests": dict(self.log.counts), "jobs": jobs, "files": files, "usage": usage})
+        jobs = [public(job) for job in self.storage.all("job")]
+        files = [public(file) for file in self.storage.all("file")]
+        return json_response(
+            {"requests": dict(self.log.counts), "jobs": jobs, "files": files, "usage": usage}
+        )
 
 
-def _scoring_routes(scoring: Scoring) -> list[Route]:
+def _scoring_routes(scoring: Completions) -> list[Route]:
     return [
         Route("/v1/chat/completions", scoring.chat, methods=["POST"]),
         Route("/v1/completions", scoring.completion, methods=["POST"]),
@@ -141,13 +150,13 @@ def _batch_routes(batches: Batches) -> list[Route]:
     ]
 
 
-async def _refused(request: Request, refusal: Refusal) -> Response:  # noqa: ARG001 - a handler's signature
+async def _refused(request: Request, refusal: ApiError) -> Response:  # noqa: ARG001 - a handler's signature
     return refusal.response()
 
 
 async def _unknown(request: Request, error: HTTPException) -> Response:
     message = f"Invalid URL ({request.method} {request.url.path})"
-    return Refusal(error.status_code, message, "unknown_url").response()
+    return ApiError(error.status_code, message, "unknown_url").response()
 
 
 class _Server(uvicorn.Server):
@@ -177,6 +186,8 @@ def serve(
     tpm: int | None = None,
     pace: float = 0,
     training: bool = True,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    max_file_bytes: int = MAX_FILE_BYTES,
     ready: Callable[[str], None] = _silent,
 ) -> None:
     """Serve until Ctrl-C, or until the process ends; nothing is lost either way.
@@ -187,13 +198,23 @@ def serve(
         Where all state is; made where it is missing.
     host, port
         Where to listen; port 0 is any that is free.
-    chaos, latency, rpm, tpm, pace, training
+    chaos, latency, rpm, tpm, pace, training, max_body_bytes, max_file_bytes
         See `Service`.
     ready
         Called with the base URL, such as ``http://127.0.0.1:43210/v1``, once requests are answered.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    service = Service(folder, chaos=chaos, latency=latency, rpm=rpm, tpm=tpm, pace=pace, training=training)
+    service = Service(
+        folder,
+        chaos=chaos,
+        latency=latency,
+        rpm=rpm,
+        tpm=tpm,
+        pace=pace,
+        training=training,
+        max_body_bytes=max_body_bytes,
+        max_file_bytes=max_file_bytes,
+    )
     with socket.create_server((host, port), backlog=_BACKLOG) as listening:
         address = f"http://{host}:{listening.getsockname()[1]}/v1"
         config = uvicorn.Config(

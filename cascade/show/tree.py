@@ -15,8 +15,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascade.errors import DataError, suggestion
-from cascade.taxonomy.definition import BackendSpec, Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.settings import BackendSpec, Threshold
 
 if TYPE_CHECKING:
     from cascade.model.folder import GroupRecord, Manifest

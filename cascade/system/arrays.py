@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.errors import ModelError
+from cascade.system.files import writing
 
 WAY_OUT = "The folder is damaged or not ours: run `cascade fit` again."
 
+# A manifest with thresholds and figures of a million labels has a tenth of that.
+_MOST_JSON_BYTES = 1 << 30
 _MAGIC = b"\x93NUMPY\x01\x00"
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bBhHiIlLqQefd"}
 # What NumPy writes for a plain array in C order, and nothing else: its own reader evaluates the header.
@@ -26,7 +30,8 @@ _HEADER = re.compile(rb"\{'descr': '([^']+)', 'fortran_order': False, 'shape': \
 def write_json(path: Path, value: Any) -> None:
     """Write `value` in one canonical form, so that equal values give equal bytes."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
-    path.write_bytes((text + "\n").encode("utf-8"))
+    with writing(path):
+        path.write_bytes((text + "\n").encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -70,7 +75,11 @@ def read_sealed(path: Path, schema: int) -> dict[str, Any]:
 def _content(path: Path) -> bytes:
     try:
         _check_plain(path)
-        return path.read_bytes()
+        with path.open("rb") as source:
+            content = source.read(_MOST_JSON_BYTES + 1)
+        if len(content) > _MOST_JSON_BYTES:
+            raise OSError(f"more than {_MOST_JSON_BYTES >> 20} MiB")
+        return content
     except OSError as error:
         raise ModelError(f"{path}: expected JSON, found {_reason(error)}. {WAY_OUT}") from error
 
@@ -90,12 +99,17 @@ def _parsed(path: Path, content: bytes) -> Any:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write one array as ``.npy``; object arrays are refused."""
-    with path.open("wb") as out:
-        np.lib.format.write_array(out, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    plain = np.ascontiguousarray(array)
+    if plain.dtype.hasobject:
+        raise ValueError("Object arrays cannot be saved")
+    with writing(path), path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(plain))
+        # NumPy's own writer answers with a count of values where the disk is full, and not with the reason.
+        out.write(plain.reshape(-1).view(np.uint8).data)
 
 
 def read_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """The array of a ``.npy`` file, memory-mapped and read-only.
+    """The array of a ``.npy`` file, read-only and in memory of its own, whatever becomes of the file.
 
     Parameters
     ----------
@@ -112,34 +126,37 @@ def read_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
         The file is missing, is no plain array (a pickle, for one), or has another type, shape or size.
     """
     try:
-        found, lengths, offset = _claimed(path)
-        fits = len(lengths) == len(shape) and all(
-            want in (None, got) for want, got in zip(shape, lengths, strict=True)
-        )
-        if found == np.dtype(dtype) and fits:
-            return _mapped(path, found, lengths, offset)
+        _check_plain(path)
+        with path.open("rb") as source:
+            found, lengths = _claimed(source)
+            if found == np.dtype(dtype) and _fits(lengths, shape):
+                return _values(source, found, lengths)
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise ModelError(f"{path}: expected a NumPy array, found {_reason(error)}. {WAY_OUT}") from error
     expected = f"{np.dtype(dtype)} of shape {_written(shape)}"
     raise ModelError(f"{path}: expected {expected}, found {found} of shape {_written(lengths)}. {WAY_OUT}")
 
 
-def _claimed(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Type and shape in the header of a ``.npy`` file, and where its values begin.
+def _fits(lengths: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(lengths) == len(shape) and all(
+        want in (None, got) for want, got in zip(shape, lengths, strict=True)
+    )
+
+
+def _claimed(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape in the header of a ``.npy`` file, which is read up to its values.
 
     Raises
     ------
     ValueError
         The header is none that `write_array` makes, or does not fit the size of the file.
     """
-    _check_plain(path)
-    with path.open("rb") as source:
-        found, lengths = _header(source)
-        offset = source.tell()
-    claimed, present = found.itemsize * math.prod(lengths), path.stat().st_size - offset
+    found, lengths = _header(source)
+    claimed = found.itemsize * math.prod(lengths)
+    present = os.fstat(source.fileno()).st_size - source.tell()
     if claimed != present:
         raise ValueError(f"a header that claims {claimed} bytes where there are {present}")
-    return found, lengths, offset
+    return found, lengths
 
 
 def _header(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -155,12 +172,12 @@ def _header(source: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return _DTYPES[kind], tuple(int(length) for length in header[2].split(b",") if length.strip())
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    if 0 in shape:  # nothing to map
-        nothing = np.empty(shape, dtype=dtype)
-        nothing.flags.writeable = False
-        return nothing
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+def _values(source: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    values = np.fromfile(source, dtype, math.prod(shape))
+    if len(values) != math.prod(shape):
+        raise ValueError("a file that became shorter while it was read")
+    values.flags.writeable = False
+    return values.reshape(shape)
 
 
 def _written(shape: tuple[int | None, ...]) -> str:

@@ -70,12 +70,12 @@ def connected(address: str | None, jobs: int | None) -> Iterator[Workers]:
         task was lost several times over with its worker, or the workers have another version of Cascade.
     """
     if address == LOCAL or (address is None and not has_own_backend()):
-        yield _Processes(jobs or cores())
+        yield _LocalProcesses(jobs or cores())
     elif address is None:
-        yield _Backend()
+        yield _JoblibWorkers()
     else:
-        with _joined(address, jobs):
-            yield _Backend()
+        with _cluster_backend(address, jobs):
+            yield _JoblibWorkers()
 
 
 def check_address(address: str) -> None:
@@ -111,7 +111,7 @@ def cores() -> int:
 # Processes of this machine
 
 
-class _Processes:
+class _LocalProcesses:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
 
@@ -120,7 +120,7 @@ class _Processes:
         from joblib.externals.loky import ProcessPoolExecutor
 
         pool = ProcessPoolExecutor(
-            max_workers=self._jobs, initializer=_depend_on, initargs=(os.getpid(),), env=_ONE_THREAD
+            max_workers=self._jobs, initializer=_end_with_parent, initargs=(os.getpid(),), env=_ONE_THREAD
         )
         waiting: deque[Future[A]] = deque()
         try:
@@ -170,14 +170,14 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _depend_on(parent: int) -> None:
+def _end_with_parent(parent: int) -> None:
     """Have this worker end when its parent does."""
     import threading
 
-    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
-def _end_without(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     # A parent that is killed closes nothing, and a worker would wait for its next task for ever.
     while os.getppid() == parent:
         time.sleep(_PARENT_CHECK_SECONDS)
@@ -187,7 +187,7 @@ def _end_without(parent: int) -> None:
 # Clusters
 
 
-class _Backend:
+class _JoblibWorkers:
     """The joblib backend that is set."""
 
     def run(self, function: Callable[..., A], tasks: Iterable[tuple[Any, ...]]) -> Iterator[A]:
@@ -215,12 +215,12 @@ def _run_checked(version: str, function: Callable[..., A], task: tuple[Any, ...]
 def _losses_explained() -> Iterator[None]:
     try:
         yield
-    except _losses() as error:
+    except _worker_loss_errors() as error:
         raise CascadeError(
             "one task lost worker after worker of the cluster, most likely for want of memory. Give "
             "workers more memory or fewer threads and run the same again: what is done already is kept"
         ) from error
-    except _partings() as error:
+    except _cluster_loss_errors() as error:
         raise CascadeError(
             "the cluster answers no more: its scheduler was stopped, or the network is down. Run the same "
             "again when it is back: what is done already is kept"
@@ -232,7 +232,7 @@ def _losses_explained() -> Iterator[None]:
         ) from error
 
 
-def _losses() -> tuple[type[BaseException], ...]:
+def _worker_loss_errors() -> tuple[type[BaseException], ...]:
     """What the packages in use raise when a worker is gone for good."""
     losses: list[type[BaseException]] = []
     if "distributed" in sys.modules:
@@ -246,7 +246,7 @@ def _losses() -> tuple[type[BaseException], ...]:
     return tuple(losses)
 
 
-def _partings() -> tuple[type[BaseException], ...]:
+def _cluster_loss_errors() -> tuple[type[BaseException], ...]:
     """What the packages in use raise when the cluster itself is gone."""
     if "distributed" not in sys.modules:
         return ()
@@ -257,7 +257,7 @@ def _partings() -> tuple[type[BaseException], ...]:
 
 
 @contextlib.contextmanager
-def _joined(address: str, jobs: int | None) -> Iterator[None]:
+def _cluster_backend(address: str, jobs: int | None) -> Iterator[None]:
     check_address(address)
     kind = "ray" if address.startswith("ray") else "dask"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -19,10 +20,24 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror or error}. Once that is mended, give the "
-            "same command again"
-        ) from error
+        raise DataError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        why = "disk" if error.errno == errno.ENOSPC else "share of the disk"
+        return (
+            f"the {why} of {_lasting(folder)} is full. Make room there and give the same command again: it "
+            "goes on with what is done already"
+        )
+    return f"{error.strerror or error}. Once that is mended, give the same command again"
+
+
+def _lasting(folder: Path) -> Path:
+    """The folder itself, or the one above that is not in the making."""
+    return next(
+        one for one in (folder.absolute(), *folder.absolute().parents) if not one.name.startswith(".")
+    )
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:

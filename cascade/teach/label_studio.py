@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from cascade.errors import DataError
-from cascade.rows.records import BadRow, Columns, Row, labelled_row
+from cascade.rows.row import BadRow, Columns, Row, labelled_row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.teach.queue import QueuedRow

@@ -11,7 +11,8 @@ from typing import Any
 
 from cascade.errors import DataError
 from cascade.predict.answers import Model, Style, prediction_rows
-from cascade.rows.records import Columns, Row, read_all, row_line, summarise_bad
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns, Row, row_line, summarise_bad
 from cascade.system.files import drafted
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import Doubt, Selection, doubts_about

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cascade.errors import CascadeError, DataError
-from cascade.rows.records import Columns, Row, labelled_row, plain_row, row_line
+from cascade.rows.row import Columns, Row, labelled_row, plain_row, row_line
 from cascade.system.files import Locked
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.answer_file import AnswerFile

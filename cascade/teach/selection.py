@@ -20,7 +20,7 @@ from scipy import sparse
 
 from cascade.model.walk import MOST_CELLS, Walked, edges
 from cascade.predict.answers import Model
-from cascade.rows.records import Row
+from cascade.rows.row import Row
 from cascade.show.tree import training_rows
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT

@@ -219,7 +219,7 @@ def _classes() -> NDArray[np.uint8]:
     return classes
 
 
-class _Pile:
+class _GrowingArrays:
     """An array that grows; where the system can move memory by its pages, there is never a second copy."""
 
     def __init__(self, dtype: Any) -> None:
@@ -238,7 +238,7 @@ class _Pile:
 
 
 def _joined(slices: Iterator[_Hashed]) -> _Hashed:
-    lengths, columns, counts = _Pile(np.int32), _Pile(np.int32), _Pile(np.uint8)
+    lengths, columns, counts = _GrowingArrays(np.int32), _GrowingArrays(np.int32), _GrowingArrays(np.uint8)
     for more_lengths, more_columns, more_counts in slices:
         lengths.add(more_lengths)
         columns.add(more_columns)

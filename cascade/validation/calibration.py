@@ -22,7 +22,7 @@ GOOD_ENOUGH = 1e-12
 LEAST_SLOPE = 1e-3
 # Logits in one such part of their range are taken for their mean. Over all scores that is a width of 0.007,
 # which moves slopes and offsets in their fifth digit at most, and spares most work where rows are many.
-CROWDS = 4096
+BINS = 4096
 STEEPEST_LOGIT = 35.0
 
 
@@ -118,35 +118,35 @@ def _platt(logits: FloatArray, target: BoolArray, prior: tuple[float, float] | N
     positives = int(target.sum())
     negatives = len(target) - positives
     low, high = 1 / (negatives + 2), (positives + 1) / (positives + 2)
-    sums, counts, true_sum, false_sum = _crowded(logits, target, float(logits.min()), float(logits.max()))
+    sums, counts, true_sum, false_sum = _binned(logits, target, float(logits.min()), float(logits.max()))
     some = counts > 0
     places, counts = sums[some] / counts[some], counts[some]
     goals = (high * true_sum + low * false_sum, high * positives + low * negatives)
     centre = prior if prior is not None else (1.0, float(np.log((positives + 1) / (negatives + 1))))
     pull = SHRINKAGE if prior is not None else 1e-6
-    slope, offset = _minimum(places, counts, *goals, *centre, pull, False)
+    slope, offset = _newton(places, counts, *goals, *centre, pull, False)
     if slope < LEAST_SLOPE:  # the offset that went with another slope would be far off
-        slope, offset = _minimum(places, counts, *goals, LEAST_SLOPE, centre[1], pull, True)
+        slope, offset = _newton(places, counts, *goals, LEAST_SLOPE, centre[1], pull, True)
     return float(slope), float(offset)
 
 
 @kernel
-def _crowded(
+def _binned(
     logits: FloatArray, target: BoolArray, least: float, most: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Sum of the logits and number of the rows of each crowd; sums of the logits of true and of false rows.
+    """Sum of the logits and number of the rows of each bin; sums of the logits of true and of false rows.
 
-    A crowd are the rows whose logits lie in one of `CROWDS` equal parts of the way from `least` to `most`.
+    A bin are the rows whose logits lie in one of `BINS` equal parts of the way from `least` to `most`.
     """
-    to_crowd = (CROWDS - 1) / max(most - least, 1e-12)
-    sums, counts = np.zeros(CROWDS), np.zeros(CROWDS)
+    to_bin = (BINS - 1) / max(most - least, 1e-12)
+    sums, counts = np.zeros(BINS), np.zeros(BINS)
     true_sum = false_sum = 0.0
     for row in range(len(logits)):
         logit = np.float64(logits[row])
-        place = (logit - least) * to_crowd
-        crowd = int(place) if 0 <= place < CROWDS else 0  # NaN has no place
-        sums[crowd] += logit
-        counts[crowd] += 1
+        place = (logit - least) * to_bin
+        at = int(place) if 0 <= place < BINS else 0  # NaN has no place
+        sums[at] += logit
+        counts[at] += 1
         if target[row]:
             true_sum += logit
         else:
@@ -155,7 +155,7 @@ def _crowded(
 
 
 @kernel
-def _minimum(
+def _newton(
     places: NDArray[np.float64],
     counts: NDArray[np.float64],
     goal_up: float,
@@ -209,8 +209,8 @@ def _terms(
 ) -> tuple[float, float, float, float, float, float]:
     """Sum of softplus(slope * logit + offset), its gradient by slope and offset, and second derivatives."""
     loss = up = along = upup = upalong = alongalong = 0.0
-    for crowd in range(len(places)):
-        logit, count = places[crowd], counts[crowd]
+    for at in range(len(places)):
+        logit, count = places[at], counts[at]
         raw = slope * logit + offset
         small = np.exp(-abs(raw))
         chance = 1 / (1 + small) if raw >= 0 else small / (1 + small)

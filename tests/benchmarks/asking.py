@@ -19,10 +19,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.hosted.answers import codec_of
-from cascade.hosted.asking import Asker, Question
-from cascade.hosted.cache import Cache
-from cascade.hosted.services import Settings
+from cascade.hosted.answer_cache import AnswerCache
+from cascade.hosted.asker import Asker
+from cascade.hosted.codecs import codec_of
+from cascade.hosted.questions import Question
+from cascade.hosted.settings import Settings
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
 from answering_service import Script, Service
@@ -128,7 +129,7 @@ def asked(address, case, seconds):
     codec = codec_of(LABELS, {}, "one", settings)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Asker(cache=Cache(Path(folder) / "answers.sqlite")) as asker,
+        Asker(cache=AnswerCache(Path(folder) / "answers.sqlite")) as asker,
     ):
         asker.ask([Question("m", settings, codec, "the client is made, and the package imported")])
         count = int(min(case.bound, 1000) * seconds)

@@ -13,10 +13,10 @@ from page import Aim, Section, Table, compare
 from sets import Set
 
 from cascade.hosted import tokens as counting
-from cascade.hosted.answers import codec_of
-from cascade.hosted.services import Settings
+from cascade.hosted.codecs import codec_of
+from cascade.hosted.settings import Settings
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import trained_groups
+from cascade.learn.groups import trained_groups
 from cascade.taxonomy.definition import Taxonomy
 
 MOST_TEXTS = 1000

@@ -22,7 +22,8 @@ from cascade.learn.datasets import Dataset
 from cascade.model.walk import batches, modelled, walk
 from cascade.nodes.contract import NodeModel, NodeProblem
 from cascade.nodes.linear import LEAST_ROWS, LinearBackend
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.features import VERSION, bags_of

@@ -19,7 +19,8 @@ import numpy as np
 from cascade.learn.datasets import label_truth
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import select_rows
 

@@ -90,6 +90,7 @@ class Service:
 
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
+        self.paths: Counter[tuple[str, str]] = Counter()
         self.texts: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -140,6 +141,7 @@ class Service:
         if not headers.get("authorization", "").startswith("Bearer "):
             return error(401, "invalid_api_key")
         path, _, query = path.partition("?")
+        self.paths[method, path] += 1
         if path in ("/v1/chat/completions", "/v1/completions"):
             return self._completion(json.loads(body))
         return self._filed(method, path, query, headers, body)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.hosted.answers import Unreadable
-from cascade.hosted.asking import Question
-from cascade.hosted.services import Settings
+from cascade.hosted.logprobs import UnreadableAnswer
+from cascade.hosted.questions import Question
+from cascade.hosted.settings import Settings
 
 KEY = "sk-very-secret-1234567890"
 
@@ -27,7 +27,7 @@ class Echo:
     def read(self, choice: Mapping):
         content = choice["message"]["content"]
         if not content.isdigit():
-            raise Unreadable("expected a number, found something else")
+            raise UnreadableAnswer("expected a number, found something else")
         return np.array([float(content)], dtype=np.float32)
 
 

@@ -43,11 +43,12 @@ FILLER = [
 ]
 
 
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name not in ("CASCADE_MODEL", "COLUMNS")},
-    "PYTHONPATH": str(Path(cascade.__file__).parents[1]),
-    "SANDBOX_KEY": KEY,
-}
+def environment(**changes):
+    """That of this process, with the data folder of its tests."""
+    steering = ("CASCADE_MODEL", "COLUMNS")
+    plain = {name: value for name, value in os.environ.items() if name not in steering}
+    root = str(Path(cascade.__file__).parents[1])
+    return plain | {"PYTHONPATH": root, "SANDBOX_KEY": KEY} | changes
 
 
 def rows(count, seed):
@@ -79,11 +80,11 @@ def taxonomy(address, **settings):
     return {"name": "shop", "defaults": {"backend": backend(address)}, "groups": groups}
 
 
-def run(folder, *words, code=0, **environment):
+def run(folder, *words, code=0, **changes):
     done = subprocess.run(
         [sys.executable, "-m", "cascade", *map(str, words)],
         cwd=folder,
-        env=ENVIRONMENT | environment,
+        env=environment(**changes),
         capture_output=True,
         text=True,
         check=False,
@@ -97,7 +98,7 @@ def sandbox(folder, *options):
     """The address of a sandbox that runs beside."""
     command = [sys.executable, "-m", "cascade", "sandbox", "--port", "0", "--folder", str(folder), *options]
     with subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         try:
             yield process.stdout.readline().strip()

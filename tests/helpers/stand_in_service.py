@@ -17,11 +17,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from openai import AsyncOpenAI
 
-from cascade.hosted.jobs import Order, fine_tune
+from cascade.hosted.job_service import Polling
+from cascade.hosted.jobs import fine_tune
 from cascade.hosted.ledger import Ledger
-from cascade.hosted.services import Settings
+from cascade.hosted.orders import Order
+from cascade.hosted.settings import Settings
 
-QUICK = 0.002
+QUICK = Polling(0.002)
+ENDLESS = 200, b"", {}
 GARBAGE = 200, b"<html>busy</html>", {}
 CURVE = "step,train_loss,valid_loss\n1,2.5,\n2,1.25,1.5\n"
 
@@ -39,7 +42,8 @@ class RefusedError(Exception):
 class Fault:
     """What happens to the next `times` requests of a kind.
 
-    `how` is "drop" (work, then hang up), "hang up" (no work), "garbage" (work, then no JSON), "then" (work,
+    `how` is "drop" (work, then hang up), "endless" (work, then answer for ever),
+    "hang up" (no work), "garbage" (work, then no JSON), "then" (work,
     then refuse as `then` says), or a RefusedError.
     """
 
@@ -227,6 +231,8 @@ class StandIn:
             self.watch(number, "worked")
         if answer is None:
             hang_up(handler)
+        elif answer is ENDLESS:
+            pour(handler)
         else:
             respond(handler, *answer)
         self.watch(number, "answered")
@@ -244,7 +250,11 @@ class StandIn:
                 raise fault.then
         except RefusedError as refused:
             answer = refused.status, refused.body, refused.headers
-        return {"drop": None, "garbage": GARBAGE}.get(how, answer) if isinstance(how, str) else answer
+        return (
+            {"drop": None, "garbage": GARBAGE, "endless": ENDLESS}.get(how, answer)
+            if isinstance(how, str)
+            else answer
+        )
 
     def _fault(self, method, path):
         for fault in self.faults:
@@ -282,6 +292,14 @@ def hang_up(handler):
     handler.close_connection = True
     with suppress(OSError):
         handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def pour(handler):
+    handler.close_connection = True
+    with suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        while True:
+            handler.wfile.write(b'"x": "' + b"a" * 65_530)
 
 
 def respond(handler, status, answer, headers):
@@ -353,7 +371,7 @@ def order_of(url, group, key=None, provider="openai", **changes):
 def tune(orders, ledger_path, **options):
     """Outcomes and steps of a run in this process."""
     steps = []
-    options = {"poll_seconds": QUICK, "clients": client_of, "report": steps.append} | options
+    options = {"polling": QUICK, "clients": client_of, "report": steps.append} | options
     with Ledger(Path(ledger_path)) as ledger:
         outcomes = asyncio.run(fine_tune(orders, ledger, **options))
     return outcomes, steps

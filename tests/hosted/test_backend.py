@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from answering_service import INVALID, Script, Service
 
-from cascade.hosted.asking import Asker
+from cascade.hosted.asker import Asker
 from cascade.hosted.backend import OpenAIBackend, scores_together
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import Meaning, NodeProblem, RowsError
 from cascade.text.texts import Texts
 

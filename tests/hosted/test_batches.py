@@ -4,9 +4,11 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from answering_service import BROKEN, CUT, INVALID, LIMIT, MISSING, OVERLOADED, QUOTA, Reply, Script, Service
@@ -15,9 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import BackendError
-from cascade.hosted.asking import Asker, Usage
-from cascade.hosted.batches import MARK, MOST_ROUNDS, STATE, Batches, ask_in_batches
-from cascade.hosted.services import ServiceError
+from cascade.hosted.answer_cache import AnswerCache
+from cascade.hosted.asker import Asker
+from cascade.hosted.batch_store import BatchStore
+from cascade.hosted.batches import MARK, MOST_ROUNDS, Batches, BatchOptions, ask_in_batches
+from cascade.hosted.job_service import Polling
+from cascade.hosted.ledger import Ledger
+from cascade.hosted.questions import Usage
+from cascade.hosted.service_errors import ServiceError
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +42,15 @@ async def no_sleep(seconds):
     assert seconds >= 0
 
 
-def ask(asked, folder, **options):
-    return ask_in_batches(asked, folder, **({"sleep": no_sleep} | options))
+def ledger_of(folder):
+    return Ledger(folder / "jobs.sqlite")
+
+
+def ask(asked, folder, sleep=no_sleep, count=lambda *_: None, **options):
+    """What comes of questions to a run whose ledger and answers are in a folder."""
+    chosen = BatchOptions(polling=Polling(sleep=sleep), **options)
+    with ledger_of(folder) as ledger, AnswerCache(folder / "answers.sqlite") as cache:
+        return ask_in_batches(asked, ledger, cache, chosen, count)
 
 
 def requests_of(service, batch):
@@ -44,6 +58,9 @@ def requests_of(service, batch):
 
 
 PAGE = Reply(200, b"<html>busy</html>", {"content-type": "text/html"})
+
+
+WHAT = ("http://host/v1", "m", "/v1/chat/completions")
 
 
 class Killed(BaseException):
@@ -111,7 +128,8 @@ def test_nothing_asked_is_nothing_sent(service, tmp_path):
 
 def test_only_the_owner_may_read_the_state(service, tmp_path):
     ask(questions(service, ["x"]), tmp_path)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_usage_is_counted_by_model(service, tmp_path):
@@ -287,29 +305,88 @@ def test_a_batch_of_other_questions_is_left_to_who_asked_them(service, tmp_path,
     assert len(service.batches) == 2
 
 
-def test_two_runs_at_once_are_refused(service, tmp_path):
-    asked, caught = questions(service, ["x"]), []
+def test_two_runs_with_the_same_questions_share_a_batch(service, tmp_path):
+    asked, second = questions(service, texts_of(5)), []
 
-    def report(_):
-        with pytest.raises(BackendError, match="another process") as error:
-            ask(asked, tmp_path)
-        caught.append(error)
+    def report(event):
+        if event.kind == "created" and not second:
+            second.append(pool.submit(ask, asked, tmp_path))
+            while service.paths["GET", f"/v1/batches/{event.batch}"] < 1:
+                time.sleep(0.01)
 
-    assert numbers(ask(asked, tmp_path, report=report)) == [1]
-    assert caught
-
-
-def test_a_damaged_state_is_told(service, tmp_path):
-    (tmp_path / STATE).write_bytes(b"no database" * 500)
-    with pytest.raises(BackendError, match=STATE):
-        ask(questions(service, ["x"]), tmp_path)
-    assert not service.files
+    service.script.polls = 3
+    with ThreadPoolExecutor(1) as pool:
+        first = ask(asked, tmp_path, report=report)
+        assert numbers(first) == numbers(second[0].result(30)) == [1, 2, 3, 4, 5]
+    assert len(service.batches) == 1
+    assert set(service.texts.values()) == {1}
 
 
-def test_the_state_has_no_texts_and_no_key(service, tmp_path):
-    ask(questions(service, ["words of somebody"]), tmp_path)
-    with closing(sqlite3.connect(tmp_path / STATE)) as file:
+def test_a_run_waits_while_another_is_about_to_create_the_batch(service, tmp_path):
+    asked = questions(service, texts_of(5))
+    with ledger_of(tmp_path) as ledger, ledger.running() as owner:
+        store = BatchStore(ledger, owner)
+        with store.planning():
+            store.intend([question.key(question.body()).hex() for question in asked], *WHAT)
+        looks = []
+
+        async def sleep(_):
+            looks.append(len(service.files))
+            if len(looks) == 3:
+                ((record, _),) = store.batches_of({question.key(question.body()).hex() for question in asked})
+                store.end(record.key)
+
+        assert numbers(ask(asked, tmp_path, sleep=sleep)) == [1, 2, 3, 4, 5]
+    assert looks[:3] == [0, 0, 0]
+    assert len(service.batches) == 1
+
+
+def test_a_damaged_cache_is_told_before_anything_is_lost(service, tmp_path):
+    (tmp_path / "answers.sqlite").write_bytes(b"no database" * 500)
+    asked = questions(service, ["x"])
+    with pytest.raises(BackendError, match=r"answers cannot be kept.*cascade cache clear"):
+        ask(asked, tmp_path)
+    (tmp_path / "answers.sqlite").unlink()
+    assert numbers(ask(asked, tmp_path)) == [1]
+    assert len(service.batches) == 1
+
+
+def test_a_batch_that_is_over_leaves_nothing_but_answers(service, tmp_path):
+    ask(questions(service, texts_of(4)), tmp_path)
+    with ledger_of(tmp_path) as ledger:
+        assert ledger.rows("SELECT * FROM batches") == []
+        assert ledger.rows("SELECT * FROM batch_requests") == []
+
+
+def test_answers_that_are_dropped_at_once_are_answers_all_the_same(service, tmp_path):
+    with ledger_of(tmp_path) as ledger, AnswerCache(tmp_path / "answers.sqlite", most_bytes=0) as cache:
+        chosen = BatchOptions(polling=Polling(sleep=no_sleep))
+        assert numbers(ask_in_batches(questions(service, texts_of(9)), ledger, cache, chosen)) == list(
+            range(1, 10)
+        )
+        assert cache.count() == 0
+
+
+def test_a_result_file_that_is_too_large_is_refused_and_its_batch_kept(service, tmp_path):
+    service.script.answer = lambda text: "7" * 100_000
+    asked = questions(service, texts_of(400))
+    with pytest.raises(ServiceError, match=r"content of file-1 is larger than 32 MiB"):
+        ask(asked, tmp_path, most_answer_bytes=1)
+    assert len(service.batches) == 1
+    assert all(answer.scores is not None for answer in ask(asked, tmp_path))
+    assert len(service.batches) == 1
+
+
+def test_the_ledger_has_no_texts_and_no_key(service, tmp_path):
+    def stop(event):
+        if event.kind == "created":
+            raise Killed
+
+    with pytest.raises(Killed):
+        ask(questions(service, ["words of somebody"]), tmp_path, report=stop)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
         told = "".join(file.iterdump())
+    assert "batch_requests" in told
     assert "words of somebody" not in told
     assert os.environ["SERVICE_KEY"] not in told
 
@@ -321,17 +398,20 @@ def test_an_asker_has_in_batches_asked_what_can_wait(service, tmp_path):
     patient = questions(service, texts_of(3))
     patient = [replace(one, settings=replace(one.settings, batch=True)) for one in patient]
     urgent = questions(service, ["x" * 7])
-    with Asker(patient=Batches(tmp_path)) as asker:
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    with Asker(cache=cache, batches=Batches(partial(ledger_of, tmp_path), cache)) as asker:
         assert numbers(asker.ask([patient[0], *urgent, *patient[1:]])) == [1, 7, 2, 3]
         (used,) = asker.usage().values()
     assert (used.requests, used.batched) == (4, 3)
     assert len(service.batches) == 1
-    assert not Batches(tmp_path).takes(urgent[0].settings)
-    assert Batches(tmp_path, everything=True).takes(urgent[0].settings)
+    assert not Batches(partial(ledger_of, tmp_path), cache).takes(urgent[0].settings)
+    assert Batches(partial(ledger_of, tmp_path), cache, everything=True).takes(urgent[0].settings)
 
 
 def test_threads_that_ask_in_batches_wait_for_each_other(service, tmp_path):
-    with Asker(patient=Batches(tmp_path, everything=True)) as asker, ThreadPoolExecutor(4) as pool:
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    batches = Batches(partial(ledger_of, tmp_path), cache, everything=True)
+    with Asker(cache=cache, batches=batches) as asker, ThreadPoolExecutor(4) as pool:
         asked = [questions(service, texts_of(count)) for count in (2, 5, 3, 4)]
         found = [numbers(answers) for answers in pool.map(asker.ask, asked)]
     assert found == [list(range(1, len(one) + 1)) for one in asked]

@@ -10,9 +10,9 @@ from node_problems import problem_of
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import codec_of
+from cascade.hosted.codecs import codec_of
 from cascade.hosted.examples import FEWEST, LONGEST, Examples, fitting
-from cascade.hosted.services import Settings
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem
 from cascade.text.texts import Texts
 

@@ -4,7 +4,10 @@ import asyncio
 import base64
 import multiprocessing
 import random
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,9 +15,12 @@ from hypothesis import strategies as st
 from stand_in_service import CURVE, QUICK, RefusedError, client_of, order_of, stand_in, tune, tune_apart
 
 from cascade.errors import BackendError
-from cascade.hosted.jobs import cancel, curve_of, fine_tune
-from cascade.hosted.ledger import Ledger, history
-from cascade.hosted.services import PROVIDERS, Settings
+from cascade.hosted.job_service import Polling
+from cascade.hosted.jobs import cancel, fine_tune
+from cascade.hosted.ledger import Ledger
+from cascade.hosted.retry import RetryPolicy
+from cascade.hosted.settings import PROVIDERS, Settings
+from cascade.hosted.training_curve import curve_of
 
 GROUPS = ("billing", "delivery", "mood")
 LIMITED = RefusedError(429, "rate_limit_exceeded", "slow down")
@@ -46,7 +52,7 @@ def kinds(steps, group):
 
 def records(path):
     with Ledger(path) as ledger:
-        return {record.group: record for record in history(ledger)}
+        return {record.group: record for record in ledger.orders()}
 
 
 def check_one_job_each(service, outcomes, groups=GROUPS):
@@ -275,10 +281,58 @@ def test_a_job_is_only_tried_some_times(service, path):
     assert service.count("POST", "/v1/" + JOBS) == 4
 
 
-def test_a_service_that_is_not_there_is_told(path):
-    (outcome,), _ = tune([order_of("http://127.0.0.1:9/v1", "billing")], path, poll_seconds=0.0)
-    assert outcome.tuned is None
-    assert "127.0.0.1:9" in outcome.why
+def test_a_service_that_never_answers_ends_a_run_soon(path):
+    orders = [order_of("http://127.0.0.1:9/v1", group) for group in GROUPS]
+    soon = Polling(0.01, RetryPolicy(unreachable_seconds=0.2))
+    outcomes, events = tune(orders, path, polling=soon)
+    assert "failed" not in {event.kind for event in events}
+    assert {outcome.state for outcome in outcomes} == {"waiting"}
+    (why,) = {outcome.why for outcome in outcomes}
+    assert "http://127.0.0.1:9/v1: has not answered once in 0.2 s" in why
+    assert "nothing is lost" in why
+
+
+def test_a_service_that_takes_requests_and_never_answers_ends_a_run_soon(path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        order = order_of(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "billing")
+        ((outcome,), _) = tune([order], path, polling=Polling(0.01, RetryPolicy(unreachable_seconds=0.3)))
+    assert "has not answered once in 0.3 s (no answer in time)" in outcome.why
+
+
+@pytest.mark.parametrize("begins", [("POST", "files"), ("POST", JOBS), ("GET", JOBS + "/ftjob-1")])
+def test_a_service_that_is_away_for_a_while_is_waited_for(service, path, begins):
+    """It answers the first request, and then nothing from a call on, for a while."""
+    service.fault("GET", JOBS, None)
+    service.fault(*begins, "hang up")
+    for method, place in (("GET", "files"), ("GET", JOBS), ("GET", JOBS + "/ftjob-1")):
+        service.fault(method, place, "hang up", times=25)
+    outcomes, _ = tune(orders_of(service, ["billing"]), path)
+    check_one_job_each(service, outcomes, ["billing"])
+
+
+def test_a_service_that_stays_away_ends_a_run_that_can_be_gone_on_with(service, path):
+    service.fault("GET", JOBS + "/ftjob-1", "hang up", times=10_000)
+    soon = Polling(0.002, RetryPolicy(away_seconds=0.2))
+    (outcome,), _ = tune(orders_of(service, ["billing"]), path, polling=soon)
+    assert (outcome.state, outcome.job) == ("created", "ftjob-1")
+    assert f"{service.url}: has not answered for 0.2 s" in outcome.why
+    service.faults.clear()
+    outcomes, _ = tune(orders_of(service, ["billing"]), path)
+    check_one_job_each(service, outcomes, ["billing"])
+
+
+def test_what_lasts_is_told_again_and_again(service, path):
+    service.statuses, service.finishes = ["running"], False
+
+    async def long(_):
+        await asyncio.sleep(1.0)
+        service.finishes = True
+
+    _, events = tune(
+        orders_of(service, ["billing"]), path, polling=replace(QUICK, sleep=long), report_seconds=0.05
+    )
+    assert sum(event.kind == "running" for event in events) > 5
+    assert events[-1].kind == "succeeded"
 
 
 # Waiting
@@ -293,10 +347,10 @@ def test_a_full_service_is_waited_for(service, path, refusal):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    outcomes, steps = tune(orders_of(service), path, sleep=sleep)
+    outcomes, steps = tune(orders_of(service), path, polling=replace(QUICK, sleep=sleep))
     check_one_job_each(service, outcomes)
     assert any(step.kind == "waiting" for step in steps)
-    assert (max(slept) >= 100 * QUICK) is (refusal is DAILY)
+    assert (max(slept) >= 100 * QUICK.poll_seconds) is (refusal is DAILY)
 
 
 def test_a_service_that_says_how_long_is_believed(service, path):
@@ -307,7 +361,7 @@ def test_a_service_that_says_how_long_is_believed(service, path):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    outcomes, _ = tune(orders_of(service), path, sleep=sleep)
+    outcomes, _ = tune(orders_of(service), path, polling=replace(QUICK, sleep=sleep))
     check_one_job_each(service, outcomes)
     assert 77.0 in slept
 
@@ -320,7 +374,7 @@ def test_pauses_grow_up_to_half_a_minute(service, path):
         slept.append(seconds)
         await asyncio.sleep(0)
 
-    tune(orders_of(service, ["billing"]), path, sleep=sleep, poll_seconds=2.0)
+    tune(orders_of(service, ["billing"]), path, polling=Polling(2.0, sleep=sleep))
     assert slept == sorted(slept)
     assert (slept[0], slept[-1]) == (2.0, 30.0)
 
@@ -703,18 +757,42 @@ def test_a_process_that_is_killed_while_it_creates_a_job_leaves_one(service, pat
     assert {outcome.job for outcome in outcomes} == set(service.jobs)
 
 
-def test_a_second_run_is_told_of_the_first(service, path):
-    service.finishes = False
-    process = started(service, path)
-    while len(service.jobs) < 3:
-        assert process.is_alive()
-    with pytest.raises(BackendError, match="another run"):
-        tune(orders_of(service), path)
-    service.finishes = True
-    process.join(60)
-    assert process.exitcode == 0
-    process.close()
+def test_two_runs_with_the_same_orders_make_one_job_each(service, path):
+    service.statuses = ["queued", "running"]
+    processes = [started(service, path) for _ in range(2)]
+    outcomes, _ = tune(orders_of(service), path)
+    check_one_job_each(service, outcomes)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+        process.close()
     assert set(service.created().values()) == {1}
+
+
+def test_a_run_waits_while_another_is_about_to_create_the_same_job(service, path):
+    held, arrived = threading.Event(), threading.Event()
+
+    def watch(number, phase):
+        if phase == "arrived" and service.requests[number - 1] == ("POST", "/v1/" + JOBS):
+            arrived.set()
+            held.wait(30)
+
+    service.watch, service.job_lags = watch, 10_000  # it never shows in any list
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(tune, orders_of(service, ["billing"]), path)
+        assert arrived.wait(30)
+        told = []
+
+        def report(event):
+            told.append(event)
+            if event.detail == "another run orders the same fine-tune":
+                held.set()
+
+        (second,), _ = tune(orders_of(service, ["billing"]), path, report=report)
+        ((outcome,), _) = first.result(30)
+    assert outcome.tuned == second.tuned
+    assert service.created() == {"key-of-billing": 1}
+    assert ("found", "ftjob-1") in [(event.kind, event.detail) for event in told]
 
 
 # Cancelling
@@ -723,9 +801,7 @@ def test_a_second_run_is_told_of_the_first(service, path):
 def cancelled(service, path, groups):
     async def work():
         with Ledger(path) as ledger:
-            return await cancel(
-                ledger, client_of, [f"key-of-{group}" for group in groups], poll_seconds=QUICK
-            )
+            return await cancel(ledger, client_of, [f"key-of-{group}" for group in groups], polling=QUICK)
 
     return asyncio.run(work())
 
@@ -801,8 +877,8 @@ def test_one_event_loop_may_run_two_ledgers(service, tmp_path):
     async def work():
         with Ledger(tmp_path / "a") as one, Ledger(tmp_path / "b") as other:
             return await asyncio.gather(
-                fine_tune(orders_of(service, ["billing"]), one, client_of, poll_seconds=QUICK),
-                fine_tune(orders_of(service, ["mood"]), other, client_of, poll_seconds=QUICK),
+                fine_tune(orders_of(service, ["billing"]), one, client_of, polling=QUICK),
+                fine_tune(orders_of(service, ["mood"]), other, client_of, polling=QUICK),
             )
 
     (billing,), (mood,) = asyncio.run(work())

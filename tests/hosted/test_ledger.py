@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cascade.errors import BackendError
-from cascade.hosted.ledger import SCHEMA, Ledger, history
+from cascade.hosted.ledger import SCHEMA, Ledger
 
 COLUMNS = {
     "group": "billing",
@@ -37,9 +37,9 @@ def test_an_order_is_there_again_after_the_file_was_closed(path):
     with Ledger(path) as ledger:
         ledger.intend("k", **COLUMNS)
         ledger.created("k", "job-1")
-        ledger.succeeded("k", "ft:base", 99, [{"step": 1.0, "train_loss": 0.5}])
+        ledger.succeeded("k", "job-1", "ft:base", 99, [{"step": 1.0, "train_loss": 0.5}])
     with Ledger(path) as ledger:
-        (record,) = history(ledger)
+        (record,) = ledger.orders()
     assert (record.key, record.group, record.state, record.job, record.model) == (
         *("k", "billing", "succeeded", "job-1", "ft:base"),
     )
@@ -60,9 +60,11 @@ def umask(request):
 def test_all_files_are_for_their_owner_alone_from_the_start(path):
     with Ledger(path) as ledger, ledger.running():
         ledger.intend("k", **COLUMNS)
-        files = sorted(path.parent.iterdir())
-        assert [file.name.removeprefix(path.name) for file in files] == ["", "-shm", "-wal", ".lock"]
+        files = sorted(file for file in path.parent.rglob("*") if file.is_file())
+        assert [file.name.removeprefix(path.name) for file in files[:3]] == ["", "-shm", "-wal"]
+        assert len(files) == 4
         assert {mode(file) for file in files} == {0o600}
+        assert {mode(path.parent), mode(path.parent / "runs")} == {0o700}
 
 
 def test_a_file_that_others_may_read_is_closed_to_them(path):
@@ -74,8 +76,8 @@ def test_a_file_that_others_may_read_is_closed_to_them(path):
 
 def test_what_is_written_is_forced_onto_the_disk(path):
     with Ledger(path) as ledger:
-        assert ledger._rows("PRAGMA journal_mode")[0][0] == "wal"
-        assert ledger._rows("PRAGMA synchronous")[0][0] == 2
+        assert ledger.rows("PRAGMA journal_mode")[0][0] == "wal"
+        assert ledger.rows("PRAGMA synchronous")[0][0] == 2
 
 
 def test_another_version_is_refused(path):
@@ -110,34 +112,54 @@ def test_a_folder_in_its_place_is_told(tmp_path):
         Ledger(tmp_path)
 
 
-def test_one_run_at_a_time(path):
-    with Ledger(path) as one, Ledger(path) as other:
-        with one.running(), pytest.raises(BackendError, match="another run"), other.running():
-            pass
-        with other.running():
-            pass
+def test_an_order_is_reserved_by_one_run_at_a_time(path):
+    with Ledger(path) as one, Ledger(path) as other, other.running() as second:
+        with one.running() as first:
+            assert one.reserve("k", first, **COLUMNS)
+            assert one.reserve("k", first, **COLUMNS)
+            assert not other.reserve("k", second, **COLUMNS)
+            assert other.reserve("another", second, **COLUMNS)
+        assert other.reserve("k", second, **COLUMNS)
+
+
+def test_an_order_with_a_job_needs_no_reservation(path):
+    with Ledger(path) as one, Ledger(path) as other, one.running() as first, other.running() as second:
+        one.reserve("k", first, **COLUMNS)
+        one.intend("k", **COLUMNS)
+        assert not other.reserve("k", second, **COLUMNS)
+        one.created("k", "job-1")
+        assert other.reserve("k", second, **COLUMNS)
+        assert other.order("k").job == "job-1"
+
+
+def test_an_order_that_failed_is_free_for_others(path):
+    with Ledger(path) as one, Ledger(path) as other, one.running() as first, other.running() as second:
+        one.reserve("k", first, **COLUMNS)
+        one.ended("k", "failed", "why", "")
+        assert other.reserve("k", second, **COLUMNS)
+        assert not one.reserve("k", first, **COLUMNS)
 
 
 def _hold(path, held, done):
-    with Ledger(path) as ledger, ledger.running():
+    with Ledger(path) as ledger, ledger.running() as owner:
+        ledger.reserve("k", owner, **COLUMNS)
         held.set()
         done.wait(30)
 
 
-def test_a_killed_process_lets_go_of_the_lock(path):
+def test_a_killed_process_lets_go_of_what_it_reserved(path):
     context = multiprocessing.get_context("forkserver")
     held, done = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(path, held, done))
     process.start()
     assert held.wait(30)
-    with Ledger(path) as ledger:
-        with pytest.raises(BackendError, match="another run"), ledger.running():
-            pass
+    with Ledger(path) as ledger, ledger.running() as owner:
+        assert not ledger.reserve("k", owner, **COLUMNS)
         process.kill()
         process.join()
-        with ledger.running():
-            pass
+        assert ledger.reserve("k", owner, **COLUMNS)
     process.close()
+    assert list((path.parent / "runs").iterdir()) == []
 
 
 def test_an_order_with_a_job_is_not_intended_again(path):
@@ -238,4 +260,12 @@ def test_processes_that_write_at_once_lose_nothing(path):
         assert process.exitcode == 0
         process.close()
     with Ledger(path) as ledger:
-        assert len(history(ledger)) == 40
+        assert len(ledger.orders()) == 40
+
+
+def test_a_job_that_failed_is_not_taken_for_the_one_that_was_made_after_it(path):
+    with Ledger(path) as ledger:
+        ledger.intend("k", **COLUMNS)
+        ledger.created("k", "job-2")
+        ledger.ended("k", "failed", "why", "", job="job-1")
+        assert ledger.order("k").state == "created"

@@ -9,11 +9,11 @@ from node_problems import problem_of
 
 from cascade.errors import BackendError
 from cascade.hosted import tokens
-from cascade.hosted.answers import codec_of
-from cascade.hosted.asking import Usage
+from cascade.hosted.codecs import codec_of
 from cascade.hosted.examples import Examples
 from cascade.hosted.prices import EPOCHS_OF_AUTO, Price, Prices, flat_plan, node_plan
-from cascade.hosted.services import BASE_MODEL, PROVIDERS, Settings
+from cascade.hosted.questions import Usage
+from cascade.hosted.settings import BASE_MODEL, PROVIDERS, Settings
 
 SETTINGS = Settings()
 FILE = """

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from cascade.errors import DataError
-from cascade.hosted.shop import Shop
+from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import Planned, _Fit, fit, plan, silent
+from cascade.learn.fit import _Fit, fit, silent
+from cascade.learn.plan import Planned, plan
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import edges, walk
 from cascade.predict.cascade import Cascade
@@ -456,7 +457,7 @@ def test_out_of_fold_a_group_that_learned_from_all_rows_answers_its_own_probabil
         " ".join([*draw.choices(filler, k=5), *draw.choices([name, "spoon"], k=1)]) for (name,) in labels
     ]
     (tmp_path / "model").mkdir()
-    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, Shop())
+    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, FineTuner())
     paths = walk(taxonomy, len(texts), run.score, run.enter).paths
     of = taxonomy.graph.column
     fitted = run.fitted["drink"]

@@ -22,7 +22,8 @@ from cascade.learn.thresholds import (
     shrunk,
 )
 from cascade.model.decide import decide
-from cascade.taxonomy.definition import Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.settings import Threshold
 from cascade.validation.calibration import logit, sigmoid
 from cascade.validation.folds import stratified_folds
 
@@ -311,9 +312,9 @@ def test_auto_thresholds_are_the_average_of_folds_at_the_shrinkage_that_serves_h
     random = np.random.default_rng(seed)
     scores, truth, _ = learnable(seed, 90, int(random.integers(1, 2 * BLOCK + 2)))
     scores[random.random(scores.shape) < 0.2] = np.nan
-    heaps = random.integers(0, 60, 90)
-    found = auto_thresholds(scores, truth, heaps, seed)
-    fold_of = stratified_folds(truth, heaps, FOLDS, seed)
+    clusters = random.integers(0, 60, 90)
+    found = auto_thresholds(scores, truth, clusters, seed)
+    fold_of = stratified_folds(truth, clusters, FOLDS, seed)
     parts = [(scores[fold_of == fold], truth[fold_of == fold]) for fold in range(FOLDS)]
     figures = [held_out_figure(parts, shrinkage) for shrinkage in SHRINKAGES]
     best = [s for s, figure in zip(SHRINKAGES, figures, strict=True) if figure > max(figures) - 1e-9]
@@ -322,9 +323,9 @@ def test_auto_thresholds_are_the_average_of_folds_at_the_shrinkage_that_serves_h
 
 
 def test_auto_thresholds_beat_a_threshold_of_one_half_where_scores_are_not_calibrated():
-    scores, truth, heaps = learnable(3)
+    scores, truth, clusters = learnable(3)
     low, (unseen, unseen_truth, _) = scores**6, learnable(4)
-    thresholds = auto_thresholds(low, truth, heaps, 0)
+    thresholds = auto_thresholds(low, truth, clusters, 0)
     tuned, untuned = unseen**6 >= thresholds, unseen**6 >= 0.5
     micro = [
         float(exact_f1(int((c & unseen_truth).sum()), int(c.sum()), int(unseen_truth.sum())))
@@ -344,10 +345,10 @@ def test_noise_is_shrunk_more_than_clean_data():
 
 
 def test_auto_thresholds_are_the_same_twice_and_do_not_change_what_they_get():
-    scores, truth, heaps = learnable(5)
+    scores, truth, clusters = learnable(5)
     before = scores.copy(), truth.copy()
-    first = auto_thresholds(scores, truth, heaps, 7)
-    np.testing.assert_array_equal(first, auto_thresholds(scores, truth, heaps, 7))
+    first = auto_thresholds(scores, truth, clusters, 7)
+    np.testing.assert_array_equal(first, auto_thresholds(scores, truth, clusters, 7))
     np.testing.assert_array_equal(scores, before[0])
     np.testing.assert_array_equal(truth, before[1])
 

@@ -66,7 +66,11 @@ class Scores:
         if seed % 2:
             self.of = rough
         self.routes = {group: np.float32(random.choice([0, 0.1, 0.25, 0.5])) for group in taxonomy.groups}
+        self.marginal = {group for group in taxonomy.groups if random.random() < 0.3}
         self.calls: list[list[str]] = []
+
+    def is_marginal(self, group):
+        return group in self.marginal
 
     def score(self, asked):
         self.calls.append(list(asked))
@@ -115,15 +119,25 @@ def by_noisy_or(taxonomy, scores, row):
     found = {ROOT: 1.0}
     for name in taxonomy.graph.nodes:
         above = [parent for parent in taxonomy.graph.parents[name] if not np.isnan(found[parent])]
-        missed = [1 - found[parent] * float(scores.conditional(parent, name, row)) for parent in above]
-        found[name] = min(1 - np.prod(missed), max(found[parent] for parent in above)) if above else np.nan
+        ways = {parent: found[parent] * float(scores.conditional(parent, name, row)) for parent in above}
+        causes = [parent for parent in above if not scores.is_marginal(parent) or one_parent(taxonomy, name)]
+        joined = min(
+            1 - np.prod([1 - ways[parent] for parent in causes]),
+            max((found[parent] for parent in causes), default=0),
+        )
+        whole = [ways[parent] for parent in above if parent not in causes]
+        found[name] = max(joined, *whole) if whole else joined if above else np.nan
         if name in taxonomy.groups and not found[name] >= scores.routes[name]:
             found[name] = np.nan
     return [found[name] for name in taxonomy.graph.nodes]
 
 
+def one_parent(taxonomy, name):
+    return len(taxonomy.graph.parents[name]) == 1
+
+
 def walked(taxonomy, scores, n_texts, trace=True):
-    return walk(taxonomy, n_texts, scores.score, scores.enter, trace=trace)
+    return walk(taxonomy, n_texts, scores.score, scores.enter, trace=trace, is_marginal=scores.is_marginal)
 
 
 @given(taxonomies(), st.integers(0, 2**20))
@@ -372,6 +386,24 @@ def test_noisy_or_does_not_depend_on_the_order_of_parents(order):
 
     paths = walk(taxonomy, 1, score, lambda _, path: path >= 0).paths
     assert paths[0, taxonomy.graph.column["x"]] == pytest.approx(1 - 0.5 * 0.5 * 0.91, rel=1e-6)
+
+
+def test_groups_that_learned_from_every_row_count_once_under_noisy_or():
+    taxonomy = three_parents("abc")
+    leaf = {"a": 0.8, "b": 1.0, "c": 0.4}
+
+    def score(asked):
+        groups = [0.5, 0.4, 0.5]
+        return {group: np.array([[leaf[group]] if group else groups], dtype=np.float32) for group in asked}
+
+    def of_x(*marginal):
+        walked = walk(taxonomy, 1, score, lambda _, path: path >= 0, is_marginal=marginal.__contains__)
+        return walked.paths[0, taxonomy.graph.column["x"]]
+
+    assert of_x() == pytest.approx(min(1 - 0.6 * 0.6 * 0.8, 0.5))
+    assert of_x("a", "b") == pytest.approx(0.4)
+    assert of_x("a", "b", "c") == pytest.approx(0.4)
+    assert of_x("c") == pytest.approx(min(1 - 0.6 * 0.6, 0.5))
 
 
 def test_noisy_or_over_one_entered_parent_keeps_tiny_probabilities():

@@ -14,7 +14,7 @@ import pytest
 from cascade.backends import CHOOSABLE, KINDS, complaints, make_backend
 from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children
-from cascade.taxonomy.definition import BackendSpec
+from cascade.taxonomy.settings import BackendSpec
 from cascade.testing import KeywordBackend
 from cascade.text.texts import Texts
 

@@ -145,6 +145,42 @@ def test_texts_may_come_in_any_sequence(cascade):
     assert len(cascade.predict_proba(series)) == len(cascade.walk(series).paths) == len(PROBES)
 
 
+def test_a_frame_is_fitted_and_answered_as_its_rows_in_a_file_would_be(shop):
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": shop.texts, "labels": shop.labels})
+    model = Cascade.fit(shop.taxonomy, frame)
+    assert model.digest == Cascade.fit(shop.taxonomy, shop.texts, shop.labels).digest
+    asked = pd.DataFrame({"text": PROBES}, index=range(100, 100 + len(PROBES)))
+    answers = model.predict_frame(asked)
+    assert answers["labels"].tolist() == model.predict(PROBES)
+    assert [list(scores) for scores in answers["scores"]] == model.predict(PROBES)
+    assert answers.index.equals(asked.index)
+    assert model.predict_frame(PROBES).to_dict("list") == answers.to_dict("list")
+    assert asked.join(answers).columns.tolist() == ["text", "labels", "scores"]
+
+
+def test_a_frame_of_flags_with_gaps_is_read_too(shop):
+    import pandas as pd
+
+    flags = {name: [1.0 if name in names else None for names in shop.labels] for name in shop.taxonomy.labels}
+    model = Cascade.fit(shop.taxonomy, pd.DataFrame({"text": shop.texts} | flags))
+    assert model.predict(["charged twice"]) == [["double_charge"]]
+
+
+def test_rows_of_a_frame_that_cannot_be_used_are_told_by_number(shop, cascade):
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["late", None], "labels": [["late"], ["laate"]]})
+    with pytest.raises(DataError, match="<frame> row 2: column 'text' holds null"):
+        cascade.predict_frame(frame)
+    frame["text"] = "late"
+    with pytest.raises(DataError, match=r"<frame> row 2: unknown label 'laate'\. Did you mean 'late'"):
+        Cascade.fit(shop.taxonomy, frame)
+    with pytest.raises(DataError, match="<frame>: no column 'text' for the text; there is 'labels'"):
+        cascade.predict_frame(frame[["labels"]])
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [

@@ -35,8 +35,10 @@ from cascade.errors import CascadeError, DataError, ModelError
 from cascade.learn.fit import fit
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
-from cascade.predict.files import Outcome, Progress, Request, predict_file
-from cascade.rows.records import Columns, Row, read_rows
+from cascade.predict.files import predict_file
+from cascade.predict.request import Outcome, Progress, Request
+from cascade.rows.reading import read_rows
+from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
 
 
@@ -833,7 +835,7 @@ def script(model_folder, arguments):
     """A Python process that predicts with these keyword arguments of `Request` and shows what came of it."""
     code = (
         "import sys, prediction_rows as t, signal\n"
-        "from cascade.predict.files import *\n"
+        "from cascade.predict.files import *\nfrom cascade.predict.request import Request\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"model = t.KeywordModel.load(Path({str(model_folder)!r}))\n"

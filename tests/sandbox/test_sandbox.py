@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import math
 import time
@@ -37,16 +38,16 @@ from sandbox_helpers import (
 )
 
 from cascade.errors import BackendError
-from cascade.sandbox.answers import END, Shape, shape_of, steps_of
+from cascade.sandbox.answer_shapes import END, Shape, shape_of, steps_of
 from cascade.sandbox.chaos import FAULTS, Chaos
 from cascade.sandbox.files import keep_file
-from cascade.sandbox.gate import Log
 from cascade.sandbox.jobs import Trainer
-from cascade.sandbox.learning import Tuned, Unusable, learn, read_examples
-from cascade.sandbox.meter import Meter, duration
-from cascade.sandbox.shelf import Shelf
+from cascade.sandbox.middleware import RequestLog
+from cascade.sandbox.rate_limits import RateLimits, duration
+from cascade.sandbox.responses import ApiError
+from cascade.sandbox.storage import Storage
 from cascade.sandbox.tokens import count, split
-from cascade.sandbox.wire import Refusal
+from cascade.sandbox.training import InvalidFile, TrainedModel, learn, read_examples
 
 TRAINING = rows(240, seed=1)
 TEST = rows(60, seed=2)
@@ -494,14 +495,14 @@ def test_beyond_its_limits_a_service_asks_to_wait_and_says_how_long(tmp_path):
 
 def test_a_meter_fills_again():
     now = [0.0]
-    meter = Meter(rpm=60, clock=lambda: now[0])
+    meter = RateLimits(rpm=60, clock=lambda: now[0])
     for _ in range(60):
         meter.take(5)
-    with pytest.raises(Refusal, match="Limit 60"):
+    with pytest.raises(ApiError, match="Limit 60"):
         meter.take(5)
     now[0] = 2.0
     assert meter.take(5)["x-ratelimit-remaining-requests"] == "1"
-    assert Meter().take(5) == {}
+    assert RateLimits().take(5) == {}
     assert [duration(one) for one in (0.02, 1.5, 360)] == ["20ms", "1.5s", "6m0s"]
 
 
@@ -529,9 +530,9 @@ def test_chaos_with_one_seed_is_the_same_trouble_again(tmp_path):
 
 @pytest.mark.parametrize(("kind", "jobs"), [("cut_before", 0), ("cut_after", 1)])
 def test_a_job_may_have_been_made_though_no_answer_came(tmp_path, kind, jobs):
-    shelf = Shelf(tmp_path)
-    training = keep_file(shelf, "data.jsonl", "fine-tune", GOOD.encode())["id"]
-    shelf.close()
+    storage = Storage(tmp_path)
+    training = keep_file(storage, "data.jsonl", "fine-tune", io.BytesIO(GOOD.encode()))["id"]
+    storage.close()
     with connected(tmp_path, chaos=f"rate=1,kinds={kind}") as (process, client):
         with pytest.raises(openai.APIConnectionError):
             client.fine_tuning.jobs.create(model=BASE, training_file=training)
@@ -653,9 +654,9 @@ def test_tokens_joined_are_the_text(text):
 
 def test_examples_may_begin_with_a_byte_order_mark_and_must_be_ten():
     assert len(read_examples(b"\xef\xbb\xbf" + GOOD.encode(), "File")) == len(TEST)
-    with pytest.raises(Unusable, match="must have at least 10"):
+    with pytest.raises(InvalidFile, match="must have at least 10"):
         read_examples(b"{}", "File")
-    with pytest.raises(Unusable, match="is not UTF-8"):
+    with pytest.raises(InvalidFile, match="is not UTF-8"):
         read_examples(b"\xff\n" * 10, "File")
 
 
@@ -664,7 +665,7 @@ def test_one_answer_for_everything_is_learned_too(tmp_path):
     model, quality = learn(read_examples(lines, "File"), seed=0)
     assert quality.accuracy == 1
     model.save(tmp_path / "model")
-    again = Tuned.load(tmp_path / "model")
+    again = TrainedModel.load(tmp_path / "model")
     (answer,) = again.shape.segments(again.probabilities(["anything"])[0])
     assert answer.taken == "1"
 
@@ -673,25 +674,27 @@ def test_a_model_that_was_saved_answers_the_same(tmp_path):
     model, _ = learn(read_examples(chat_lines(TRAINING, joined), "File"), seed=0)
     model.save(tmp_path / "model")
     texts = [text for text, _ in TEST]
-    assert np.array_equal(Tuned.load(tmp_path / "model").probabilities(texts), model.probabilities(texts))
-    assert Tuned.load(tmp_path / "model").prompts.text(SYSTEM, "a \ud800 b") == "a ? b"
+    assert np.array_equal(
+        TrainedModel.load(tmp_path / "model").probabilities(texts), model.probabilities(texts)
+    )
+    assert TrainedModel.load(tmp_path / "model").prompts.text(SYSTEM, "a \ud800 b") == "a ? b"
 
 
 def test_a_job_whose_file_is_gone_fails_and_takes_nothing_with_it(tmp_path):
-    shelf = Shelf(tmp_path)
+    storage = Storage(tmp_path)
     job = {"id": "ftjob-1", "status": "queued", "training_file": "file-gone", "validation_file": None}
-    shelf.put("job", job)
-    Trainer(shelf).carry_out("ftjob-1")
-    assert shelf.get("job", "ftjob-1")["error"]["code"] == "file_not_found"
-    shelf.close()
+    storage.put("job", job)
+    Trainer(storage).carry_out("ftjob-1")
+    assert storage.get("job", "ftjob-1")["error"]["code"] == "file_not_found"
+    storage.close()
 
 
 def test_the_log_counts_over_restarts(tmp_path):
     for _ in range(2):
-        log = Log(tmp_path)
+        log = RequestLog(tmp_path)
         log.add({"method": "GET", "path": "/v1/files/file-abc/content"})
         log.close()
-    log = Log(tmp_path)
+    log = RequestLog(tmp_path)
     assert log.counts == {"GET /v1/files/{id}/content": 2}
     log.close()
 

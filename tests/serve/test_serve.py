@@ -531,7 +531,6 @@ def test_a_model_is_swapped_without_a_lost_request_and_a_broken_one_is_not_taken
     assert f"model {new[:12]} goes on answering" in told
 
 
-@pytest.mark.xfail(strict=False, reason="arrays are mapped: a file that is cut kills whoever reads it")
 @pytest.mark.parametrize("content", [b"", b"nonsense " * 100_000], ids=["truncated", "overwritten"])
 def test_files_that_change_under_a_service_harm_no_answer(shop_model, tmp_path, content):
     folder = tmp_path / "model"

@@ -33,7 +33,8 @@ from served import (
 
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.serve.explaining import Explainer
 from cascade.serve.problems import HTTPProblem
 from cascade.serve.review_endpoints import HELD_SECONDS, ReviewEndpoints

@@ -15,7 +15,8 @@ from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
 from served import TOKEN, get, put_in_place, serving, wait_for_model, wait_until
 
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Columns, read_all
+from cascade.rows.reading import read_all
+from cascade.rows.row import Columns
 from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 

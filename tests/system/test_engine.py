@@ -21,9 +21,10 @@ from prediction_rows import PYTHON_PATH, KeywordModel, damaged_rows, names_in
 
 from cascade.errors import CascadeError, DataError
 from cascade.learn.fit import fit
-from cascade.predict import files as predict
-from cascade.predict.files import Request, predict_file
-from cascade.rows.records import ByteSlice
+from cascade.predict import slices
+from cascade.predict.files import predict_file
+from cascade.predict.request import Request
+from cascade.rows.slices import ByteSlice
 from cascade.system import engine
 from cascade.taxonomy.definition import Taxonomy
 
@@ -187,18 +188,18 @@ def test_standard_output_is_not_for_other_machines(model, source):
 
 @pytest.mark.parametrize("lost", ["model", "in.jsonl"])
 def test_worker_that_does_not_see_a_file_says_so(model, source, tmp_path, lost):
-    task = predict._Task.of(model, Request(str(source)), None)
+    task = slices.SliceTask.of(model, Request(str(source)), None)
     (tmp_path / lost).rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=rf"{lost}: is not there, as .* sees it.*that all machines share"):
-        predict._answered_elsewhere(task, 0, ByteSlice(1, 0, 10))
+        slices.answered_elsewhere(task, 0, ByteSlice(1, 0, 10))
 
 
 def test_worker_that_sees_another_file_says_so(model, source):
-    task = predict._Task.of(model, Request(str(source)), None)
+    task = slices.SliceTask.of(model, Request(str(source)), None)
     size = source.stat().st_size
     source.write_text("another")
     with pytest.raises(DataError, match=rf"in\.jsonl: has 7 bytes; expected {size}, as .* sees it"):
-        predict._answered_elsewhere(task, 0, ByteSlice(1, 0, 10))
+        slices.answered_elsewhere(task, 0, ByteSlice(1, 0, 10))
 
 
 def test_worker_of_another_version_says_so():
@@ -227,7 +228,7 @@ def test_one_slice_loads_nothing_that_takes_time_to_load(model, source, tmp_path
     code = (
         "import sys, io\n"
         "from pathlib import Path\n"
-        "from cascade.predict.files import Request, predict_file\n"
+        "from cascade.predict.files import predict_file\nfrom cascade.predict.request import Request\n"
         "from prediction_rows import KeywordModel\n"
         "heavy = {'joblib', 'pyarrow', 'distributed', 'ray'}\n"
         "for name in [one for one in sys.modules if one.partition('.')[0] in heavy]: del sys.modules[name]\n"

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import DataError, Place, TaxonomyError
-from cascade.taxonomy.definition import MAX_DEPTH, BackendSpec, Taxonomy, Threshold
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.settings import BackendSpec, Threshold
+from cascade.taxonomy.yaml_nodes import MAX_DEPTH
 
 EXAMPLES = places.ROOT / "taxonomies"
 
@@ -629,8 +631,8 @@ threshold: 0.5
    'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
-=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter' or
-   'id'. Did you mean 'train'?
+=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter', 'id' or
+   'max_row_mb'. Did you mean 'train'?
 
 defaults: {labels: [x]}
 => 3:12: unknown key 'labels' in defaults; expected 'choose', 'route', 'threshold', 'negatives',

@@ -13,7 +13,8 @@ from processes import command, environment
 from trees import SHOP, a_shop, taxonomies
 
 from cascade.errors import DataError
-from cascade.rows.records import Columns, Row, read_rows
+from cascade.rows.reading import read_rows
+from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.label_studio import config, labelled_task, path_to, queued_task, read
 from cascade.teach.queue import QueuedRow, write_queue

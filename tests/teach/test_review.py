@@ -22,7 +22,8 @@ from review_rows import PLAIN, queued_row
 from trees import a_shop
 
 from cascade.errors import DataError
-from cascade.rows.records import Columns, Row, read_all, read_rows
+from cascade.rows.reading import read_all, read_rows
+from cascade.rows.row import Columns, Row
 from cascade.teach.queue import path_beside, read_queue, row_key, write_queue
 from cascade.teach.review import ConflictError, Review, skipped_beside
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from cascade.predict.cascade import Cascade
-from cascade.rows.records import Row
+from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach import selection as teaching
 from cascade.teach.selection import LEAST_DOUBT, disagreement, greedy, likeness, nearness, select_rows

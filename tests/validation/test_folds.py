@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
-from cascade.validation.folds import AT_ONCE, LONG, heaps_of, near_duplicates, stratified_folds
+from cascade.validation.folds import stratified_folds
 
 
 def distinct(rows):
-    """A heap for each row."""
+    """A cluster for each row."""
     return np.arange(rows)
 
 
@@ -82,7 +83,7 @@ def test_a_label_with_as_many_rows_as_folds_stands_once_in_each(seed):
 @settings(deadline=None, derandomize=True, max_examples=150)
 def test_texts_equal_but_for_case_and_blanks_stand_in_one_fold(texts, seed):
     random = np.random.default_rng(seed)
-    fold_of = stratified_folds(random.random((len(texts), 3)) < 0.4, heaps_of(Texts(texts)), 3, seed)
+    fold_of = stratified_folds(random.random((len(texts), 3)) < 0.4, clusters_of(Texts(texts)), 3, seed)
     same = {}
     for text, fold in zip(texts, fold_of.tolist(), strict=True):
         same.setdefault("".join(text.split()).casefold() if text != "ab" else "one word", set()).add(fold)
@@ -120,21 +121,21 @@ def test_rows_without_labels_fill_the_folds_evenly():
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(2, 4), st.integers(0, 100))
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_rows_of_one_heap_stand_in_one_fold_whatever_its_number(heaps, folds, seed):
-    targets = np.random.default_rng(seed).random((len(heaps), 4)) < 0.3
-    fold_of = stratified_folds(targets, np.array(heaps, dtype=np.int64), folds, seed)
-    together = set(zip(heaps, fold_of.tolist(), strict=True))
-    assert len(together) == len(set(heaps))
-    spread = 1000 + 77 * np.array(heaps, dtype=np.int64)
+def test_rows_of_one_cluster_stand_in_one_fold_whatever_its_number(clusters, folds, seed):
+    targets = np.random.default_rng(seed).random((len(clusters), 4)) < 0.3
+    fold_of = stratified_folds(targets, np.array(clusters, dtype=np.int64), folds, seed)
+    together = set(zip(clusters, fold_of.tolist(), strict=True))
+    assert len(together) == len(set(clusters))
+    spread = 1000 + 77 * np.array(clusters, dtype=np.int64)
     np.testing.assert_array_equal(stratified_folds(targets, spread, folds, seed), fold_of)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_heap_counts_as_many_times_as_it_has_rows_with_a_label(seed):
+def test_a_cluster_counts_as_many_times_as_it_has_rows_with_a_label(seed):
     """Six rows of one text have the label, and six others have it one by one."""
-    heaps = np.array([0] * 6 + list(range(1, 25)))
+    clusters = np.array([0] * 6 + list(range(1, 25)))
     targets = (np.arange(30) < 12)[:, None]
-    counts = counts_by_fold(targets, stratified_folds(targets, heaps, 2, seed), 2)
+    counts = counts_by_fold(targets, stratified_folds(targets, clusters, 2, seed), 2)
     assert counts.tolist() == [[6], [6]]
 
 
@@ -145,133 +146,19 @@ def test_rows_of_which_each_has_a_label_to_itself_fill_the_folds_evenly(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_heaps_of_all_sizes_are_evened_out(seed):
-    heaps = np.repeat(np.arange(40), np.random.default_rng(seed).integers(1, 30, 40))
-    sizes = np.bincount(stratified_folds(np.ones((len(heaps), 1), dtype=bool), heaps, 3, seed))
+def test_clusters_of_all_sizes_are_evened_out(seed):
+    clusters = np.repeat(np.arange(40), np.random.default_rng(seed).integers(1, 30, 40))
+    sizes = np.bincount(stratified_folds(np.ones((len(clusters), 1), dtype=bool), clusters, 3, seed))
     assert sizes.max() - sizes.min() <= 2
 
 
-def test_a_heap_of_equal_texts_is_outweighed_by_the_others():
-    heaps = np.array([0] * 10 + list(range(1, 21)))
-    fold_of = stratified_folds(np.zeros((30, 1), dtype=bool), heaps, 3, 0)
+def test_a_cluster_of_equal_texts_is_outweighed_by_the_others():
+    clusters = np.array([0] * 10 + list(range(1, 21)))
+    fold_of = stratified_folds(np.zeros((30, 1), dtype=bool), clusters, 3, 0)
     assert len(set(fold_of[:10].tolist())) == 1
     assert np.bincount(fold_of).tolist() == [10, 10, 10]
 
 
-def test_with_fewer_heaps_than_folds_each_has_a_fold_of_its_own():
+def test_with_fewer_clusters_than_folds_each_has_a_fold_of_its_own():
     fold_of = stratified_folds(np.ones((2, 1), dtype=bool), distinct(2), 3, 0)
     assert fold_of[0] != fold_of[1]
-
-
-def sentence(seed, words=LONG):
-    return " ".join(np.random.default_rng(seed).choice([f"w{number}" for number in range(500)], words))
-
-
-def test_heaps_of_a_view_are_those_of_the_whole_batch():
-    """Two bills that are alike only to a third one, which the view leaves out."""
-    words = [sentence(0, 30), sentence(1, 30), sentence(2, 30)]
-    first, both, second = " ".join(words[:2]), " ".join(words), " ".join(words[1:])
-    texts = Texts([first, "other", both, second])
-    view = texts.take(np.array([3, 0, 1]))
-    heaps = heaps_of(view)
-    assert heaps.dtype == np.int64
-    assert heaps.tolist() == heaps_of(texts)[[3, 0, 1]].tolist()
-    assert heaps[0] == heaps[1] != heaps[2]
-    assert len(set(near_duplicates([second, first]).tolist())) == 2
-
-
-def test_equal_texts_are_one_heap_however_many_lie_between():
-    texts = [sentence(seed, LONG - seed % 2) for seed in range(AT_ONCE + 10)]
-    heap = near_duplicates([*texts, *(text.upper() for text in texts)])
-    np.testing.assert_array_equal(heap[: len(texts)], heap[len(texts) :])
-    assert len(set(heap.tolist())) == len(texts)
-
-
-@pytest.mark.parametrize(("words", "heaps"), [(LONG, 1), (LONG - 1, 2)])
-def test_only_long_texts_may_differ_by_a_word(words, heaps):
-    text = sentence(3, words)
-    other = text.rsplit(" ", 1)[0] + " otherwise"
-    assert len(set(near_duplicates([text, other]).tolist())) == heaps
-
-
-def test_the_order_of_words_in_a_long_text_matters():
-    """Backwards, each run of five has the same words."""
-    text = "to be or not yet " * 6
-    backwards = " ".join(reversed(text.split()))
-    assert len(set(near_duplicates([text, backwards]).tolist())) == 2
-
-
-def test_a_heap_has_the_number_of_its_first_text_however_long_the_chain():
-    words = sentence(5, 700).split()
-    starts = np.random.default_rng(0).permutation(np.arange(0, 640, 5))
-    heap = near_duplicates([" ".join(words[start : start + 60]) for start in starts])
-    assert heap.tolist() == [0] * len(starts)
-
-
-def test_heaps_that_grow_together_late_have_the_number_of_their_first_text_too():
-    texts = [text for seed in range(100) for text in chain(seed)]
-    heap = near_duplicates(texts)
-    assert (heap <= np.arange(len(heap))).all()
-    np.testing.assert_array_equal(heap[heap], heap)
-
-
-def chain(seed):
-    """Texts of which each shares about half of its runs with two others, in any order."""
-    random = np.random.default_rng(seed)
-    words = [f"{seed}w{number}" for number in range(400)]
-    starts = random.permutation(np.arange(0, 350, 12))
-    return [" ".join(words[start : start + 50]) for start in starts]
-
-
-def test_any_characters_will_do():
-    texts = [
-        " ".join([word] * LONG + [str(row)]) for row, word in enumerate(("é", "\ud800", "\x00", "🙂", "ß"))
-    ]
-    heap = near_duplicates([*texts, "\ud800", "?", *(text + "\u2003" for text in texts)])
-    np.testing.assert_array_equal(heap[:5], heap[7:])
-
-
-def test_no_texts_have_no_heaps():
-    assert near_duplicates([]).tolist() == []
-
-
-def test_texts_that_share_half_of_their_runs_of_words_are_one_heap():
-    bill = (
-        "a bill to suspend temporarily the duty on certain {} that come from abroad and for such other "
-        "purposes as the secretary of the treasury may from time to time direct"
-    )
-    texts = [
-        bill.format("sweeteners"),
-        "when will my parcel come",
-        bill.format("loudspeakers"),
-        "When will  MY parcel come",
-        "when will my refund come",
-        "",
-        " ",
-    ]
-    heap = near_duplicates(texts)
-    assert heap[0] == heap[2]
-    assert heap[1] == heap[3]
-    assert heap[5] == heap[6]
-    assert len({heap[0], heap[1], heap[4], heap[5]}) == 4
-
-
-def test_heaps_agree_with_the_jaccard_similarity_counted_in_full():
-    random = np.random.default_rng(5)
-    words = np.array([f"w{number}" for number in range(60)])
-    base = [random.choice(words, 40) for _ in range(30)]
-    texts, alike = [], []
-    for one in base:
-        for changed in (1, 2, 6, 25):
-            other = one.copy()
-            other[random.choice(40, changed, replace=False)] = random.choice(words, changed)
-            texts += [" ".join(one), " ".join(other)]
-            runs = [{tuple(text[at : at + 5]) for at in range(36)} for text in (one, other)]
-            alike.append(len(runs[0] & runs[1]) / len(runs[0] | runs[1]))
-    heap = near_duplicates(texts)
-    together = heap[0::2] == heap[1::2]
-    alike = np.array(alike)
-    assert together[alike >= 0.7].all()
-    assert not together[alike <= 0.25].any()
-    assert (alike >= 0.7).sum() > 5
-    assert ((alike > 0.1) & (alike <= 0.25)).sum() > 5

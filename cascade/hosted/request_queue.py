@@ -1,0 +1,427 @@
+"""The questions that wait for one service, and their way there and back.
+
+Requests go as the limiter and the places of a service allow; what is refused for a while goes back to the
+head of its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cascade.errors import BackendError
+from cascade.hosted.answer_cache import CachedAnswer
+from cascade.hosted.questions import AskingProgress, Question, Usage
+from cascade.hosted.rate_limits import FIRST_IN_FLIGHT, RateLimiter
+from cascade.hosted.retry import Availability, RetryPolicy
+from cascade.hosted.service_errors import ServiceError, service_error
+from cascade.hosted.settings import Limits, Settings
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_ANSWER_SECONDS = 120.0
+# Before the first repetition, and before a model that wakes up is asked once more; doubled each time.
+_REPEAT_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_LOADING_SECONDS, _MOST_LOADING_SECONDS = 2.0, 15.0
+# Before anything was answered: a token is about so many bytes of JSON.
+_BYTES_PER_TOKEN = 4.0
+_LEARNT = 0.05
+_JITTER = 0.5
+# A request to send at least this soon is sent now, as sleeps are no more exact.
+_SOON_SECONDS = 0.001
+CLOSED = "the asker was closed while questions were being asked"
+
+
+@dataclass(frozen=True)
+class AskingContext:
+    """What a service works with."""
+
+    log: Callable[[str], None] | None
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    chance: Callable[[], float]
+    count: Callable[[str, Usage], None]
+    keep: Callable[[bytes, CachedAnswer], None]
+    retry_policy: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class PendingQuestion:
+    """A question as it is sent."""
+
+    question: Question
+    body: bytes
+    key: bytes
+
+    @classmethod
+    def of(cls, question: Question) -> PendingQuestion:
+        body = question.body()
+        return cls(question, body, question.key(body))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAnswer:
+    """An answer, or why there is none."""
+
+    kept: CachedAnswer | None
+    why: str = ""
+
+
+class AskCall:
+    """One call of `Asker.ask`, as the loop sees it: how much is missing, and who waits for it.
+
+    Attributes
+    ----------
+    trouble
+        What went wrong since the last answer; empty where nothing did.
+    """
+
+    def __init__(self, missing: int) -> None:
+        self.done: Future[dict[bytes, FoundAnswer]] = Future()
+        self.is_over = False
+        self.trouble = ""
+        self._found: dict[bytes, FoundAnswer] = {}
+        self._missing = missing
+
+    @property
+    def progress(self) -> AskingProgress:
+        return AskingProgress(len(self._found), self._missing, self.trouble)
+
+    def put(self, key: bytes, found: FoundAnswer) -> None:
+        self._found[key] = found
+        self.trouble = ""
+        if len(self._found) == self._missing and not self.is_over:
+            self.is_over = True
+            self.done.set_result(self._found)
+
+    def fail(self, error: Exception) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.done.set_exception(error)
+
+
+@dataclass(eq=False, slots=True)
+class _QueuedRequest:
+    """A question on its way, with all calls that wait for its answer."""
+
+    asked: PendingQuestion
+    calls: list[AskCall]
+    tries: int = 0
+    begun: float = 0.0
+    is_probe: bool = False
+
+    @property
+    def model(self) -> str:
+        return self.asked.question.model
+
+    @property
+    def is_wanted(self) -> bool:
+        return not all(call.is_over for call in self.calls)
+
+    def end(self, found: FoundAnswer) -> None:
+        for call in self.calls:
+            call.put(self.asked.key, found)
+
+    def fail(self, error: Exception) -> None:
+        for call in self.calls:
+            call.fail(error)
+
+
+@dataclass(slots=True)
+class _LoadingModel:
+    """A model that wakes up: one job asks it now and then, the others are set aside."""
+
+    since: float
+    asked: int = 0
+    aside: list[_QueuedRequest] = field(default_factory=list)
+
+
+class RequestQueue:
+    """One service: its client, its limiter, what waits and what is on its way. Lives in the loop."""
+
+    def __init__(
+        self, context: AskingContext, clients: Callable[[Settings], AsyncOpenAI], settings: Settings
+    ) -> None:
+        self._context, self._address = context, settings.address
+        self._client = clients(settings)
+        self._limiter = RateLimiter(settings.limits, context.chance)
+        self._limits, self._places = settings.limits, settings.concurrency
+        self._queue: deque[_QueuedRequest] = deque()
+        self._jobs: dict[bytes, _QueuedRequest] = {}
+        self._sleepers: dict[str, _LoadingModel] = {}
+        self._flights: set[asyncio.Task[None]] = set()
+        self._resting: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._bytes_per_token = _BYTES_PER_TOKEN
+        self._is_known = False
+        self._availability = Availability(settings.address, context.retry_policy, context.clock)
+        self._answered_at, self._refused_since = -math.inf, math.inf
+        self._sender = asyncio.get_running_loop().create_task(self._send_all())
+
+    def obey(self, settings: Settings) -> None:
+        """Groups may differ in what they allow at one service: the least counts."""
+        self._places = min(self._places, settings.concurrency)
+        rpm, tpm = (
+            _least(self._limits.rpm, settings.limits.rpm),
+            _least(self._limits.tpm, settings.limits.tpm),
+        )
+        if self._limits != Limits(rpm, tpm):
+            self._limits = Limits(rpm, tpm)
+            self._limiter.tell(self._context.clock(), self._limits)
+
+    def take(self, asked: PendingQuestion, call: AskCall) -> None:
+        """Ask this for a call, unless it is being asked already."""
+        job = self._jobs.get(asked.key)
+        if job is None:
+            job = self._jobs[asked.key] = _QueuedRequest(asked, [])
+            self._queue.append(job)
+            self._news.set()
+        job.calls.append(call)
+
+    async def close(self) -> None:
+        """End all that runs here."""
+        self._drop(self._jobs.values(), BackendError(CLOSED))
+        tasks = [self._sender, *self._flights, *self._resting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Exception):
+            await self._client.close()
+
+    # Sending
+
+    async def _send_all(self) -> None:
+        while True:
+            try:
+                await self._send(await self._next())
+            except Exception as error:  # a fault of ours must not leave anybody waiting
+                self._drop(self._jobs.values(), error)
+            # One after another: requests that are sent together come back together, and wait for each other.
+            await asyncio.sleep(0)
+
+    async def _send(self, job: _QueuedRequest) -> None:
+        expected = self._expected(job)
+        while (seconds := self._limiter.wait(self._context.clock(), expected)) > _SOON_SECONDS:
+            await self._context.sleep(seconds)
+        if not job.is_wanted:
+            self._forget(job)
+            return
+        now = self._context.clock()
+        self._limiter.spend(now, expected)
+        job.begun = job.begun or now
+        self._flights.add(asyncio.get_running_loop().create_task(self._fly(job, now, expected)))
+
+    async def _next(self) -> _QueuedRequest:
+        """The next job that is still wanted, when there is a place for it."""
+        while True:
+            while self._queue and len(self._flights) < (self._places if self._is_known else FIRST_IN_FLIGHT):
+                job = self._queue.popleft()
+                if not job.is_wanted:
+                    self._forget(job)
+                elif (sleeper := self._sleepers.get(job.model)) and not job.is_probe:
+                    sleeper.aside.append(job)
+                else:
+                    return job
+            self._news.clear()
+            await self._news.wait()
+
+    def _expected(self, job: _QueuedRequest) -> float:
+        return len(job.asked.body) / self._bytes_per_token
+
+    async def _fly(self, job: _QueuedRequest, sent: float, expected: float) -> None:
+        try:
+            await self._try(job, sent, expected)
+        except asyncio.CancelledError:
+            raise
+        except ServiceError as error:
+            self._mend(job, error, sent)
+        except Exception as error:  # a fault of ours must not leave anybody waiting
+            self._drop([job], error)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._flights.discard(task)
+            self._news.set()
+
+    async def _try(self, job: _QueuedRequest, sent: float, expected: float) -> None:
+        """One request; ServiceError where it fails."""
+        self._context.count(job.model, Usage(requests=1, retries=int(job.tries > 0)))
+        job.tries += 1
+        self._availability.asked()
+        response = await self._post(job)
+        self._availability.answered()
+        self._is_known = True
+        kept = _kept(response.content)
+        if kept is not None:
+            self._succeed(job, kept, sent, expected)
+        # After the tokens of this answer were counted, as the service has done.
+        self._limiter.learn(self._context.clock(), response.headers)
+        if kept is None:
+            raise ServiceError(f"{self._address}: an answer without a choice", "broken", 200, "", None)
+
+    async def _post(self, job: _QueuedRequest) -> Any:
+        """The response as it came: parsed into the package's classes it would take much longer."""
+        import httpx2
+
+        asked = job.asked
+        path = asked.question.codec.endpoint.removeprefix("/v1")
+        self._tell(f"POST {self._address}{path} ", asked.body)
+        try:
+            # The client's own limit is that of each read, and a body may come byte by byte for ever.
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                response = await self._client.post(path, cast_to=httpx2.Response, content=asked.body)
+        except TimeoutError:
+            raise ServiceError(f"{self._address}: no answer in time", "lost", None, "", None) from None
+        except Exception as error:
+            told = getattr(error, "response", None)
+            if told is not None:
+                self._tell(f"{told.status_code} ", told.content)
+                self._limiter.learn(self._context.clock(), told.headers)
+            raise service_error(error, self._address) from None
+        self._tell("200 ", response.content)
+        return response
+
+    def _tell(self, head: str, content: bytes) -> None:
+        if self._context.log is not None:
+            self._context.log(head + content.decode("utf-8", "replace"))
+
+    def _succeed(self, job: _QueuedRequest, kept: CachedAnswer, sent: float, expected: float) -> None:
+        used = Usage.of(kept.usage)
+        self._context.count(job.model, used)
+        total = used.prompt_tokens + used.completion_tokens
+        if total:
+            ratio = len(job.asked.body) / total
+            self._bytes_per_token += _LEARNT * (ratio - self._bytes_per_token)
+        self._limiter.answered(sent, expected, total or expected)
+        self._answered_at, self._refused_since = self._context.clock(), math.inf
+        self._context.keep(job.asked.key, kept)
+        self._wake(job.model)
+        self._forget(job)
+        job.end(FoundAnswer(kept))
+
+    # Trouble
+
+    def _mend(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+        """Do what helps against a trouble."""
+        for call in job.calls:
+            call.trouble = str(error)
+        if error.status is not None:
+            self._availability.answered()
+        self._is_known = self._is_known or error.trouble not in ("lost", "broken")
+        if error.trouble in ("quota", "daily", "forbidden", "oversized"):
+            self._drop(self._jobs.values(), error)
+        elif error.trouble == "missing":
+            self._drop(self._of(job.model), error)
+        elif error.trouble in ("limit", "overloaded"):
+            self._pause(job, error, sent)
+        elif error.trouble == "loading":
+            self._set_aside(job, error)
+        elif error.trouble in ("lost", "broken"):
+            self._repeat(job, error)
+        else:
+            self._wake(job.model)
+            self._forget(job)
+            job.end(FoundAnswer(None, str(error)))
+
+    def _pause(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+        now = self._context.clock()
+        self._limiter.refused(error.trouble, now, sent, error.retry_after)
+        self._refused_since = min(self._refused_since, now)
+        if now - self._refused_since > self._context.retry_policy.busy_seconds:
+            self._drop(self._jobs.values(), error)
+        else:
+            self._queue.appendleft(job)
+
+    def _repeat(self, job: _QueuedRequest, error: ServiceError) -> None:
+        is_silent = error.status is None and (self._availability.answered_at or -math.inf) < job.begun
+        if is_silent:
+            try:
+                self._availability.check(error)
+            except ServiceError as end:
+                self._drop(self._jobs.values(), end)
+                return
+        if is_silent or job.tries <= self._context.retry_policy.repeats:
+            wait = min(_REPEAT_SECONDS * 2.0 ** min(job.tries - 1, 10), _LONGEST_PAUSE_SECONDS)
+            self._later(min(wait, max(self._availability.seconds_left, _REPEAT_SECONDS)), job)
+        elif self._answered_at < job.begun:
+            # Nothing at all was answered in the meantime: the service is down.
+            self._drop(self._jobs.values(), error)
+        else:
+            self._wake(job.model)
+            self._forget(job)
+            job.end(FoundAnswer(None, f"{error} (tried {job.tries} times)"))
+
+    def _set_aside(self, job: _QueuedRequest, error: ServiceError) -> None:
+        now = self._context.clock()
+        sleeper = self._sleepers.get(job.model)
+        if sleeper is None:
+            sleeper = self._sleepers[job.model] = _LoadingModel(now)
+            job.is_probe = True
+        if not job.is_probe:
+            sleeper.aside.append(job)
+            return
+        if now - sleeper.since > self._context.retry_policy.busy_seconds:
+            self._drop(self._of(job.model), error)
+            return
+        wait = min(_LOADING_SECONDS * 2.0**sleeper.asked, _MOST_LOADING_SECONDS)
+        sleeper.asked += 1
+        self._later(max(wait, error.retry_after or 0.0), job)
+
+    def _wake(self, model: str) -> None:
+        """A model answers: those that were set aside are next."""
+        sleeper = self._sleepers.pop(model, None)
+        if sleeper is not None:
+            self._queue.extendleft(reversed(sleeper.aside))
+            self._news.set()
+
+    def _of(self, model: str) -> list[_QueuedRequest]:
+        return [job for job in self._jobs.values() if job.model == model]
+
+    def _later(self, seconds: float, job: _QueuedRequest) -> None:
+        jittered = seconds * (1 - _JITTER * self._context.chance())
+
+        async def rest() -> None:
+            await self._context.sleep(jittered)
+            self._queue.appendleft(job)
+            self._news.set()
+
+        resting = asyncio.get_running_loop().create_task(rest())
+        self._resting.add(resting)
+        resting.add_done_callback(self._resting.discard)
+
+    def _drop(self, jobs: Iterable[_QueuedRequest], error: Exception) -> None:
+        """Ask these no more; what is on its way still goes into the cache."""
+        for job in list(jobs):
+            self._forget(job)
+            job.fail(error)
+
+    def _forget(self, job: _QueuedRequest) -> None:
+        if self._jobs.get(job.asked.key) is job:
+            del self._jobs[job.asked.key]
+        if job.is_probe:
+            self._wake(job.model)
+
+
+def _kept(content: bytes) -> CachedAnswer | None:
+    """The first choice of a response, and its usage; None where it is no response."""
+    try:
+        body = json.loads(content)
+        choice, usage = body["choices"][0], body.get("usage")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return (
+        CachedAnswer(choice, usage if isinstance(usage, dict) else {}) if isinstance(choice, dict) else None
+    )
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)

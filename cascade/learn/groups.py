@@ -1,0 +1,47 @@
+"""Which groups are trained, which of them at a service, and which rows those never see."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cascade.backends import make_backend
+from cascade.learn.datasets import Dataset
+from cascade.model.walk import modelled
+from cascade.nodes.contract import HostedBackend
+from cascade.system.array_types import BoolArray
+from cascade.taxonomy.definition import Taxonomy
+from cascade.text.clusters import clusters_of
+from cascade.validation.folds import stratified_folds
+
+# What is dear to fit is judged on one fold of so many.
+TENTHS = 10
+
+
+def trained_groups(taxonomy: Taxonomy) -> list[str]:
+    """The groups that have a node model."""
+    return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+
+
+def hosted_groups(dataset: Dataset) -> dict[str, HostedBackend]:
+    """The backend of each group whose model a service makes and keeps."""
+    found: dict[str, HostedBackend] = {}
+    for group in trained_groups(dataset.taxonomy):
+        spec = dataset.taxonomy.groups[group].backend
+        backend = make_backend(spec.kind, spec.options)
+        own = dataset.rows(group, "siblings")
+        if isinstance(backend, HostedBackend) and varies(dataset.targets(group)[own]):
+            found[group] = backend
+    return found
+
+
+def held_out_rows(dataset: Dataset, seed: int) -> BoolArray:
+    """A tenth of the rows, bool, shape (n_texts,): the same for all hosted groups, and seen by none of them.
+
+    Every name is spread evenly, and texts that are nearly equal stand on one side.
+    """
+    fold_of = stratified_folds(dataset.truth, clusters_of(dataset.texts), TENTHS, seed)
+    return np.asarray(fold_of == 0)
+
+
+def varies(targets: BoolArray) -> bool:
+    return bool((targets.any(axis=0) & ~targets.all(axis=0)).any())

@@ -1,0 +1,105 @@
+"""One group's model: from its problem to a node folder, which is named after all that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade import __version__
+from cascade.backends import KINDS, make_backend
+from cascade.errors import ModelError
+from cascade.model.folder import (
+    write_node,
+)
+from cascade.nodes.contract import FittedNode, HostedBackend, NodeProblem
+from cascade.system.array_types import IntArray
+from cascade.system.arrays import write_array
+from cascade.text.clusters import clusters_of
+from cascade.text.texts import Texts
+
+HELD_OUT_ROWS = "held_out_rows.npy"
+HELD_OUT_SCORES = "held_out_scores.npy"
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """What a worker needs to make one node folder."""
+
+    group: str
+    kind: str
+    options: Mapping[str, Any]
+    problem: NodeProblem
+    rows: IntArray
+    negatives: str
+    key: str
+    model: str = ""  # the tuned one, of a hosted group
+    held_out: IntArray | None = None  # the rows that it did not see
+
+
+def fit_node(out: Path, task: NodeTask) -> str:
+    """Make one node folder; the name of its group."""
+    if not out.is_dir():
+        raise ModelError(
+            f"{out}: the worker on {gethostname()} does not see this folder. Put the model on storage that "
+            "all machines share, under one path"
+        )
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        fitted = _fitted_node(task, folder)
+        fitted.model.save(folder)
+        write_array(folder / HELD_OUT_ROWS, fitted.rows)
+        write_array(folder / HELD_OUT_SCORES, fitted.scores)
+        return fitted.notes
+
+    write_node(out, task.key, write)
+    return task.group
+
+
+def _fitted_node(task: NodeTask, folder: Path) -> FittedNode:
+    backend = make_backend(task.kind, task.options)
+    if isinstance(backend, HostedBackend) and task.held_out is not None:
+        return backend.adopt(task.problem, task.model, task.held_out)
+    return backend.fit(task.problem, folder)
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model: str) -> str:
+    """The hash of all that makes a node: rows, targets, children, backend, model, parameters, versions."""
+    made_of = hashlib.sha256()
+    made_by = [kind, KINDS[kind].version, options, problem.seed, versions()]
+    settings = [made_by, list(problem.children), len(problem.texts)]
+    if model:
+        settings += [model, asdict(problem.meaning)]
+    made_of.update(canonical(settings).encode("utf-8"))
+    made_of.update(_digests(problem.texts).tobytes())
+    made_of.update(np.unique(clusters_of(problem.texts), return_inverse=True)[1].tobytes())
+    made_of.update(np.packbits(problem.targets).tobytes())
+    made_of.update(np.packbits(problem.own).tobytes())
+    return made_of.hexdigest()
+
+
+def _digests(texts: Texts) -> NDArray[np.bytes_]:
+    """A hash of each text, computed once for all groups."""
+
+    def compute(whole: Sequence[str]) -> NDArray[np.bytes_]:
+        raw = (text.encode("utf-8", "surrogatepass") for text in whole)
+        return np.array([hashlib.blake2b(one, digest_size=16).digest() for one in raw], dtype="V16")
+
+    digests: NDArray[np.bytes_] = texts.features("digests", compute)
+    return digests
+
+
+def versions() -> dict[str, str]:
+    return {"cascade": __version__} | {name: version(name) for name in ("numpy", "numba")}

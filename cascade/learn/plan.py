@@ -1,0 +1,160 @@
+"""What a fit would train, and what that would cost, without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from cascade.errors import BackendError, DataError
+from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
+from cascade.learn.datasets import Dataset
+from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
+from cascade.model.walk import modelled
+from cascade.nodes.contract import HostedBackend
+from cascade.system.array_types import BoolArray
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `fit` would train at one group.
+
+    Attributes
+    ----------
+    cost_usd
+        0 for embedded models and for those that were tuned elsewhere; None where prices are not known.
+    hosted
+        What the fine-tune would take; None for embedded models.
+    """
+
+    group: str
+    backend: str
+    rows: int
+    children: tuple[str, ...]
+    positives: tuple[int, ...]
+    negatives: str
+    cost_usd: float | None = 0.0
+    hosted: NodePlan | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `fit` would train, without training it.
+
+    Attributes
+    ----------
+    groups
+        Those that have a node model.
+    questions
+        For each of `groups`, of how many texts in one it would be asked, if routing were perfect.
+    flat
+        One fine-tune that answers with all labels at once, of the first hosted group's base model, to compare
+        with; None where no group is hosted.
+    prices_of
+        The day of the prices.
+    """
+
+    groups: tuple[Planned, ...]
+    questions: tuple[float, ...]
+    flat: NodePlan | None
+    prices_of: date
+
+    def cost_usd(self) -> float | None:
+        """Of all fine-tunes; None where the price of one is not known."""
+        return _sum(one.cost_usd for one in self.groups)
+
+    def thousand_usd(self) -> float | None:
+        """Of 1,000 texts through all hosted groups that they truly belong to; None where not known."""
+        hosted = [(one.hosted, share) for one, share in zip(self.groups, self.questions, strict=True)]
+        return _sum(
+            None if plan.thousand_usd is None else plan.thousand_usd * share
+            for plan, share in hosted
+            if plan is not None
+        )
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    found = list(amounts)
+    known = [amount for amount in found if amount is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def plan(
+    taxonomy: Taxonomy,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    seed: int = 0,
+    tuned: Callable[[str], str] = lambda _: "",
+) -> Plan:
+    """What `fit` would train, group by group; nothing is sent.
+
+    Parameters
+    ----------
+    tuned
+        The model that an order with this key has made already, or an empty string: see `tuned_models`.
+    """
+    check_lengths(texts, labels)
+    dataset, prices = Dataset.make(taxonomy, texts, labels), Prices.load()
+    hosted = hosted_groups(dataset)
+    unseen = held_out_rows(dataset, seed) if hosted else np.zeros(len(texts), dtype=bool)
+    groups = trained_groups(taxonomy)
+    plans = {
+        name: _hosted_plan(dataset, name, one, prices, unseen, seed, tuned) for name, one in hosted.items()
+    }
+    first = next(iter(hosted.values()), None)
+    return Plan(
+        groups=tuple(_planned(dataset, group, plans.get(group)) for group in groups),
+        questions=tuple(float(dataset.reaching(group).mean()) if texts else 0.0 for group in groups),
+        flat=None if first is None else _flat(dataset, first, prices, seed),
+        prices_of=prices.as_of,
+    )
+
+
+def _hosted_plan(
+    dataset: Dataset,
+    group: str,
+    backend: HostedBackend,
+    prices: Prices,
+    unseen: BoolArray,
+    seed: int,
+    tuned: Callable[[str], str],
+) -> NodePlan:
+    rows = dataset.rows(group, "all")
+    problem = dataset.problem(group, rows, seed)
+    codec, settings = backend.codec(problem), backend.settings
+    try:
+        already = tuned(backend.order(group, problem, unseen[rows]).key)
+    except BackendError:
+        already = ""  # it cannot be ordered, and the plan tells why
+    return node_plan(group, problem, codec, settings, prices, already, unseen[rows])
+
+
+def _flat(dataset: Dataset, backend: HostedBackend, prices: Prices, seed: int) -> NodePlan:
+    graph = dataset.taxonomy.graph
+    truth = dataset.truth[:, [graph.column[label] for label in graph.labels]]
+    return flat_plan(list(dataset.texts), truth, graph.labels, backend.settings, prices, seed)
+
+
+def check_lengths(texts: Sequence[str], labels: Sequence[Sequence[str]]) -> None:
+    if len(texts) != len(labels):
+        raise DataError(f"{len(texts)} texts and {len(labels)} lists of labels: expected as many of both.")
+
+
+def _planned(dataset: Dataset, group: str, hosted: NodePlan | None) -> Planned:
+    rows = dataset.rows(group, "siblings")
+    targets = dataset.targets(group)[rows]
+    settings = dataset.taxonomy.groups[group]
+    return Planned(
+        group=group,
+        backend=settings.backend.kind if varies(targets) else "constant",
+        rows=len(rows),
+        children=modelled(dataset.taxonomy, group),
+        positives=tuple(int(count) for count in targets.sum(axis=0)),
+        negatives="siblings" if group == ROOT else settings.negatives,
+        cost_usd=0.0 if hosted is None else hosted.training_usd,
+        hosted=hosted,
+    )

@@ -1,0 +1,115 @@
+"""What is asked of a run over a file, and what it comes to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cascade.predict.answers import Form, Style
+from cascade.rows.row import Columns
+
+SLICE_ROWS = 4000
+"""Rows that are lost at most when a worker or a run is stopped."""
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be answered, where the answers go, and what they show.
+
+    Attributes
+    ----------
+    source
+        The input, see `cascade.rows.reading.read_rows`; ``-`` is standard input.
+    out
+        A file that ends in .jsonl, .ndjson, .csv or .tsv; or a folder, as text that ends in a slash or as the
+        path of one that exists, for one part of JSON lines a slice; None is standard output, as JSON lines.
+    columns
+        Which columns hold the text and the id; labels are not read.
+    top
+        So many of the most probable labels, whatever their thresholds.
+    scores
+        Probabilities of the labels in the answer, or of all visited labels.
+    trace
+        Whether every visited node is told with its scores and threshold.
+    jobs
+        Worker processes, None for one a core; with any number of them the same bytes are written.
+    engine
+        Where workers are, see `engine.connected`.
+    slice_rows
+        Rows of a slice, see `cascade.rows.slices.slices_of`.
+    errors
+        Where refused rows go: by default ``OUT.errors.jsonl`` beside `out`, without `out` to the caller.
+    in_batches
+        Whether a service is asked in batches, which take hours however small they are: then slices are as
+        large as a walk can hold.
+    """
+
+    source: str
+    out: Path | str | None = None
+    columns: Columns = field(default_factory=Columns)
+    top: int | None = None
+    scores: Literal["chosen", "all"] = "chosen"
+    trace: bool = False
+    jobs: int | None = 1
+    engine: str | None = None
+    slice_rows: int = SLICE_ROWS
+    errors: Path | None = None
+    in_batches: bool = False
+
+    @property
+    def is_to_folder(self) -> bool:
+        """Whether parts are not joined."""
+        ends = tuple(mark for mark in (os.sep, os.altsep) if mark)
+        return self.out is not None and (str(self.out).endswith(ends) or Path(self.out).is_dir())
+
+    @property
+    def form(self) -> Form:
+        """What the rows of the output look like."""
+        out = None if self.out is None or self.is_to_folder else Path(self.out)
+        return Form.of(out, Style(self.top, self.scores, self.trace))
+
+    @property
+    def suffix(self) -> str:
+        """How the names of parts end."""
+        return ".jsonl" if self.out is None or self.is_to_folder else Path(self.out).suffix
+
+    def __post_init__(self) -> None:
+        for name in ("top", "jobs", "slice_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    rows
+        Rows answered, those of stopped runs before this one included.
+    refused
+        Rows refused, likewise; with `rows` they are all rows of the input.
+    resumed_from
+        How many of both were taken over from a stopped run.
+    errors
+        The file of refused rows; None where there are none, or where the caller got them.
+    """
+
+    rows: int
+    refused: int
+    resumed_from: int
+    errors: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of a run: ``resumed`` and ``anew`` come at most once, first, with a sentence in `detail`."""
+
+    kind: Literal["resumed", "anew", "slice"]
+    rows: int
+    refused: int
+    detail: str = ""

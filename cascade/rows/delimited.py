@@ -1,0 +1,190 @@
+"""CSV and TSV to rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, TextIO
+
+from cascade.errors import DataError
+from cascade.rows.files import RowFile, refuse_foreign
+from cascade.rows.layout import Record, RowReader, is_well_formed
+from cascade.rows.row import START_BYTES, BadRow, Columns, Row, too_long
+
+_CSV_DELIMITERS = (",", ";", "\t", "|")
+# The greatest C long on every platform; what a file may hold is for its owner to say.
+_FIELD_LIMIT = 2**31 - 1
+_SKIPPED_CHARACTERS = 1 << 20
+
+
+class _TooLongError(Exception):
+    """The row in hand has more characters than a row may have."""
+
+
+class _Lines:
+    """Lines of a file; those of the row in hand are kept.
+
+    Iterating raises `_TooLongError` where they become too many characters. Of a row that a quote holds open
+    only the first line is refused then, and what was taken for its rest is read as rows of their own.
+    """
+
+    def __init__(self, text: TextIO, most: int) -> None:
+        self._text, self._most = text, most
+        self._lines = iter(partial(text.readline, most + 1), "")
+        self._first, self._size, self.is_held_open = 1, 0, False
+        self._taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._taken.append(line)
+        self._size += len(line)
+        if self._size > self._most:
+            self._give_up()
+        return line
+
+    def _give_up(self) -> None:
+        self.is_held_open = len(self._taken) > 1
+        last = self._taken[-1]
+        while not self.is_held_open and last and not last.endswith(("\n", "\r")):
+            last = self._text.readline(_SKIPPED_CHARACTERS)
+        self._lines = itertools.chain(self._taken[1:], self._lines)
+        del self._taken[1:]
+        raise _TooLongError
+
+    def put_back(self) -> None:
+        """Read the lines of the row in hand once more."""
+        self._lines = itertools.chain(self._taken, self._lines)
+        self._size, self._taken = 0, []
+
+    def start_row(self) -> None:
+        self._first += len(self._taken)
+        self._size, self._taken = 0, []
+
+    def raw(self) -> str:
+        return "".join(self._taken).rstrip("\r\n")
+
+    def span(self) -> str:
+        last = self._first + len(self._taken) - 1
+        return f"line {last}" if last == self._first else f"lines {self._first} to {last}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """One row of a table, blank line or header; `fault` is empty where the cells can be trusted."""
+
+    cells: list[str]
+    raw: str
+    fault: str
+
+
+def csv_rows(stream: BinaryIO, file: RowFile, reader: RowReader) -> Iterator[Row | BadRow]:
+    # Bytes that are not UTF-8 become lone surrogates, which no proper text holds: rows with one are refused.
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _Lines(text, reader.columns.max_row_bytes)
+        delimiter = _delimiter(lines, file)
+        rows = _csv_cells(lines, delimiter, reader.columns)
+        header = _csv_header(next(rows), file.name)
+        layout = reader.table_layout(header)
+        for record in _csv_records(rows, header, file.name, delimiter):
+            yield reader.to_row(record, layout)
+
+
+def _delimiter(lines: _Lines, file: RowFile) -> str:
+    """What the header has between its names; it is still to be read."""
+    with suppress(_TooLongError):
+        for line in lines:
+            if line.strip():
+                refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
+                lines.put_back()
+                return "\t" if file.suffix == ".tsv" else _sniffed(line)
+            lines.start_row()
+        raise DataError(f"{file.name}: is empty; expected a header line with the names of the columns")
+    raise DataError(f"{file.name}: the header is longer than a row may be; is this a table of text?")
+
+
+def _sniffed(header: str) -> str:
+    def fields(delimiter: str) -> int:
+        return len(_next_row(csv.reader([header], delimiter=delimiter)) or ())
+
+    return max(_CSV_DELIMITERS, key=fields)
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    # The limit is the process's, not the reader's: it is ours only while a row is read.
+    previous = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _csv_cells(lines: _Lines, delimiter: str, columns: Columns) -> Iterator[_Cells]:
+    # Strict, since a lenient reader lets a stray quote swallow rows up to the next quote without a word.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.start_row()
+        try:
+            cells = _next_row(reader)
+        except csv.Error as error:
+            yield _Cells([], _escaped(lines.raw()), f"{lines.span()}: {_csv_fault(error)}")
+            continue
+        except _TooLongError:
+            reason = too_long(columns, ", with a quote that is opened and never closed" * lines.is_held_open)
+            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}")
+            continue
+        if cells is None:
+            return
+        raw = lines.raw()
+        fault = "" if is_well_formed(raw) else f"{lines.span()}: bytes that are not UTF-8"
+        yield _Cells(cells, _escaped(raw) if fault else raw, fault)
+
+
+def _csv_fault(error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return "a quote is opened and never closed"
+    if "expected after" in str(error):
+        return 'a closing quote in the middle of a field; inside quotes a quote is written as ""'
+    return str(error)
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _csv_header(first: _Cells, file: str) -> list[str]:
+    if first.fault:
+        raise DataError(f"{file}: the header cannot be read: {first.fault}")
+    return [name.strip() for name in first.cells]
+
+
+def _csv_records(
+    rows: Iterator[_Cells], header: Sequence[str], file: str, delimiter: str
+) -> Iterator[Record | BadRow]:
+    number = 0
+    for row in rows:
+        if not row.fault and _is_blank(row, len(header)):
+            continue
+        number += 1
+        fault = row.fault or _count_fault(row.cells, header, delimiter)
+        if fault:
+            yield BadRow(number, None, fault, row.raw, file)
+        else:
+            yield Record(number, dict(zip(header, row.cells, strict=True)), row.raw)
+
+
+def _is_blank(row: _Cells, n_columns: int) -> bool:
+    return not row.cells or (len(row.cells) == 1 < n_columns and not row.raw.strip())
+
+
+def _count_fault(cells: Sequence[str], header: Sequence[str], delimiter: str) -> str:
+    if len(cells) == len(header):
+        return ""
+    return f"{len(cells)} fields; the header has {len(header)}. A field with {delimiter!r} in it needs quotes"

@@ -1,0 +1,166 @@
+"""A file of rows in slices that can be read in any order and anywhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from cascade.errors import DataError
+
+if TYPE_CHECKING:
+    from cascade.system.array_types import IntArray
+from cascade.rows.files import BOM, LongLine, RowFile, opened, printable, rest_skipped
+from cascade.rows.jsonl import is_blank_line, json_rows, long_record
+from cascade.rows.layout import RowReader
+from cascade.rows.parquet import RowSlice, parquet_file, parquet_rows
+from cascade.rows.reading import rows_of
+from cascade.rows.row import BadRow, Columns, Row
+
+_BLOCK_BYTES = 1 << 20
+_BLANK_STARTS = b" \t\r\n\v\f" + BOM[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSlice:
+    """Whole lines of a JSONL file, from byte `start` up to `stop`; `first` is the number of the first row."""
+
+    first: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSlice:
+    """Rows that were read already, from what can only be read from its start; without their columns."""
+
+    held: tuple[Row | BadRow, ...]
+
+
+Slice = ByteSlice | RowSlice | HeldSlice
+
+
+def slices_of(path: str | Path, columns: Columns, most_rows: int, most_bytes: int) -> Iterator[Slice]:
+    """The rows of one file, cut into slices that `read_slice` reads in any order and anywhere.
+
+    A slice has `most_rows` rows, or fewer where those would be much longer than `most_bytes`; where it is cut
+    depends on these and on the file alone. JSONL is looked through for line breaks, Parquet for its table of
+    contents; tables of text, what is compressed and what is no file are read here, as slices are asked for.
+
+    Raises
+    ------
+    DataError
+        As for `read_rows`.
+    """
+    file = RowFile.at(path)
+    reader = RowReader.of(file, columns, None)
+    if file.suffix == ".parquet":
+        return _row_slices(file, most_rows, most_bytes)
+    if file.is_table or file.zipped or not file.path.is_file():
+        return _held_slices(rows_of(file, reader), most_rows, most_bytes)
+    return _byte_slices(file, reader, most_rows, most_bytes)
+
+
+def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator[Row | BadRow]:
+    """The rows of a slice, as `read_rows` gives them without label names.
+
+    Rows and complaints call the file by its `name`, which is the same on whatever machine it is read.
+    """
+    if isinstance(part, HeldSlice):
+        return iter(part.held)
+    file = replace(RowFile.at(path), name=printable(name))
+    reader = RowReader.of(file, columns, None)
+    if isinstance(part, RowSlice):
+        return parquet_rows(file, reader, part)
+    return json_rows(_bytes_of(file, part), reader, part.first)
+
+
+def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) -> Iterator[HeldSlice]:
+    held: list[Row | BadRow] = []
+    characters = 0
+    for row in rows:
+        if isinstance(row, Row):
+            held.append(row._replace(source={}))
+            characters += len(row.text)
+        else:
+            held.append(row)
+            characters += len(row.raw)
+        if len(held) >= most_rows or characters >= most_bytes:
+            yield HeldSlice(tuple(held))
+            held, characters = [], 0
+    if held:
+        yield HeldSlice(tuple(held))
+
+
+def _byte_slices(
+    file: RowFile, reader: RowReader, most_rows: int, most_bytes: int
+) -> Iterator[ByteSlice | HeldSlice]:
+    first, rows, start, position = 1, 0, 0, 0
+    for block, long_line in _blocks(file, reader.columns.max_row_bytes):
+        ends = _row_ends(block)
+        for cut in ends[most_rows - rows - 1 :: most_rows].tolist():
+            yield ByteSlice(first, start, position + cut)
+            first, start = first + most_rows, position + cut
+        rows = (rows + len(ends)) % most_rows
+        position += len(block)
+        if rows and (long_line or position - start >= most_bytes):
+            yield ByteSlice(first, start, position)
+            first, rows, start = first + rows, 0, position
+        if long_line:
+            yield HeldSlice((long_record(long_line, first, reader),))
+            position += long_line.size
+            first, start = first + 1, position
+    if rows:
+        yield ByteSlice(first, start, position)
+
+
+def _blocks(file: RowFile, most: int) -> Iterator[tuple[bytes, LongLine | None]]:
+    """The file in pieces that end with a line, each with the line behind it if that has more than `most`."""
+    with opened(file) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            head = block.rfind(b"\n") + 1
+            begun = block[head:] + (stream.readline(most + 1) if head < len(block) else b"")
+            if len(begun) > most:
+                yield block[:head], rest_skipped(stream, begun)
+            else:
+                yield block[:head] + begun, None
+
+
+def _row_ends(block: bytes) -> IntArray:
+    """Where each line ends that is a row."""
+    import numpy as np
+
+    if not block:
+        return np.empty(0, dtype=np.int64)
+    content = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(content == ord("\n")) + 1
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
+    starts = np.append(0, ends[:-1])
+    # What stands at the start of a line tells of nearly all lines that they are not blank.
+    doubtful = np.flatnonzero(np.isin(content[starts], np.frombuffer(_BLANK_STARTS, np.uint8)))
+    blank = [line for line in doubtful.tolist() if is_blank_line(block[starts[line] : ends[line]])]
+    rows: IntArray = np.delete(ends, blank)
+    return rows
+
+
+def _bytes_of(file: RowFile, part: ByteSlice) -> BinaryIO:
+    with opened(file) as stream:
+        stream.seek(part.start)
+        content = stream.read(part.stop - part.start)
+    if len(content) != part.stop - part.start:
+        raise DataError(f"{file.name}: became shorter while it was read. Run the same again")
+    return io.BytesIO(content)
+
+
+def _row_slices(file: RowFile, most_rows: int, most_bytes: int) -> Iterator[RowSlice]:
+    with parquet_file(file) as table:
+        groups = [table.metadata.row_group(place) for place in range(table.metadata.num_row_groups)]
+        rows = sum(group.num_rows for group in groups)
+        row_bytes = sum(group.total_byte_size for group in groups) / max(rows, 1)
+    step = int(min(most_rows, max(1, most_bytes // max(row_bytes, 1))))
+    # An empty table has columns that may be wrong, so there is always a slice.
+    for start in range(0, max(rows, 1), step):
+        yield RowSlice(start + 1, min(step, rows - start))

@@ -1,0 +1,42 @@
+"""The groups and labels of a taxonomy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cascade.errors import Place
+from cascade.taxonomy.settings import BackendSpec, Choose, Negatives, Route, Threshold
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name that a text can carry, with one place for each time it stands in the file."""
+
+    name: str
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    threshold: Threshold | None = None
+    places: tuple[Place, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """An inner node with its settings, inherited ones included.
+
+    `children` come in the order of the file, then groups that stand elsewhere and are ``also_in`` this one.
+    `within` is the group that it is written in, whose settings it inherits; None for the root.
+    `places` are that of its definition, then one for each ``also_in``.
+    """
+
+    name: str
+    description: str
+    aliases: tuple[str, ...]
+    children: tuple[str, ...]
+    choose: Choose
+    route: Route
+    threshold: Threshold
+    negatives: Negatives
+    back_off: bool
+    backend: BackendSpec
+    within: str | None
+    places: tuple[Place, ...] = field(default=(), compare=False)

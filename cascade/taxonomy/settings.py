@@ -1,0 +1,139 @@
+"""The settings that a group has or inherits, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from cascade.errors import Place, suggestion
+from cascade.taxonomy.reader import Reader
+from cascade.taxonomy.yaml_nodes import NUMBER, in_words, number_of
+
+Choose = Literal["many", "one"]
+Route = Literal["model", "always"]
+Negatives = Literal["auto", "siblings", "all"]
+Combine = Literal["max", "noisy_or"]
+ThresholdKind = Literal["auto", "value", "precision", "recall"]
+
+INHERITED_KEYS = ("threshold", "negatives", "back_off", "backend")
+SETTING_KEYS = ("choose", "route", *INHERITED_KEYS)
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """Which kind of node model a group has, and its options as Python values."""
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    place: Place = field(default=Place(""), compare=False)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """How the least score of a chosen label is found; `value` is None for ``auto`` only."""
+
+    kind: ThresholdKind = "auto"
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a group does where it says nothing else."""
+
+    choose: Choose = "many"
+    route: Route = "model"
+    threshold: Threshold = Threshold()
+    negatives: Negatives = "auto"
+    back_off: bool = False
+    backend: BackendSpec = BackendSpec("linear")
+
+
+@dataclass
+class SettingsReader(Reader):
+    """Reads settings as well; `backends` are those that were named, each place once."""
+
+    backends: list[BackendSpec] = field(default_factory=list)
+
+    def settings(self, given: Mapping[str, Node], of: str) -> dict[str, Any]:
+        """The settings that a section gives, by the names of `Settings`; faulty ones are left out."""
+        readers: dict[str, Callable[[Node, str], Any]] = {
+            "choose": lambda node, what: self.choice(node, what, get_args(Choose)),
+            "route": lambda node, what: self.choice(node, what, get_args(Route)),
+            "threshold": self.threshold,
+            "negatives": lambda node, what: self.choice(node, what, get_args(Negatives)),
+            "back_off": self.flag,
+            "backend": self.backend,
+        }
+        found = {key: read(given[key], f"{key} of {of}") for key, read in readers.items() if key in given}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def threshold(self, node: Node, what: str) -> Threshold | None:
+        if isinstance(node, MappingNode):
+            return self._tuned_threshold(node, what)
+        if isinstance(node, ScalarNode) and node.value == "auto":
+            return Threshold()
+        value = number_of(node)
+        if value is None:
+            expected = "'auto', a number from 0 to 1, {precision: 0.9} or {recall: 0.95}"
+            self.complain(node, f"{what} is {in_words(node)}; expected {expected}.{self._auto_hint(node)}")
+        elif not 0 <= value <= 1:
+            self.complain(node, f"{what} is {node.value}; expected a number from 0 to 1")
+        else:
+            return Threshold("value", float(value))
+        return None
+
+    @staticmethod
+    def _auto_hint(node: Node) -> str:
+        if not isinstance(node, ScalarNode):
+            return ""
+        return (
+            " Take it out of the quotes."
+            if NUMBER.fullmatch(node.value)
+            else suggestion(node.value, ["auto"])
+        )
+
+    def _tuned_threshold(self, node: MappingNode, what: str) -> Threshold | None:
+        kinds: tuple[Literal["precision", "recall"], ...] = ("precision", "recall")
+        before = self.faults
+        given = self.section(node, what, kinds)
+        if len(given) != 1:
+            if self.faults == before:
+                found = "both" if given else "an empty mapping"
+                self.complain(node, f"{what} is {found}; expected {{precision: 0.9}} or {{recall: 0.95}}")
+            return None
+        kind = next(kind for kind in kinds if kind in given)
+        value = number_of(given[kind])
+        if value is None or not 0 < value <= 1:
+            expected = "expected a number above 0, at most 1"
+            self.complain(given[kind], f"{kind} of {what} is {in_words(given[kind])}; {expected}")
+            return None
+        return Threshold(kind, float(value))
+
+    def backend(self, node: Node, what: str) -> BackendSpec | None:
+        """``linear``, or ``{kind: linear, C: 1}``; which kinds and options exist is for others to say."""
+        if not isinstance(node, MappingNode):
+            kind = self.name(node, what)
+            return self._backend(kind.name, {}, node) if kind else None
+        entries = self.entries(node, what)
+        if "kind" not in entries:
+            self.complain(node, f"{what} has no key 'kind'; expected for instance {{kind: linear, C: 1}}")
+            return None
+        kind = self.name(entries["kind"][1], f"kind of {what}")
+        options = {
+            key: self.value(pair[1], f"{key} of {what}") for key, pair in entries.items() if key != "kind"
+        }
+        return self._backend(kind.name, options, node) if kind else None
+
+    def _backend(self, kind: str, options: dict[str, Any], node: Node) -> BackendSpec:
+        spec = BackendSpec(kind, options, self.place(node))
+        if not any(spec == other and spec.place == other.place for other in self.backends):
+            self.backends.append(spec)
+        return spec
+
+    def hint(self, key: str, known: Sequence[str]) -> str:
+        """What may have been meant by an unknown key, which may be one of `defaults`."""
+        at_top = key in SETTING_KEYS and "defaults" in known
+        return " Write it under `defaults:`." if at_top else super().hint(key, known)
