@@ -74,7 +74,7 @@ def evaluate(
     used are listed and left out, and the exit code is then 3.
     """
     from cascade.measure.comparison import compare_models
-    from cascade.measure.report import figures
+    from cascade.measure.report import report_figures
     from cascade.measure.terminal import render_comparison, render_evaluation
     from cascade.predict.cascade import Cascade
 
@@ -91,7 +91,7 @@ def evaluate(
     if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
     evaluated = [_evaluate(one, some) for one, some in zip(models, rows, strict=True)]
-    shown = figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
+    shown = report_figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
     comparison = compare_models(evaluated[0], evaluated[1]) if len(evaluated) > 1 else None
     other = against or str(compare)
     if comparison is not None:
@@ -137,10 +137,10 @@ def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 
 def _write_page(shown: Mapping[str, Any], path: Path) -> None:
-    from cascade.measure.report import page
+    from cascade.measure.report import render_html
     from cascade.system.files import drafted
 
-    content = page(shown).encode()
+    content = render_html(shown).encode()
     with drafted(path) as file:
         file.write(content)
     note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")

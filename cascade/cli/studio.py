@@ -54,9 +54,9 @@ def label_studio() -> None:
 @debug_option
 def config(taxonomy: str | None, model: Path | None) -> int:
     """Write the labelling configuration of a taxonomy, to be pasted into a project of Label Studio."""
-    from cascade.teach.label_studio import config as written
+    from cascade.teach.label_studio import labelling_config
 
-    click.echo(written(_taxonomy(taxonomy, model)).encode(errors="backslashreplace"), nl=False)
+    click.echo(labelling_config(_taxonomy(taxonomy, model)).encode(errors="backslashreplace"), nl=False)
     return DONE
 
 
@@ -110,10 +110,10 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     """
     from cascade.rows.row import row_line, summarise_bad
     from cascade.system.files import drafted
-    from cascade.teach.label_studio import read
+    from cascade.teach.label_studio import read_export
 
     tree = _taxonomy(taxonomy, model)
-    found = read(source, tree, columns_of(tree.data))
+    found = read_export(source, tree, columns_of(tree.data))
     with drafted(out) as file:
         for row in found.rows:
             file.write(row_line(row))

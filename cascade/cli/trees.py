@@ -101,11 +101,11 @@ def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:
 
 
 def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
-    from cascade.show.terminal import render
+    from cascade.show.terminal import render_tree
     from cascade.show.tree import pruned
 
     if form == "text":
-        show(render(tree, depth))
+        show(render_tree(tree, depth))
         return
     tree = tree if depth is None else pruned(tree, depth)
     if form == "json":

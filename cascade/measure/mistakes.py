@@ -11,7 +11,7 @@ import numpy as np
 from cascade.measure.error_causes import ErrorKinds
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits
-from cascade.show.tree import training_rows
+from cascade.model.walk import training_rows
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.graph import ROOT
 
@@ -29,7 +29,7 @@ _ADVICE = {
 }
 
 
-def mend(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
+def remedies(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """For each cause of errors what helps, and in which groups and labels; what costs most micro F1 first.
 
     `rows` of a label are those it was trained on, in the group where they are most.

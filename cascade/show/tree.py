@@ -95,17 +95,6 @@ def walk(tree: TreeNode, depth: int = 0) -> Iterator[tuple[int, TreeNode]]:
         yield from walk(child, depth + 1)
 
 
-def training_rows(taxonomy: Taxonomy, manifest: Manifest) -> dict[tuple[str, str], int]:
-    """How many rows the model of each group learnt each of its children from, by group and child."""
-    from cascade.model.walk import modelled  # NumPy comes with it
-
-    return {
-        (group, child): rows
-        for group, record in manifest.groups.items()
-        for child, rows in zip(modelled(taxonomy, group), record.positives, strict=True)
-    }
-
-
 # Making one
 
 
@@ -130,11 +119,11 @@ class _TreeBuilder:
     def group(self, name: str, parent: str) -> TreeNode:
         repeated = name in self.told
         self.told.add(name)
-        node = replace(self.settled(name, parent), repeated=repeated)
+        node = replace(self.without_children(name, parent), repeated=repeated)
         children = () if repeated else self.taxonomy.groups[name].children
         return replace(node, children=tuple(self.child(child, name) for child in children))
 
-    def settled(self, name: str, parent: str) -> TreeNode:
+    def without_children(self, name: str, parent: str) -> TreeNode:
         """A group without its children."""
         group = self.taxonomy.groups[name]
         record = self.manifest.groups.get(name) if self.manifest else None
@@ -209,6 +198,8 @@ class _TreeBuilder:
 
     @cached_property
     def positives(self) -> Mapping[tuple[str, str], int]:
+        from cascade.model.walk import training_rows  # NumPy comes with it
+
         return training_rows(self.taxonomy, self.manifest) if self.manifest else {}
 
     @cached_property

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cascade.model.walk import MOST_CELLS, Walked, edges
+from cascade.model.walk import MOST_CELLS, Walked, edges, training_rows
 from cascade.predict.answers import Model
 from cascade.rows.row import Row
-from cascade.show.tree import training_rows
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
 from cascade.text.features import BUCKETS_OF_EACH, DAMPED, bags_of

@@ -25,16 +25,16 @@ from cascade.measure.report import (
     OTHERS,
     calibration,
     curve,
-    figures,
     flows,
-    page,
+    render_html,
+    report_figures,
 )
 from cascade.taxonomy.definition import Taxonomy
 
 
 @pytest.fixture(scope="module")
 def shown(evaluated):
-    return json.loads(json.dumps(figures(evaluated)))
+    return json.loads(json.dumps(report_figures(evaluated)))
 
 
 # Figures
@@ -56,7 +56,7 @@ def test_what_flows_is_what_groups_truly_have_and_were_given(evaluated, shown):
     for name in top:
         column = evaluated.graph.column[name]
         leaving = sum(one["value"] for one in links if names[one["from"]] == name)
-        assert leaving == pytest.approx(evaluated.closed_truth[:, column].sum(), abs=0.1)
+        assert leaving == pytest.approx(evaluated.truth_with_ancestors[:, column].sum(), abs=0.1)
     straight = sum(one["value"] for one in links if one["from"] == one["to"])
     assert 0 < straight < sum(one["value"] for one in links)
     assert NOTHING in names
@@ -212,14 +212,14 @@ class Seen(HTMLParser):
             self.scripts[-1] += data
 
 
-def drawn(figures):
+def drawn(report_figures):
     """What the page has of the figures: of each label it tells once."""
-    evaluation = {name: value for name, value in figures["evaluation"].items() if name != "per_label"}
-    return {**figures, "evaluation": evaluation}
+    evaluation = {name: value for name, value in report_figures["evaluation"].items() if name != "per_label"}
+    return {**report_figures, "evaluation": evaluation}
 
 
 def test_the_page_is_one_file_in_which_names_and_texts_are_inert(shown):
-    text = page(shown)
+    text = render_html(shown)
     seen = Seen(text)
     assert [target for target in seen.loaded if not target.startswith("#")] == []
     assert seen.handlers == []
