@@ -88,19 +88,26 @@ def test_bash_is_told_what_may_come(home, variables, line, proposed):
 
 def typed(command, home, variables, keys, until):
     """What a terminal shows after keys were typed into a shell, until a pattern is in it."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(home)
-        os.execve(command[0], command, variables)
+    terminal, end_of_shell = pty.openpty()
+    shell = subprocess.Popen(
+        [installed("setsid"), "--ctty", *command],
+        cwd=home,
+        env=variables,
+        stdin=end_of_shell,
+        stdout=end_of_shell,
+        stderr=end_of_shell,
+    )
+    os.close(end_of_shell)
     shown, end = "", time.monotonic() + 30
     try:
-        for key in keys:
-            shown = read_terminal(terminal, shown, key[0], end)
-            os.write(terminal, key[1].encode())
+        for after, key in keys:
+            shown = read_terminal(terminal, shown, after, end)
+            os.write(terminal, key.encode())
         return read_terminal(terminal, shown, until, end)
     finally:
+        shell.kill()
+        shell.wait()
         os.close(terminal)
-        os.waitpid(pid, 0)
 
 
 def read_terminal(terminal, shown, until, end):
