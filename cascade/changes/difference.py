@@ -196,15 +196,17 @@ class _NameMatching:
     def added(self) -> tuple[NodePlace, ...]:
         known = {*self.was, *(one.name for one in self.split)}
         fresh = [name for name in self.after.graph.nodes if name not in known]
-        turned = [name for name in self.after.graph.nodes if self._turned(name)]
+        turned = [name for name in self.after.graph.nodes if self._changed_kind(name)]
         return tuple(_node_place(self.after, name) for name in (*fresh, *turned))
 
     @property
     def removed(self) -> tuple[NodePlace, ...]:
-        gone = [name for name in self.before.graph.nodes if name not in self.became or self._turned(name)]
+        gone = [
+            name for name in self.before.graph.nodes if name not in self.became or self._changed_kind(name)
+        ]
         return tuple(_node_place(self.before, name) for name in gone)
 
-    def _turned(self, name: str) -> bool:
+    def _changed_kind(self, name: str) -> bool:
         """Whether a label became a group of that name, or a group a label."""
         return name in self.old and name in self.new and _kind(self.before, name) != _kind(self.after, name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.inputs import columns_of, load_taxonomy
 from cascade.cli.shell import (
     DONE,
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 
 @cascade.command(short_help="Report faults and advice, change nothing.")
-@click.argument("taxonomy")
+@click.argument("taxonomy", shell_complete=files)
 @click.option(
-    "--data", multiple=True, metavar="FILE", help="Rows to check instead of data.train; repeatable."
+    "--data",
+    multiple=True,
+    metavar="FILE",
+    help="Rows to check instead of data.train; repeatable.",
+    shell_complete=files,
 )
 @json_option
 @debug_option

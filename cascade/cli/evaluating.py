@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files, model_folders
 from cascade.cli.hosted import keep_answers
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
@@ -33,18 +34,28 @@ if TYPE_CHECKING:
 
 
 @cascade.command(short_help="Compare a model with labelled rows.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=files)
 @model_option
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page as well.")
 @click.option(
-    "--compare", type=click.Path(path_type=Path), metavar="DIR", help="Another model, on the same rows."
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Another model, on the same rows.",
+    shell_complete=model_folders,
 )
 @click.option(
     "--against",
     type=click.Choice(["flat"]),
     help="A model of the same labels without groups, trained on --train: what the hierarchy gains or loses.",
 )
-@click.option("--train", multiple=True, metavar="FILE", help="Rows to train --against on; repeatable.")
+@click.option(
+    "--train",
+    multiple=True,
+    metavar="FILE",
+    help="Rows to train --against on; repeatable.",
+    shell_complete=files,
+)
 @json_option
 @debug_option
 def evaluate(
@@ -63,7 +74,7 @@ def evaluate(
     used are listed and left out, and the exit code is then 3.
     """
     from cascade.measure.comparison import compare_models
-    from cascade.measure.report import figures
+    from cascade.measure.report import report_figures
     from cascade.measure.terminal import render_comparison, render_evaluation
     from cascade.predict.cascade import Cascade
 
@@ -80,7 +91,7 @@ def evaluate(
     if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
     evaluated = [_evaluate(one, some) for one, some in zip(models, rows, strict=True)]
-    shown = figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
+    shown = report_figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
     comparison = compare_models(evaluated[0], evaluated[1]) if len(evaluated) > 1 else None
     other = against or str(compare)
     if comparison is not None:
@@ -126,10 +137,10 @@ def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 
 def _write_page(shown: Mapping[str, Any], path: Path) -> None:
-    from cascade.measure.report import page
+    from cascade.measure.report import render_html
     from cascade.system.files import drafted
 
-    content = page(shown).encode()
+    content = render_html(shown).encode()
     with drafted(path) as file:
         file.write(content)
     note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")

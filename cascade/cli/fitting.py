@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import MODELS, files
 from cascade.cli.hosted import JobProgress, keep_answers, report_seconds, tell_usage
 from cascade.cli.inputs import (
     columns_of,
@@ -24,7 +25,6 @@ from cascade.cli.inputs import (
 )
 from cascade.cli.shell import (
     DONE,
-    MODELS,
     REFUSED,
     TOP_LEVEL,
     Bar,
@@ -59,7 +59,7 @@ _SUSPICIOUS_SHOWN = 3
 
 
 @cascade.command()
-@click.argument("taxonomy")
+@click.argument("taxonomy", shell_complete=files)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -67,7 +67,11 @@ _SUSPICIOUS_SHOWN = 3
     help="Model folder to write [default: models/NAME].",
 )
 @click.option(
-    "--data", multiple=True, metavar="FILE", help="Rows to learn instead of data.train; repeatable."
+    "--data",
+    multiple=True,
+    metavar="FILE",
+    help="Rows to learn instead of data.train; repeatable.",
+    shell_complete=files,
 )
 @jobs_option
 @engine_option

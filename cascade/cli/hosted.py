@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.inputs import (
     chosen_model,
     columns_of,
@@ -311,11 +312,17 @@ def _loss(record: JobRecord) -> str:
 
 
 @cascade.command(short_help="Write the training files of each group.")
-@click.argument("taxonomy")
+@click.argument("taxonomy", shell_complete=files)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write [default: export/NAME]."
 )
-@click.option("--data", multiple=True, metavar="FILE", help="Rows to use instead of data.train; repeatable.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="FILE",
+    help="Rows to use instead of data.train; repeatable.",
+    shell_complete=files,
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.cli.shell import LAST, MODEL_VARIABLE, MODELS, counted, note, progress
+from cascade.cli.completion import LAST, MODEL_VARIABLE, MODELS
+from cascade.cli.shell import counted, note, progress
 from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
 from cascade.system.files import drafted
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.hosted import keep_answers, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of
 from cascade.cli.shell import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @cascade.command(short_help="Give each row of a file its labels.")
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=files)
 @model_option
 @click.option("--out", type=click.Path(), metavar="FILE", help=OUT_HELP)
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.hosted import keep_answers, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of, model_words
 from cascade.cli.shell import (
@@ -40,7 +41,7 @@ _STDIN = "-"
 
 
 @cascade.command(short_help="Queue the rows that teach most, for a person to look at.")
-@click.argument("source", metavar="TEXTS")
+@click.argument("source", metavar="TEXTS", shell_complete=files)
 @model_option
 @click.option(
     "--out",
@@ -56,6 +57,7 @@ _STDIN = "-"
     multiple=True,
     metavar="FILE",
     help="Rows whose texts need no look, such as those of training; again for more files.",
+    shell_complete=files,
 )
 @click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
 @click.option("--id-column", metavar="NAME", help="Column of the id, if not that of the taxonomy.")

@@ -119,14 +119,15 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
     if queue is None:
         yield None
         return
-    from cascade.predict.cascade import Cascade
+    from cascade.model.folder import digest_of, read_manifest
+    from cascade.taxonomy.definition import Taxonomy
     from cascade.teach.queue import ANSWERS, path_beside, read_queue
     from cascade.teach.review import Review
 
-    model = Cascade.load(folder)
-    rows, columns = read_queue(queue, model.taxonomy, model.digest), columns_of(model.taxonomy.data)
-    path = answers or path_beside(queue, ANSWERS)
-    with contextlib.closing(Review(rows, path, model.taxonomy, columns)) as shown:
+    manifest = read_manifest(folder)  # the model itself is loaded once, by the service
+    taxonomy = Taxonomy.from_dict(manifest.taxonomy, source=str(folder))
+    rows, path = read_queue(queue, taxonomy, digest_of(manifest)), answers or path_beside(queue, ANSWERS)
+    with contextlib.closing(Review(rows, path, taxonomy, columns_of(taxonomy.data))) as shown:
         for line in shown.notes:
             note(line)
         note(f"{queue}: {number(len(shown.queued))} rows; answers go to {path}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cascade import __version__
+from cascade.cli.completion import MODEL_VARIABLE, MODELS, model_folders
 from cascade.errors import CascadeError, TaxonomyError
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 
 DONE, PROBLEM, REFUSED, INTERRUPTED = 0, 1, 3, 130
-MODELS = Path("models")
-LAST = MODELS / ".last"
-"""Names the model that `fit` wrote last, as a path below `MODELS`."""
-MODEL_VARIABLE = "CASCADE_MODEL"
 _DEBUG = "cascade.debug"
 _RESUME = {
     "fit": "What is fitted is kept: the same command goes on from there.",
@@ -150,6 +147,7 @@ model_option = click.option(
     type=click.Path(path_type=Path),
     metavar="DIR",
     help=f"Model folder; without it ${MODEL_VARIABLE}, else the last that fit wrote under {MODELS}/.",
+    shell_complete=model_folders,
 )
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cores to use; by default all."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.completion import files
 from cascade.cli.inputs import chosen_model, columns_of, load_taxonomy
 from cascade.cli.shell import (
     DONE,
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 taxonomy_option = click.option(
-    "--taxonomy", metavar="FILE", help="The taxonomy's file, instead of that of the model."
+    "--taxonomy",
+    metavar="FILE",
+    help="The taxonomy's file, instead of that of the model.",
+    shell_complete=files,
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where they go."
@@ -50,14 +54,14 @@ def label_studio() -> None:
 @debug_option
 def config(taxonomy: str | None, model: Path | None) -> int:
     """Write the labelling configuration of a taxonomy, to be pasted into a project of Label Studio."""
-    from cascade.teach.label_studio import config as written
+    from cascade.teach.label_studio import labelling_config
 
-    click.echo(written(_taxonomy(taxonomy, model)).encode(errors="backslashreplace"), nl=False)
+    click.echo(labelling_config(_taxonomy(taxonomy, model)).encode(errors="backslashreplace"), nl=False)
     return DONE
 
 
 @label_studio.command(short_help="Write rows as tasks.")
-@click.argument("source", metavar="ROWS")
+@click.argument("source", metavar="ROWS", shell_complete=files)
 @taxonomy_option
 @model_option
 @out_option
@@ -106,10 +110,10 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     """
     from cascade.rows.row import row_line, summarise_bad
     from cascade.system.files import drafted
-    from cascade.teach.label_studio import read
+    from cascade.teach.label_studio import read_export
 
     tree = _taxonomy(taxonomy, model)
-    found = read(source, tree, columns_of(tree.data))
+    found = read_export(source, tree, columns_of(tree.data))
     with drafted(out) as file:
         for row in found.rows:
             file.write(row_line(row))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascade.cli.completion import files, groups
 from cascade.cli.inputs import chosen_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 
@@ -19,7 +20,7 @@ FORMATS = ("text", "mermaid", "dot", "json", "html")
 
 
 @cascade.command("inspect-tree", short_help="Show a taxonomy or a model as a tree, or what differs in two.")
-@click.argument("what", required=False)
+@click.argument("what", required=False, shell_complete=files)
 @model_option
 @click.option(
     "--format",
@@ -30,14 +31,17 @@ FORMATS = ("text", "mermaid", "dot", "json", "html")
     help="Of the tree; with --diff text or json.",
 )
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Levels to show.")
-@click.option("--group", metavar="NAME", help="Show this group only.")
+@click.option("--group", metavar="NAME", help="Show this group only.", shell_complete=groups)
 @click.option(
     "--sort",
     type=click.Choice(["f1", "rows", "name"]),
     help="Children by F1 (lowest first), rows (most first) or name [default: as in the taxonomy].",
 )
 @click.option(
-    "--diff", metavar="OTHER", help="Show what changes from WHAT to this taxonomy file or model folder."
+    "--diff",
+    metavar="OTHER",
+    help="Show what changes from WHAT to this taxonomy file or model folder.",
+    shell_complete=files,
 )
 @debug_option
 def inspect_tree(
@@ -97,11 +101,11 @@ def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:
 
 
 def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
-    from cascade.show.terminal import render
+    from cascade.show.terminal import render_tree
     from cascade.show.tree import pruned
 
     if form == "text":
-        show(render(tree, depth))
+        show(render_tree(tree, depth))
         return
     tree = tree if depth is None else pruned(tree, depth)
     if form == "json":

@@ -54,18 +54,18 @@ class EvaluatedRows:
         return columns(self.graph, self.graph.labels)
 
     @cached_property
-    def closed_truth(self) -> BoolArray:
+    def truth_with_ancestors(self) -> BoolArray:
         return with_ancestors(self.graph, self.truth)
 
     @cached_property
     def known(self) -> BoolArray:
         """bool, shape (n_texts, n_labels): of which rows tell whether they have the label."""
-        return ~unknown_nodes(self.graph, self.closed_truth)[:, self.labels]
+        return ~unknown_nodes(self.graph, self.truth_with_ancestors)[:, self.labels]
 
     @cached_property
     def true(self) -> BoolArray:
         """bool, shape (n_texts, n_labels)."""
-        return self.closed_truth[:, self.labels] & self.known
+        return self.truth_with_ancestors[:, self.labels] & self.known
 
     @cached_property
     def chosen(self) -> BoolArray:

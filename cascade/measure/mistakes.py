@@ -11,47 +11,78 @@ import numpy as np
 from cascade.measure.error_causes import ErrorKinds
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits
+from cascade.model.walk import training_rows
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.graph import ROOT
 
 MOST_MISTAKES = 100
 MOST_OF_ROW = 3
 MOST_PAIRS = 30
-MOST_MENDED = 20
+MOST_GROUPS = 6
+MOST_LABELS = 12
 MOST_CHARACTERS = 500
 
 _ADVICE = {
-    "router": "the routing hides it or lets strangers in: more rows, or a clearer split of groups",
-    "leaf": "its own model errs: more rows, or labels that differ more",
-    "threshold": "the model knew better than the threshold: more rows, or a threshold of your own",
+    "router": "more rows of these labels, or a clearer split of the groups",
+    "leaf": "more rows of these labels, or labels that differ more",
+    "threshold": "more rows of these labels, or thresholds of your own",
 }
 
 
-def mend(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
-    """Errors of each group by their cause, what would win most micro F1 first."""
-    hits = int((evaluated.true & evaluated.chosen).sum())
-    sizes = int(evaluated.true.sum() + evaluated.chosen.sum())
-    found = [
-        {"group": group, "kind": kind, **_won(evaluated, mask, group, hits, sizes), "advice": _ADVICE[kind]}
-        for group in evaluated.graph.groups[1:]
-        for kind, mask in _masks(evaluated.kinds)
+def remedies(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
+    """For each cause of errors what helps, and in which groups and labels; what costs most micro F1 first.
+
+    `rows` of a label are those it was trained on, in the group where they are most.
+    """
+    found = [_remedy(evaluated, kind, mask) for kind, mask in _masks(evaluated.kinds) if mask.any()]
+    return sorted(found, key=lambda one: -one["gain"])
+
+
+def _remedy(evaluated: EvaluatedRows, kind: str, mask: BoolArray) -> dict[str, Any]:
+    graph, cost = evaluated.graph, _Cost(evaluated, mask)
+    rows: Counter[str] = Counter()
+    for (_, child), count in training_rows(evaluated.taxonomy, evaluated.manifest).items():
+        rows[child] = max(rows[child], count)
+    places = {label: place for place, label in enumerate(graph.labels)}
+    groups = [
+        {"group": group, **cost.of([places[label] for label in graph.descendant_labels(group)])}
+        for group in graph.groups[1:]
     ]
-    found = [one for one in found if one["errors"]]
-    return sorted(found, key=lambda one: -one["gain"])[:MOST_MENDED]
+    labels = [{"label": label, "rows": rows[label], **cost.of([at])} for label, at in places.items()]
+    groups, labels = (_costly(found) for found in (groups, labels))
+    return {
+        "kind": kind,
+        "advice": _ADVICE[kind],
+        **cost.of(list(places.values())),
+        "groups": groups[:MOST_GROUPS],
+        "labels": labels[:MOST_LABELS],
+        "other_labels": len(labels[MOST_LABELS:]),
+    }
+
+
+def _costly(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted((one for one in found if one["errors"]), key=lambda one: -one["gain"])
+
+
+class _Cost:
+    """Errors of one kind among some labels, and the micro F1 that would be won without them."""
+
+    def __init__(self, evaluated: EvaluatedRows, mask: BoolArray) -> None:
+        self._hits = int((evaluated.true & evaluated.chosen).sum())
+        self._sizes = int(evaluated.true.sum() + evaluated.chosen.sum())
+        self._missed = (mask & evaluated.true).sum(axis=0)
+        self._wrong = (mask & evaluated.chosen).sum(axis=0)
+
+    def of(self, labels: list[int]) -> dict[str, Any]:
+        missed, wrong = int(self._missed[labels].sum()), int(self._wrong[labels].sum())
+        sizes = self._sizes + missed - wrong
+        now = 2 * self._hits / self._sizes if self._sizes else 0.0
+        then = 2 * (self._hits + missed) / sizes if sizes else 0.0
+        return {"errors": missed + wrong, "missed": missed, "wrong": wrong, "gain": then - now}
 
 
 def _masks(kinds: ErrorKinds) -> tuple[tuple[str, BoolArray], ...]:
     return ("router", kinds.router), ("leaf", kinds.leaf), ("threshold", kinds.threshold)
-
-
-def _won(evaluated: EvaluatedRows, mask: BoolArray, group: str, hits: int, sizes: int) -> dict[str, Any]:
-    """Errors of a kind among the labels below a group, and the micro F1 that they cost."""
-    below = [evaluated.graph.labels.index(label) for label in evaluated.graph.descendant_labels(group)]
-    missed = int((mask & evaluated.true)[:, below].sum())
-    wrong = int((mask & evaluated.chosen)[:, below].sum())
-    now = 2 * hits / sizes if sizes else 0.0
-    then = 2 * (hits + missed) / (sizes + missed - wrong) if sizes + missed - wrong else 0.0
-    return {"errors": missed + wrong, "missed": missed, "wrong": wrong, "gain": then - now}
 
 
 def confused(evaluated: EvaluatedRows) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cascade.errors import CascadeError
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits, with_ancestors
-from cascade.measure.mistakes import confused, mend, mistakes
+from cascade.measure.mistakes import confused, mistakes, remedies
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.graph import ROOT
 
@@ -33,14 +33,14 @@ FEW_ROWS = 10
 OTHERS, NOTHING = "other groups", "no label"
 
 
-def figures(evaluated: EvaluatedRows) -> dict[str, Any]:
+def report_figures(evaluated: EvaluatedRows) -> dict[str, Any]:
     """All that the page shows, JSON-able."""
     return {
         "name": evaluated.taxonomy.name,
         "evaluation": evaluated.evaluation.to_json(),
         "tree": tree(evaluated),
         "flows": flows(evaluated),
-        "mend": mend(evaluated),
+        "mend": remedies(evaluated),
         "labels": label_rows(evaluated),
         "pairs": confused(evaluated),
         "mistakes": mistakes(evaluated),
@@ -102,7 +102,7 @@ def flows(evaluated: EvaluatedRows) -> dict[str, Any]:
     top = evaluated.graph.children[ROOT]
     at = [evaluated.graph.column[name] for name in top]
     true, given = (
-        evaluated.closed_truth[:, at],
+        evaluated.truth_with_ancestors[:, at],
         with_ancestors(evaluated.graph, evaluated.scored.chosen)[:, at],
     )
     names = [*top, NOTHING]
@@ -196,7 +196,7 @@ def calibration(paths: FloatArray, true: BoolArray) -> list[tuple[float, float, 
 # The page
 
 
-def page(shown: Mapping[str, Any]) -> str:
+def render_html(shown: Mapping[str, Any]) -> str:
     """One page of HTML with these figures; CascadeError where the package plotly is missing."""
     try:
         from plotly.offline import get_plotlyjs

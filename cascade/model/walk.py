@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from cascade.nodes.contract import RowsError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
+
+if TYPE_CHECKING:
+    from cascade.model.folder import Manifest
 
 # Rows at which each group of one level is asked -> conditional scores (n_rows, n_children) of each group.
 Score = Callable[[Mapping[str, IntArray]], Mapping[str, FloatArray]]
@@ -84,6 +87,15 @@ def levels(graph: Graph) -> list[list[str]]:
 def modelled(taxonomy: Taxonomy, group: str) -> tuple[str, ...]:
     """The children that the node model of `group` scores: all but the groups that are always visited."""
     return tuple(child for child in taxonomy.graph.children[group] if not always(taxonomy, child))
+
+
+def training_rows(taxonomy: Taxonomy, manifest: Manifest) -> dict[tuple[str, str], int]:
+    """How many rows the model of each group learnt each of its children from, by group and child."""
+    return {
+        (group, child): rows
+        for group, record in manifest.groups.items()
+        for child, rows in zip(modelled(taxonomy, group), record.positives, strict=True)
+    }
 
 
 def always(taxonomy: Taxonomy, name: str) -> bool:

@@ -75,6 +75,7 @@ class Service:
         self._reviews = None if review is None else ReviewEndpoints(review, lambda: reloader.model)
         self._bodies = BodyReader(limits)
         self._taxonomy: tuple[str, bytes] = ("", b"")
+        self._described_names: tuple[str, ...] | None = None
         self._api = self._with_endpoints(
             FastAPI(
                 title="Cascade", version=__version__, docs_url=None, redoc_url=None, lifespan=self._lifespan
@@ -113,7 +114,7 @@ class Service:
         api.get("/docs", include_in_schema=False)(self.docs)
         if self._reviews is not None:
             self._add_review_endpoints(api, self._reviews, mistakes, guard)
-        api.openapi = self._description  # type: ignore[method-assign]
+        api.openapi = self._describe  # type: ignore[method-assign]
         return api
 
     def _add_review_endpoints(
@@ -243,10 +244,19 @@ class Service:
 
     async def docs(self, _: Request) -> Response:
         """What the OpenAPI description says, to be read."""
-        return _html_response(pages.api_reference(self._description()))
+        self._describe()
+        return _html_response(self._reference)
 
-    def _description(self) -> dict[str, Any]:
-        """The OpenAPI description; its names are those of the model that answers."""
+    def _describe(self) -> dict[str, Any]:
+        """The OpenAPI description, and the page of it; its names are those of the model that answers."""
+        # Anybody may read the description, but not what stands behind a token.
+        names = () if self._token or self._reviews is None else self._reviews.names
+        if names != self._described_names:
+            self._description, self._described_names = self._described(names), names
+            self._reference = pages.api_reference(self._description)
+        return self._description
+
+    def _described(self, names: tuple[str, ...]) -> dict[str, Any]:
         told = get_openapi(title=self._api.title, version=__version__, routes=self._api.routes)
         for methods in told["paths"].values():
             for one in methods.values():
@@ -254,8 +264,7 @@ class Service:
         components = told.setdefault("components", {})
         components["schemas"] = openapi.schemas(self._limits)
         if self._reviews is not None:
-            # Anybody may read the description, but not what stands behind a token.
-            components["schemas"] |= openapi.review_schemas(() if self._token else self._reviews.names)
+            components["schemas"] |= openapi.review_schemas(names)
         if self._token:
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             for path in told["paths"].keys() - OPEN_PATHS:

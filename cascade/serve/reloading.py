@@ -1,4 +1,7 @@
-"""The model that answers, and the one that takes its place when `fit` has written another."""
+"""The model that answers, and the one that takes its place when `fit` has written another.
+
+The model is in memory whole: what becomes of the files of its folder harms no answer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cascade.errors import ModelError
-from cascade.model.folder import MANIFEST
+from cascade.model.folder import MANIFEST, NODES
 from cascade.predict.answers import Form, Model, Style, prediction_lines
 
 Log = Callable[[str], None]
@@ -39,10 +42,11 @@ class ModelReloader:
         self, folder: Path, load: Callable[[Path], Model], log: Log, *, seconds: float = 1.0
     ) -> None:
         self._folder, self._load, self._log, self._seconds = folder, load, log, seconds
-        self._stamp = _stamp(folder)
+        self._stamp = _stamp(folder / MANIFEST)
         self._error = ""
         self.reloads = self.failures = 0
         self.model = _load_and_try(load, folder)
+        self._node_stamps = _node_stamps(folder, self.model)
 
     async def watch(self) -> None:
         """Look at the folder again and again, until cancelled."""
@@ -52,9 +56,11 @@ class ModelReloader:
 
     async def check(self) -> None:
         """Take the folder's model if it is another one; what is broken is told once, and tried again."""
-        stamp = _stamp(self._folder)
-        if stamp == self._stamp and not self._error:
+        stamp = _stamp(self._folder / MANIFEST)
+        node_stamps = await asyncio.to_thread(_node_stamps, self._folder, self.model)
+        if (stamp, node_stamps) == (self._stamp, self._node_stamps) and not self._error:
             return
+        self._node_stamps = node_stamps
         started = time.perf_counter()
         try:
             model = await asyncio.to_thread(_load_and_try, self._load, self._folder)
@@ -65,6 +71,7 @@ class ModelReloader:
         self._stamp, self._error = stamp, ""
         if model.digest != self.model.digest:
             self.model = model
+            self._node_stamps = await asyncio.to_thread(_node_stamps, self._folder, model)
             self.reloads += 1
             self._log(
                 f"{self._folder}: another model, {model.digest[:12]}, answers from now on; "
@@ -78,10 +85,16 @@ class ModelReloader:
         self._error = error
 
 
-def _stamp(folder: Path) -> _Stamp:
-    """Changes whenever a manifest takes the place of another; None where there is none."""
+def _node_stamps(folder: Path, model: Model) -> list[_Stamp]:
+    """The stamps of all files of the node models."""
+    records = model.manifest.groups.values()
+    return [_stamp(folder / NODES / record.node / name) for record in records for name in record.files]
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Changes whenever a file does, or another takes its place; None where there is none."""
     try:
-        found = (folder / MANIFEST).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -89,7 +89,7 @@ def parse_object(body: bytes, expected: str, known: Sequence[str]) -> dict[str, 
         400 for what is no JSON in UTF-8, 422 for JSON that is no object, where `expected` says what would be
         taken, and for an object with other keys than those that are `known`.
     """
-    asked = _decoded(body)
+    asked = _decode(body)
     if type(asked) is not dict:
         raise wrong_kind("", asked, expected)
     for key in asked:
@@ -101,7 +101,7 @@ def parse_object(body: bytes, expected: str, known: Sequence[str]) -> dict[str, 
     return asked
 
 
-def _decoded(body: bytes) -> Any:
+def _decode(body: bytes) -> Any:
     try:
         return json.loads(body.decode(), parse_constant=_no_number)
     except json.JSONDecodeError as error:

@@ -22,7 +22,7 @@ _SETTINGS = ("model", "choose", "route", "negatives", "back_off")
 _LEGEND = "F1 of a group: the mean of its labels. Threshold of a group: to enter it."
 
 
-def render(tree: TreeNode, depth: int | None = None) -> RenderableType:
+def render_tree(tree: TreeNode, depth: int | None = None) -> RenderableType:
     """A drawing for `rich` as wide as the console.
 
     A setting that most groups have is told once, above them, and no more at each.

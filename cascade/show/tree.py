@@ -119,11 +119,11 @@ class _TreeBuilder:
     def group(self, name: str, parent: str) -> TreeNode:
         repeated = name in self.told
         self.told.add(name)
-        node = replace(self.settled(name, parent), repeated=repeated)
+        node = replace(self.without_children(name, parent), repeated=repeated)
         children = () if repeated else self.taxonomy.groups[name].children
         return replace(node, children=tuple(self.child(child, name) for child in children))
 
-    def settled(self, name: str, parent: str) -> TreeNode:
+    def without_children(self, name: str, parent: str) -> TreeNode:
         """A group without its children."""
         group = self.taxonomy.groups[name]
         record = self.manifest.groups.get(name) if self.manifest else None
@@ -198,15 +198,9 @@ class _TreeBuilder:
 
     @cached_property
     def positives(self) -> Mapping[tuple[str, str], int]:
-        """Training rows of each child that the model of a group scores."""
-        from cascade.model.walk import modelled  # NumPy comes with it
+        from cascade.model.walk import training_rows  # NumPy comes with it
 
-        records = self.manifest.groups if self.manifest else {}
-        return {
-            (name, child): rows
-            for name, record in records.items()
-            for child, rows in zip(modelled(self.taxonomy, name), record.positives, strict=True)
-        }
+        return training_rows(self.taxonomy, self.manifest) if self.manifest else {}
 
     @cached_property
     def doubted(self) -> Counter[str]:

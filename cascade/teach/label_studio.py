@@ -29,7 +29,7 @@ _VERSION = 16
 TaxonomyPath = tuple[str, ...]
 
 
-def config(taxonomy: Taxonomy) -> str:
+def labelling_config(taxonomy: Taxonomy) -> str:
     """The labelling configuration, XML: the text, a tree of all groups and labels, and a note.
 
     Groups can be chosen as well, as a row may name a group of which no more is known.
@@ -131,7 +131,7 @@ class _TaskError(Exception):
     """A task that cannot be made out; the message says why."""
 
 
-def read(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
+def read_export(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
     """The rows of a file that Label Studio exported as JSON or JSON-MIN.
 
     Raises
@@ -196,14 +196,14 @@ def _answer(task: Mapping[str, Any]) -> tuple[_Annotation | None, bool]:
     if not given:
         return None, False
     counting = max(given, key=lambda one: (bool(one.get("ground_truth")), _time(one)))
-    answer = _Annotation(_shared_label_edges(counting), _note(counting), _time(counting), _proposed(counting))
-    return answer, any(set(_shared_label_edges(one)) != set(answer.paths) for one in given)
+    answer = _Annotation(_chosen_paths(counting), _note(counting), _time(counting), _proposed(counting))
+    return answer, any(set(_chosen_paths(one)) != set(answer.paths) for one in given)
 
 
 def _proposed(annotation: Mapping[str, Any]) -> list[TaxonomyPath] | None:
     """What the person saw proposed; None where that is not told."""
     seen = annotation.get("prediction")
-    return _shared_label_edges(seen) if isinstance(seen, dict) and "result" in seen else None
+    return _chosen_paths(seen) if isinstance(seen, dict) and "result" in seen else None
 
 
 def _merge_json_min(entries: Sequence[Any]) -> list[Any]:
@@ -238,7 +238,7 @@ def _time(annotation: Mapping[str, Any]) -> str:
     return str(annotation.get("updated_at") or annotation.get("created_at") or "")
 
 
-def _shared_label_edges(annotation: Mapping[str, Any]) -> list[TaxonomyPath]:
+def _chosen_paths(annotation: Mapping[str, Any]) -> list[TaxonomyPath]:
     parts = _objects(annotation.get("result") or [])
     ours = (one.get("value") for one in parts if one.get("from_name") == CONTROL)
     return [

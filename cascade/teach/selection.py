@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cascade.model.walk import MOST_CELLS, Walked, edges, modelled
+from cascade.model.walk import MOST_CELLS, Walked, edges, training_rows
 from cascade.predict.answers import Model
 from cascade.rows.row import Row
 from cascade.system.array_types import IntArray
@@ -255,10 +255,9 @@ def _shared_label_edges(model: Model) -> dict[str, list[tuple[int, str]]]:
 def _rarity_weights(model: Model) -> list[float]:
     """What a doubt about each label is worth: the root of how much rarer than the median label it is."""
     rows = dict.fromkeys(model.graph.labels, 0)
-    for group, record in model.manifest.groups.items():
-        for child, positives in zip(modelled(model.taxonomy, group), record.positives, strict=True):
-            if child in rows:
-                rows[child] = max(rows[child], positives)
+    for (_, child), positives in training_rows(model.taxonomy, model.manifest).items():
+        if child in rows:
+            rows[child] = max(rows[child], positives)
     counts = np.array(list(rows.values())) + 1.0
     weights: list[float] = np.clip(np.sqrt(np.median(counts) / counts), 1 / _MOST_RARE, _MOST_RARE).tolist()
     return weights

@@ -33,14 +33,14 @@ def test_a_model_beside_itself_differs_in_nothing(evaluated):
 
 
 def test_a_perfect_model_is_surely_better(evaluated):
-    found = compare_models(evaluated, with_chosen(evaluated, evaluated.closed_truth))
+    found = compare_models(evaluated, with_chosen(evaluated, evaluated.truth_with_ancestors))
     micro, macro = found.figures
     assert (micro.this, micro.other) == (pytest.approx(micro_f1(evaluated.true, evaluated.chosen)), 1)
     assert (macro.this, macro.other) == (pytest.approx(macro_f1(evaluated.true, evaluated.chosen)), 1)
     assert micro.is_sure
     assert micro.p == pytest.approx(2 / 1001)
     assert micro.interval[0] <= micro.other - micro.this <= micro.interval[1]
-    back = compare_models(with_chosen(evaluated, evaluated.closed_truth), evaluated).figures[0]
+    back = compare_models(with_chosen(evaluated, evaluated.truth_with_ancestors), evaluated).figures[0]
     assert back.interval == pytest.approx((-micro.interval[1], -micro.interval[0]))
 
 

@@ -133,7 +133,7 @@ def check_hundreds_of_labels(page):
 def test_a_report_without_any_error_says_so(opened):
     page = opened("flat.html")
     assert fits(page)
-    assert page.inner_text("#mend-rows") == page.inner_text("#pair-rows") == "none"
+    assert page.inner_text("#mend-list") == page.inner_text("#pair-rows") == "none"
     assert not page.is_visible("#sankey")
     assert page.locator("#compared-rows tr").count() == 4
 

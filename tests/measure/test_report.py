@@ -25,16 +25,16 @@ from cascade.measure.report import (
     OTHERS,
     calibration,
     curve,
-    figures,
     flows,
-    page,
+    render_html,
+    report_figures,
 )
 from cascade.taxonomy.definition import Taxonomy
 
 
 @pytest.fixture(scope="module")
 def shown(evaluated):
-    return json.loads(json.dumps(figures(evaluated)))
+    return json.loads(json.dumps(report_figures(evaluated)))
 
 
 # Figures
@@ -56,7 +56,7 @@ def test_what_flows_is_what_groups_truly_have_and_were_given(evaluated, shown):
     for name in top:
         column = evaluated.graph.column[name]
         leaving = sum(one["value"] for one in links if names[one["from"]] == name)
-        assert leaving == pytest.approx(evaluated.closed_truth[:, column].sum(), abs=0.1)
+        assert leaving == pytest.approx(evaluated.truth_with_ancestors[:, column].sum(), abs=0.1)
     straight = sum(one["value"] for one in links if one["from"] == one["to"])
     assert 0 < straight < sum(one["value"] for one in links)
     assert NOTHING in names
@@ -88,15 +88,35 @@ def test_what_is_to_be_won_is_the_f1_without_these_errors(evaluated, shown):
         "leaf": evaluated.kinds.leaf,
         "threshold": evaluated.kinds.threshold,
     }
-    for one in shown["mend"]:
-        below = [
-            evaluated.graph.labels.index(name) for name in evaluated.graph.descendant_labels(one["group"])
-        ]
+    graph = evaluated.graph
+
+    def won(kind, labels):
         mended = evaluated.chosen.copy()
-        mended[:, below] ^= masks[one["kind"]][:, below]
-        assert one["gain"] == pytest.approx(micro_f1(evaluated.true, mended) - now)
+        mended[:, labels] ^= masks[kind][:, labels]
+        return pytest.approx(micro_f1(evaluated.true, mended) - now)
+
+    for one in shown["mend"]:
+        assert one["gain"] == won(one["kind"], slice(None))
+        for group in one["groups"]:
+            below = [graph.labels.index(name) for name in graph.descendant_labels(group["group"])]
+            assert group["gain"] == won(one["kind"], below)
+        for label in one["labels"]:
+            assert label["gain"] == won(one["kind"], [graph.labels.index(label["label"])])
+        assert one["errors"] == masks[one["kind"]].sum()
+        gains = [label["gain"] for label in one["labels"]]
+        assert gains == sorted(gains, reverse=True)
     gains = [one["gain"] for one in shown["mend"]]
     assert gains == sorted(gains, reverse=True)
+
+
+def test_what_helps_is_said_once_and_for_which_labels_with_how_many_rows(evaluated, shown):
+    assert len(shown["mend"]) == len({one["advice"] for one in shown["mend"]}) >= 2
+    learnt = evaluated.manifest.groups["delivery"]
+    children = evaluated.taxonomy.groups["delivery"].children
+    late = learnt.positives[children.index("late")]
+    assert late in {
+        label["rows"] for one in shown["mend"] for label in one["labels"] if label["label"] == "late"
+    }
 
 
 def test_the_cut_in_use_gives_the_figures_of_the_label(shown):
@@ -192,14 +212,14 @@ class Seen(HTMLParser):
             self.scripts[-1] += data
 
 
-def drawn(figures):
+def drawn(report_figures):
     """What the page has of the figures: of each label it tells once."""
-    evaluation = {name: value for name, value in figures["evaluation"].items() if name != "per_label"}
-    return {**figures, "evaluation": evaluation}
+    evaluation = {name: value for name, value in report_figures["evaluation"].items() if name != "per_label"}
+    return {**report_figures, "evaluation": evaluation}
 
 
 def test_the_page_is_one_file_in_which_names_and_texts_are_inert(shown):
-    text = page(shown)
+    text = render_html(shown)
     seen = Seen(text)
     assert [target for target in seen.loaded if not target.startswith("#")] == []
     assert seen.handlers == []

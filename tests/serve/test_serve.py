@@ -531,6 +531,40 @@ def test_a_model_is_swapped_without_a_lost_request_and_a_broken_one_is_not_taken
     assert f"model {new[:12]} goes on answering" in told
 
 
+@pytest.mark.parametrize("content", [b"", b"nonsense " * 100_000], ids=["truncated", "overwritten"])
+def test_files_that_change_under_a_service_harm_no_answer(shop_model, tmp_path, content):
+    folder = tmp_path / "model"
+    shutil.copytree(shop_model, folder)
+    digest, stop, wrong = Cascade.load(folder).digest, threading.Event(), []
+
+    def client(port):
+        while not stop.is_set():
+            status, _, body = ask(port, {"texts": TEXTS, "scores": "all"})
+            wrong.extend([] if status == 200 and json.loads(body)["model"] == digest else [status])
+
+    with serving(folder) as (port, process):
+        threads = [threading.Thread(target=client, args=(port,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for path in (folder / "nodes").rglob("*.npy"):
+            with path.open("r+b") as file:
+                file.truncate(0)
+                file.write(content)
+        with contextlib.suppress(OSError):
+            wait_until(lambda: b"cascade_model_failures 1.0" in get(port, "/metrics")[2])
+            time.sleep(2.5)
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        assert process.poll() is None
+        assert is_well(port)
+        process.terminate()
+        told = process.stderr.read()
+    assert wrong == []
+    assert told.count(f"model {digest[:12]} goes on answering") == 1
+    assert str(folder) in told
+
+
 def test_a_folder_that_is_mended_answers_again(shop_model, tmp_path):
     folder, told = tmp_path / "model", []
     shutil.copytree(shop_model, folder)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from trees import a_shop, expected_edges, manifest_of, taxonomies
 
-from cascade.show.terminal import render
+from cascade.show.terminal import render_tree
 from cascade.show.tree import TreeNode, tree_of_model, tree_of_taxonomy, walk
 from cascade.taxonomy.definition import Taxonomy
 
@@ -23,7 +23,7 @@ def shop():
 
 def drawn(tree, width=80, depth=None):
     console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
-    console.print(render(tree, depth))
+    console.print(render_tree(tree, depth))
     return console.file.getvalue().splitlines()
 
 
@@ -120,7 +120,7 @@ def test_a_long_name_is_cut_before_its_figures_are():
 def test_a_terminal_without_box_characters_gets_ascii(shop):
     raw = io.BytesIO()
     console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), width=80, highlight=False)
-    console.print(render(tree_of_model(shop, manifest_of(shop))))
+    console.print(render_tree(tree_of_model(shop, manifest_of(shop))))
     console.file.flush()
     assert b"|-- mood" in raw.getvalue().replace(b"`", b"|")
     assert b"####" in raw.getvalue()

@@ -16,7 +16,7 @@ from cascade.errors import DataError
 from cascade.rows.reading import read_rows
 from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.label_studio import config, labelled_task, path_to, queued_task, read
+from cascade.teach.label_studio import labelled_task, labelling_config, path_to, queued_task, read_export
 from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
@@ -33,7 +33,7 @@ def paths_of(element, above=()):
 
 
 def control_of(taxonomy):
-    return ET.fromstring(config(taxonomy)).find("Taxonomy")
+    return ET.fromstring(labelling_config(taxonomy)).find("Taxonomy")
 
 
 def exported(*tasks):
@@ -67,7 +67,7 @@ def minimal(*tasks):
 def imported(folder, tasks, taxonomy, columns=PLAIN):
     path = Path(folder) / "export.json"
     path.write_text(json.dumps(list(tasks)), "utf-8")
-    return read(path, taxonomy, columns)
+    return read_export(path, taxonomy, columns)
 
 
 def task(*paths, text="a text", identity=1, note="", **changes):
@@ -234,7 +234,7 @@ def test_what_is_no_export_is_told(tmp_path, content, said):
     path = tmp_path / "e.json"
     path.write_text(content, "utf-8")
     with pytest.raises(DataError, match=f"e.json: {said}.*as JSON or JSON-MIN"):
-        read(path, a_shop(), PLAIN)
+        read_export(path, a_shop(), PLAIN)
 
 
 # The command
