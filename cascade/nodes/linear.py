@@ -76,7 +76,7 @@ class Weighting:
         float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1; times `INSIDE_WEIGHT`
         for characters inside words.
     rare
-        The same for a feature that is not in use: it lengthens the text, so that texts of unknown words score low.
+        The same for a feature that is not in use: it lengthens the text: unknown words lower all scores.
     """
 
     def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float) -> None:
