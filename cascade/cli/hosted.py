@@ -125,7 +125,8 @@ def tell_batch(event: BatchEvent) -> None:
         note(f"{number(event.requests)} questions without an answer are asked once more")
         return
     counts = f"{number(event.done)} of {number(event.requests)} answered"
-    line = f"batch {event.batch} {'found' if event.kind == 'found' else event.status}: {counts}"
+    batch = f"batch {event.batch}" if event.batch else "a batch"
+    line = f"{batch} {'found' if event.kind == 'found' else event.status}: {counts}"
     if event.kind == "status":
         status(line)
     else:
@@ -197,6 +198,11 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
             cancel_jobs(folder, ledger, cancel)
         _look_at_jobs(folder, ledger, follow=follow)
         records = records_of(folder, ledger)
+        if not records:
+            raise ModelError(
+                f"{folder}: its fine-tunes are not in {ledger.path}: another user ordered them, or "
+                "CASCADE_HOME was another folder then"
+            )
     if as_json:
         print_json({"jobs": [_job_row(one) for one in records]})
     else:

@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import wait
 from types import TracebackType
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 REPORT_SECONDS = 60.0
+_AT_ONCE = (
+    "`batch: true` is for the commands: in Python questions are asked at once, at the full price. For "
+    "batches use `cascade predict`, `cascade evaluate` or `cascade fit`"
+)
 
 
 class Asker:
@@ -98,6 +103,8 @@ class Asker:
         """
         if self._closed:
             raise BackendError(CLOSED)
+        if self._batches is None and any(question.settings.batch for question in questions):
+            warnings.warn(_AT_ONCE, UserWarning, stacklevel=2)
         waiting = [self.can_wait(question.settings) for question in questions]
         if self._batches is None or not any(waiting):
             return self._at_once(questions)

@@ -322,11 +322,10 @@ class _BatchWorker:
         async with self._moving:
             batch = known.batch or await self._created(record, service)
         ended = await self._ended(record, service, batch)
-        try:
-            async with self._moving:
-                await self._collect(record, service, ended, mine)
-        finally:
-            self._events.pop(record.key, None)
+        async with self._moving:
+            self._lasts(record, batch, "reading the answers")
+            await self._collect(record, service, ended, mine)
+        self._events.pop(record.key, None)
 
     async def _created_elsewhere(self, record: BatchRecord) -> BatchRecord | None:
         """The batch, once no other run is about to create it; None where it is over, or its run has ended."""
@@ -342,6 +341,7 @@ class _BatchWorker:
     # One batch
 
     async def _created(self, record: BatchRecord, service: JobService) -> str:
+        self._lasts(record, "", "sending the questions")
         lines = b"".join(self._asked[name].line for name in sorted(self._store.members(record.key)))
         name = f"cascade-{record.key[:16]}.jsonl"
 
@@ -473,13 +473,18 @@ class _BatchWorker:
             self._sent.subtract(refused)
         self._next_most = max(self._most_requests // 2, 1)
 
+    def _lasts(self, record: BatchRecord, batch: str, status: str, done: int = 0) -> None:
+        """Report how a batch stands, now and every while."""
+        self._events[record.key] = BatchEvent("status", batch, status, done, record.requests)
+        self._options.report(self._events[record.key])
+
     def _report(self, kind: Any, batch: Batch, record: BatchRecord, done: int | None = None) -> None:
         counts = batch.request_counts
         through = (counts.completed + counts.failed) if done is None and counts is not None else done or 0
-        event = BatchEvent(kind, batch.id, str(batch.status), through, record.requests)
         if kind == "status":
-            self._events[record.key] = event
-        self._options.report(event)
+            self._lasts(record, batch.id, str(batch.status), through)
+        else:
+            self._options.report(BatchEvent(kind, batch.id, str(batch.status), through, record.requests))
 
 
 @dataclass(frozen=True, slots=True)
