@@ -220,6 +220,7 @@ class FitLog:
         self.fitted += event.kind == "fitted"
         self.reused += event.kind == "reused"
         self.bar.at(event.done, event.total)
+        self.bar.renew("")  # what was waited for is there
         if event.kind in ("fitted", "reused"):
             detail = f" ({event.detail})" if event.detail else ""
             self.bar.say(f"{event.kind} {event.group or TOP_LEVEL}{detail}")
