@@ -167,7 +167,7 @@ class JobRun:
         while True:
             self.context.stop_if_refused()
             training, validation = await uploads.files()
-            is_marked = self.context.is_marked
+            is_marked = self.context.service.takes_metadata
             self._ledger.intend(self._order.key, **self.context.columns(training, validation))
             try:
                 job = self.context.noted(await self._create(training, validation, is_marked))

@@ -49,7 +49,6 @@ CREATE TABLE orders (
     suffix TEXT NOT NULL,
     cost_usd REAL,
     state TEXT NOT NULL,
-    marked INTEGER NOT NULL DEFAULT 1,
     training_file TEXT,
     validation_file TEXT,
     job TEXT,
@@ -112,8 +111,6 @@ class JobRecord:
         What it was estimated to cost; None where nobody knows a price.
     state
         See `State`.
-    marked
-        Whether the job carries its key as metadata.
     training_file, validation_file, job, model
         Names that the service gave; None until there is one.
     trained_tokens
@@ -136,7 +133,6 @@ class JobRecord:
     suffix: str
     cost_usd: float | None
     state: State
-    marked: bool
     training_file: str | None
     validation_file: str | None
     job: str | None
@@ -356,7 +352,7 @@ class Ledger:
         Parameters
         ----------
         columns
-            group, service, settings, base_model, suffix, cost_usd, marked, training_file, validation_file.
+            group, service, settings, base_model, suffix, cost_usd, training_file, validation_file.
 
         Raises
         ------
@@ -502,5 +498,4 @@ def _record(row: sqlite3.Row) -> JobRecord:
     values = dict(row)
     values["settings"] = json.loads(values["settings"])
     values["result_csv"] = tuple(json.loads(values["result_csv"]))
-    values["marked"] = bool(values["marked"])
     return JobRecord(**values)
