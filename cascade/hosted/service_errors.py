@@ -65,6 +65,7 @@ def service_error(error: Exception, address: str) -> ServiceError:
     The message has no key and no text of a row: services quote both, so that it is their code and the head of
     their sentence only where nothing of that can stand in it.
     """
+    import httpx2
     import openai
 
     if (oversized := _oversized(error)) is not None:
@@ -72,6 +73,8 @@ def service_error(error: Exception, address: str) -> ServiceError:
         return ServiceError(message, "oversized", 200, "", None)
     if isinstance(error, TimeoutError):
         return ServiceError(f"{address}: no answer in time", "lost", None, "", None)
+    if isinstance(error, httpx2.RequestError):  # a body that is read piece by piece
+        return ServiceError(f"{address}: the answer broke off: {_type_name(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIConnectionError):
         return ServiceError(f"{address}: {_reason_of_silence(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIResponseValidationError):
