@@ -78,7 +78,7 @@ class JobService:
         try:
             async with asyncio.timeout(None if is_upload else seconds):
                 answer = await call
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.availability.answered()
             raise ServiceError(
                 f"{self.address}: an answer that is no JSON", "broken", 200, "", None

@@ -418,7 +418,7 @@ def _answer_in(content: bytes) -> CachedAnswer | None:
     try:
         body = json.loads(content)
         choice, usage = body["choices"][0], body.get("usage")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return (
         CachedAnswer(choice, usage if isinstance(usage, dict) else {}) if isinstance(choice, dict) else None
