@@ -37,7 +37,7 @@ from cascade.cli.shell import (
     show,
     usd,
 )
-from cascade.errors import CascadeError, ModelError
+from cascade.errors import BackendError, CascadeError, ModelError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,8 +78,8 @@ status = Status()
 
 
 def report_seconds() -> float:
-    """How often to hear of what lasts."""
-    return 1.0 if sys.stderr.isatty() else STATUS_SECONDS
+    """How often to hear of what lasts; more often than it is told, so that no minute is left out."""
+    return 1.0 if sys.stderr.isatty() else STATUS_SECONDS / 12
 
 
 def keep_answers(
@@ -99,8 +99,11 @@ def keep_answers(
 
     cache = AnswerCache(answers_path(), note, most_bytes=most_bytes())
     if has_answers(folder):
-        with user_ledger() as ledger:
-            take_over_answers(cache, ledger, folder)
+        try:
+            with user_ledger() as ledger:
+                take_over_answers(cache, ledger, folder)
+        except BackendError as error:  # the same questions can be asked all the same
+            note(str(error))
     options = BatchOptions(report=tell_batch, report_seconds=report_seconds())
     shared_asker(
         lambda: Asker(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from cascade.errors import BackendError
@@ -85,8 +85,9 @@ def take_over_answers(cache: AnswerCache, ledger: Ledger, folder: Path) -> None:
                 read(old, cache, ledger)
         except sqlite3.Error as error:
             raise BackendError(f"{path}: cannot be read: {error}. Move the file away") from error
-        for end in ("", "-wal", "-shm"):
-            path.with_name(name + end).unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written: they are found there again
+            for end in ("", "-wal", "-shm"):
+                path.with_name(name + end).unlink(missing_ok=True)
 
 
 def _answers(old: sqlite3.Connection, cache: AnswerCache, ledger: Ledger) -> None:
