@@ -123,7 +123,7 @@ def fit(
     rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
-        _show_plan(tree, rows, seed, as_json=as_json)
+        _show_plan(tree, rows, seed, folder, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
@@ -225,6 +225,7 @@ class FitLog:
         self.fitted += event.kind == "fitted"
         self.reused += event.kind == "reused"
         self.bar.at(event.done, event.total)
+        self.bar.renew("")  # what was waited for is there
         if event.kind in ("fitted", "reused"):
             detail = f" ({event.detail})" if event.detail else ""
             self.bar.say(f"{event.kind} {event.group or TOP_LEVEL}{detail}")
@@ -272,12 +273,12 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, *, as_json: bool) -> None:
+def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
     from cascade.hosted.fine_tuner import tuned_models
     from cascade.learn.plan import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
-    planned = plan(taxonomy, texts, labels, seed, tuned_models())
+    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))
     if as_json:
         print_json(
             {

@@ -38,7 +38,7 @@ from cascade.cli.shell import (
     show,
     usd,
 )
-from cascade.errors import CascadeError, ModelError
+from cascade.errors import BackendError, CascadeError, ModelError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,8 +79,8 @@ status = Status()
 
 
 def report_seconds() -> float:
-    """How often to hear of what lasts."""
-    return 1.0 if sys.stderr.isatty() else STATUS_SECONDS
+    """How often to hear of what lasts; more often than it is told, so that no minute is left out."""
+    return 1.0 if sys.stderr.isatty() else STATUS_SECONDS / 12
 
 
 def keep_answers(
@@ -100,8 +100,11 @@ def keep_answers(
 
     cache = AnswerCache(answers_path(), note, most_bytes=most_bytes())
     if has_answers(folder):
-        with user_ledger() as ledger:
-            take_over_answers(cache, ledger, folder)
+        try:
+            with user_ledger() as ledger:
+                take_over_answers(cache, ledger, folder)
+        except BackendError as error:  # the same questions can be asked all the same
+            note(str(error))
     options = BatchOptions(report=tell_batch, report_seconds=report_seconds())
     shared_asker(
         lambda: Asker(
@@ -126,7 +129,8 @@ def tell_batch(event: BatchEvent) -> None:
         note(f"{number(event.requests)} questions without an answer are asked once more")
         return
     counts = f"{number(event.done)} of {number(event.requests)} answered"
-    line = f"batch {event.batch} {'found' if event.kind == 'found' else event.status}: {counts}"
+    batch = f"batch {event.batch}" if event.batch else "a batch"
+    line = f"{batch} {'found' if event.kind == 'found' else event.status}: {counts}"
     if event.kind == "status":
         status(line)
     else:
@@ -198,6 +202,11 @@ def jobs(model: Path | None, follow: bool, cancel: tuple[str, ...], as_json: boo
             cancel_jobs(folder, ledger, cancel)
         _look_at_jobs(folder, ledger, follow=follow)
         records = records_of(folder, ledger)
+        if not records:
+            raise ModelError(
+                f"{folder}: its fine-tunes are not in {ledger.path}: another user ordered them, or "
+                "CASCADE_HOME was another folder then"
+            )
     if as_json:
         print_json({"jobs": [_job_row(one) for one in records]})
     else:

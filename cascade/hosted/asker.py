@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import wait
 from types import TracebackType
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 REPORT_SECONDS = 60.0
+_AT_ONCE = (
+    "`batch: true` is for the commands: in Python questions are asked at once, at the full price. For "
+    "batches use `cascade predict`, `cascade evaluate` or `cascade fit`"
+)
 
 
 class Asker:
@@ -98,6 +103,8 @@ class Asker:
         """
         if self._closed:
             raise BackendError(CLOSED)
+        if self._batches is None and any(question.settings.batch for question in questions):
+            warnings.warn(_AT_ONCE, UserWarning, stacklevel=2)
         waiting = [self.can_wait(question.settings) for question in questions]
         if self._batches is None or not any(waiting):
             return self._at_once(questions)
@@ -118,7 +125,7 @@ class Asker:
         found = {key: FoundAnswer(answer) for key, answer in kept.items()}
         if missing:
             found |= self._found(missing)
-        self._count_kept(asked, kept)
+        self._count_cached(asked, kept)
         return [self._answered(one.question, found[one.key]) for one in asked]
 
     def usage(self) -> Mapping[str, Usage]:
@@ -181,7 +188,7 @@ class Asker:
                 self._thread.start()
             return self._loop
 
-    def _count_kept(self, asked: Sequence[PendingQuestion], kept: Mapping[bytes, CachedAnswer]) -> None:
+    def _count_cached(self, asked: Sequence[PendingQuestion], kept: Mapping[bytes, CachedAnswer]) -> None:
         counts: dict[str, int] = {}
         for one in asked:
             if one.key in kept:
@@ -190,9 +197,9 @@ class Asker:
             self.count(model, Usage(from_cache=count))
 
     def _answered(self, question: Question, found: FoundAnswer) -> Answer:
-        if found.kept is None:
+        if found.answer is None:
             return Answer(None, found.why)
-        return read_answer(question, found.kept.choice, self.count)
+        return read_answer(question, found.answer.choice, self.count)
 
     # In the loop
 
@@ -208,7 +215,7 @@ class Asker:
         if service is None:
             service = RequestQueue(self._context, self._clients, settings)
             self._services[settings.service] = service
-        service.obey(settings)
+        service.apply_limits(settings)
         return service
 
     async def _stop(self) -> None:

@@ -8,12 +8,10 @@ as they are read from the file of results, which lies on the disk meanwhile and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
+from cascade.hosted.batch_files import BatchQuestion, parts_of, result_of
 from cascade.hosted.batch_store import BatchRecord, BatchStore
 from cascade.hosted.client import connect, download
 from cascade.hosted.job_service import DEFAULT_POLLING, JobService, JobServices, Polling
@@ -143,7 +142,7 @@ def ask_in_batches(
     BackendError
         There is no client, answers cannot be kept, or somebody cancelled a batch.
     """
-    asked = [_BatchQuestion.of(question) for question in questions]
+    asked = [BatchQuestion.of(question) for question in questions]
     with ledger.running() as owner:
         worker = _BatchWorker(
             BatchStore(ledger, owner), cache, options, {one.id: one for one in asked}, count
@@ -186,27 +185,6 @@ class Batches:
             return ask_in_batches(questions, ledger, self._cache, self._options, count)
 
 
-@dataclass(frozen=True, slots=True)
-class _BatchQuestion:
-    """A question as it stands in a file."""
-
-    question: Question
-    id: str
-    line: bytes
-
-    @classmethod
-    def of(cls, question: Question) -> _BatchQuestion:
-        body = question.body()
-        name, endpoint = question.key(body).hex(), question.codec.endpoint
-        head = json.dumps({"custom_id": name, "method": "POST", "url": endpoint})
-        return cls(question, name, head[:-1].encode() + b', "body": ' + body + b"}\n")
-
-    @property
-    def group(self) -> tuple[tuple[str, str], str, str]:
-        """Questions that may be in one batch have the same one."""
-        return self.question.settings.service, self.question.model, self.question.codec.endpoint
-
-
 class _BatchWorker:
     """Has all questions answered, in rounds: what is left of one is sent with the next.
 
@@ -223,7 +201,7 @@ class _BatchWorker:
         store: BatchStore,
         cache: AnswerCache,
         options: BatchOptions,
-        asked: Mapping[str, _BatchQuestion],
+        asked: Mapping[str, BatchQuestion],
         count: Callable[[str, Usage], None],
     ) -> None:
         self._store, self._cache, self._options, self._asked = store, cache, options, asked
@@ -294,7 +272,7 @@ class _BatchWorker:
 
     def _plan(self) -> None:
         """Intend batches for all questions that have no answer and are in no batch."""
-        groups: dict[Any, list[_BatchQuestion]] = {}
+        groups: dict[Any, list[BatchQuestion]] = {}
         with self._store.planning() as under_way:
             left = [self._asked[name] for name in self._asked if name in self._left() - under_way]
             again = sum(self._sent[one.id] > 0 for one in left)
@@ -303,7 +281,7 @@ class _BatchWorker:
             for one in left:
                 groups.setdefault(one.group, []).append(one)
             for group in groups.values():
-                for part in _parts(group, self._most_requests, self._options.most_bytes):
+                for part in parts_of(group, self._most_requests, self._options.most_bytes):
                     question = part[0].question
                     what = (question.settings.address, question.model, question.codec.endpoint)
                     self._store.intend([one.id for one in part], *what)
@@ -322,11 +300,10 @@ class _BatchWorker:
         async with self._moving:
             batch = known.batch or await self._created(record, service)
         ended = await self._ended(record, service, batch)
-        try:
-            async with self._moving:
-                await self._collect(record, service, ended, mine)
-        finally:
-            self._events.pop(record.key, None)
+        async with self._moving:
+            self._lasts(record, batch, "reading the answers")
+            await self._collect(record, service, ended, mine)
+        self._events.pop(record.key, None)
 
     async def _created_elsewhere(self, record: BatchRecord) -> BatchRecord | None:
         """The batch, once no other run is about to create it; None where it is over, or its run has ended."""
@@ -342,6 +319,7 @@ class _BatchWorker:
     # One batch
 
     async def _created(self, record: BatchRecord, service: JobService) -> str:
+        self._lasts(record, "", "sending the questions")
         lines = b"".join(self._asked[name].line for name in sorted(self._store.members(record.key)))
         name = f"cascade-{record.key[:16]}.jsonl"
 
@@ -446,7 +424,7 @@ class _BatchWorker:
 
     def _heard(self, line: bytes, members: set[str], model: str) -> tuple[str, CachedAnswer] | None:
         """What a line of a result file says: an answer, or why there is none."""
-        name, choice, usage, failure = _line(line)
+        name, choice, usage, failure = result_of(line)
         if name not in members:
             return None
         if choice is not None:
@@ -473,62 +451,15 @@ class _BatchWorker:
             self._sent.subtract(refused)
         self._next_most = max(self._most_requests // 2, 1)
 
+    def _lasts(self, record: BatchRecord, batch: str, status: str, done: int = 0) -> None:
+        """Report how a batch stands, now and every while."""
+        self._events[record.key] = BatchEvent("status", batch, status, done, record.requests)
+        self._options.report(self._events[record.key])
+
     def _report(self, kind: Any, batch: Batch, record: BatchRecord, done: int | None = None) -> None:
         counts = batch.request_counts
         through = (counts.completed + counts.failed) if done is None and counts is not None else done or 0
-        event = BatchEvent(kind, batch.id, str(batch.status), through, record.requests)
         if kind == "status":
-            self._events[record.key] = event
-        self._options.report(event)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a line has no answer, and whether it may have one next time."""
-
-    why: str
-    may_pass: bool
-
-
-def _line(line: bytes) -> tuple[str, dict[str, Any] | None, Mapping[str, Any], _Failure]:
-    """Custom id, choice, usage and failure of a line of a result file; the id is empty where it is none."""
-    try:
-        told = json.loads(line)
-        name = str(told["custom_id"])
-        error, response = told.get("error") or {}, told.get("response") or {}
-        status, body = response.get("status_code"), response.get("body") or {}
-        if status == 200:
-            return name, dict(body["choices"][0]), body.get("usage") or {}, _Failure("", False)
-        error = error or body.get("error") or {}
-        code = str(error.get("code") or error.get("type") or "")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return _name_of(line), None, {}, _Failure("an answer without a choice", True)
-    may_pass = not isinstance(status, int) or status in (0, 408, 409, 429) or status >= 500
-    return (
-        name,
-        None,
-        {},
-        _Failure(" ".join(filter(None, (str(status or ""), code))) or "no answer", may_pass),
-    )
-
-
-def _name_of(line: bytes) -> str:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        return str(json.loads(line)["custom_id"])
-    return ""
-
-
-def _parts(
-    group: Sequence[_BatchQuestion], most_requests: int, most_bytes: int
-) -> Iterator[list[_BatchQuestion]]:
-    """Consecutive questions that fit into one batch."""
-    part: list[_BatchQuestion] = []
-    size = 0
-    for one in group:
-        if part and (len(part) >= most_requests or size + len(one.line) > most_bytes):
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += len(one.line)
-    if part:
-        yield part
+            self._lasts(record, batch.id, str(batch.status), through)
+        else:
+            self._options.report(BatchEvent(kind, batch.id, str(batch.status), through, record.requests))

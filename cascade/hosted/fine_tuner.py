@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from cascade.errors import BackendError
 from cascade.hosted.client import connect
-from cascade.hosted.folder_jobs import add_orders, keys_of, ledger_for, orders_of, user_ledger
+from cascade.hosted.folder_jobs import add_orders, keys_of, ledger_for, ledger_path, orders_of, user_ledger
 from cascade.hosted.job_service import DEFAULT_POLLING, Polling
 from cascade.hosted.jobs import REPORT_SECONDS, cancel, fine_tune, follow
 from cascade.hosted.ledger import Ledger
 from cascade.hosted.orders import JobEvent, Order, Outcome
+from cascade.hosted.release_0_2 import models_of
 from cascade.nodes.contract import HostedBackend, NodeProblem
 from cascade.system.array_types import BoolArray
 
@@ -111,10 +112,15 @@ class FineTuner:
         return {one.group: one.tuned.model for one in outcomes if one.tuned is not None}
 
 
-def tuned_models() -> Callable[[str], str]:
-    """The model that was made for an order's key, for any model folder of the user, or an empty string."""
-    with user_ledger() as ledger:
-        made = {one.key: one.model for one in ledger.orders() if one.state == "succeeded" and one.model}
+def tuned_models(folder: Path) -> Callable[[str], str]:
+    """The model that was made for an order's key, for any model folder of the user, or an empty string.
+
+    Nothing is written: what release 0.2 left in `folder` is read where it is.
+    """
+    made = models_of(folder)
+    if ledger_path().exists():
+        with user_ledger() as ledger:
+            made |= {one.key: one.model for one in ledger.orders() if one.state == "succeeded" and one.model}
     return lambda key: made.get(key, "")
 
 

@@ -19,9 +19,14 @@ FILE = "jobs.json"
 _VERSION = 1
 
 
+def ledger_path() -> Path:
+    """Where the one ledger of the user is, whether or not it exists."""
+    return home() / JOBS
+
+
 def user_ledger() -> Ledger:
-    """The one ledger of the user, in the data folder; BackendError where it cannot be used."""
-    return Ledger(home() / JOBS)
+    """The one ledger of the user, made where there is none; BackendError where it cannot be used."""
+    return Ledger(ledger_path())
 
 
 def ledger_for(folder: Path) -> Ledger:

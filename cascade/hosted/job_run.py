@@ -49,7 +49,7 @@ class JobRun:
     def __init__(self, order: Order, run: Run) -> None:
         self.context = OrderContext(order, run)
         self._order, self._run, self._ledger = order, run, run.ledger
-        self._search = JobSearch(self.context)
+        self.search = JobSearch(self.context)
 
     async def outcome(self) -> Outcome:
         """What becomes of the order; no error of a service comes out of here."""
@@ -138,18 +138,19 @@ class JobRun:
 
     async def _made(self, record: JobRecord | None) -> str:
         """The job of the order: one that is there, or a new one."""
-        if record is not None and record.state == "intended":
-            found = await self._search.thorough()
+        is_doubtful = record is not None and record.state == "intended"
+        if is_doubtful:
+            found = await self.search.thorough()
         else:
             self.context.stop_if_refused()
-            found = await self._search.quick()
-        return found if found is not None else await self._created()
+            found = await self.search.quick()
+        return found if found is not None else await self._created(doubts=int(is_doubtful))
 
-    async def _created(self) -> str:
+    async def _created(self, doubts: int) -> str:
         """A new job; where the service trains nothing for anybody here, no file is left there."""
         uploads = Uploads(self.context)
         try:
-            return await self._created_of(uploads)
+            return await self._created_of(uploads, doubts)
         except JobEnded as end:
             refusal = self.context.service.refusal(self._order.settings.base_model)
             if refusal is not None and refusal.code == CLOSED:
@@ -157,13 +158,16 @@ class JobRun:
                 await uploads.removed()
             raise
 
-    async def _created_of(self, uploads: Uploads) -> str:
-        """A new job; whatever the service answers, there is at most one when this ends."""
-        doubts, denials = 0, 0
+    async def _created_of(self, uploads: Uploads, doubts: int) -> str:
+        """A new job; whatever the service answers, there is at most one when this ends.
+
+        `doubts` says how often a job may have been created before, which then may show late.
+        """
+        denials = 0
         while True:
             self.context.stop_if_refused()
             training, validation = await uploads.files()
-            is_marked = self.context.is_marked
+            is_marked = self.context.service.takes_metadata
             self._ledger.intend(self._order.key, **self.context.columns(training, validation))
             try:
                 job = self.context.noted(await self._create(training, validation, is_marked))
@@ -175,10 +179,10 @@ class JobRun:
                     denials += 1
                     continue
                 doubts += 1
-                found = await self._search.thorough(error)
+                found = await self.search.thorough(error)
                 if found is not None:
                     return found
-                if doubts == _TRIES_TO_CREATE:
+                if doubts >= _TRIES_TO_CREATE:
                     raise self._unanswered(error) from error
             else:
                 return await self._without_twin(job) if doubts else job
@@ -194,13 +198,13 @@ class JobRun:
         await self.context.polling.sleep(self.context.polling.pause(0))
         others: list[Any] = []
         with contextlib.suppress(ServiceError):  # the job that is known is good enough then
-            candidates = await self._search.candidates()
+            candidates = await self.search.candidates()
             others = [one for one in candidates if one.id != job and rank_of(status_of(one)) < 2]
         if not others:
             return job
         await self.call_off(job)
         self._ledger.give_up(self._order.key)
-        return self._search.adopted(others) or job
+        return self.search.adopted(others) or job
 
     async def call_off(self, job: str) -> None:
         """Cancel a job; it may have ended already."""
@@ -210,10 +214,6 @@ class JobRun:
         except ServiceError as error:
             if error.trouble not in ("invalid", "missing"):
                 raise
-
-    async def sought(self) -> str | None:
-        """The job that an earlier run may have created, or None."""
-        return await self._search.thorough()
 
     def _unanswered(self, error: ServiceError) -> JobEnded:
         return JobEnded(f"no job came of {_TRIES_TO_CREATE} tries: {error}", "Run again later", state=None)

@@ -78,17 +78,17 @@ class JobService:
         try:
             async with asyncio.timeout(None if is_upload else seconds):
                 answer = await call
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.availability.answered()
             raise ServiceError(
                 f"{self.address}: an answer that is no JSON", "broken", 200, "", None
             ) from error
         except Exception as error:
-            raise self._understood(error) from error
+            raise self._translated(error) from error
         self.availability.answered()
         return answer
 
-    def _understood(self, error: Exception) -> ServiceError:
+    def _translated(self, error: Exception) -> ServiceError:
         found = service_error(error, self.address)
         if found.status is not None:
             self.availability.answered()

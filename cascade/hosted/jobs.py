@@ -182,7 +182,7 @@ async def _cancel(job_run: JobRun, record: JobRecord, run: Run) -> None:
             raise BackendError(
                 "another run is about to create this job. Stop it, or wait until there is a job"
             )
-        job = await job_run.sought() if record.state == "intended" else None
+        job = await job_run.search.thorough() if record.state == "intended" else None
         if job is None:
             raise JobEnded("was cancelled before there was a job", state="cancelled")
     elif record.state != "created":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cascade.errors import BackendError
+from cascade.hosted.runs import Runs
 from cascade.system.home import VARIABLE
-from cascade.system.locks import lock, locked
 from cascade.system.sqlite import enter_wal
 
 SCHEMA = 2
 _BUSY_SECONDS = 30.0
-_RUN_SECONDS = 3600.0
 
 State = Literal["waiting", "intended", "created", "succeeded", "failed", "cancelled"]
 """``waiting``: there is surely no job yet. ``intended``: nobody knows. ``created``: there is one."""
@@ -49,7 +47,6 @@ CREATE TABLE orders (
     suffix TEXT NOT NULL,
     cost_usd REAL,
     state TEXT NOT NULL,
-    marked INTEGER NOT NULL DEFAULT 1,
     training_file TEXT,
     validation_file TEXT,
     job TEXT,
@@ -112,8 +109,6 @@ class JobRecord:
         What it was estimated to cost; None where nobody knows a price.
     state
         See `State`.
-    marked
-        Whether the job carries its key as metadata.
     training_file, validation_file, job, model
         Names that the service gave; None until there is one.
     trained_tokens
@@ -136,7 +131,6 @@ class JobRecord:
     suffix: str
     cost_usd: float | None
     state: State
-    marked: bool
     training_file: str | None
     validation_file: str | None
     job: str | None
@@ -177,7 +171,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._runs = path.parent / "runs"
+        self._runs = Runs(path.parent / "runs")
         self._mutex = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -254,34 +248,13 @@ class Ledger:
 
     # Runs
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
+    def running(self) -> contextlib.AbstractContextManager[str]:
         """A name for this run to reserve orders under, until the block or the process ends."""
-        self._runs.mkdir(exist_ok=True, mode=0o700)
-        for left in self._runs.iterdir():
-            # One that was made just now may not be locked yet.
-            if left.stat().st_mtime < time.time() - _RUN_SECONDS:
-                self._is_alive(left.name)
-        owner = secrets.token_hex(8)
-        with locked(self._runs / owner, BackendError(f"{self._runs / owner}: is there already")):
-            yield owner
-        _removed(self._runs / owner)
-
-    def _is_alive(self, owner: str) -> bool:
-        """Whether the run of this name goes on; the lock file of one that was killed is removed."""
-        path = self._runs / owner
-        try:
-            with path.open("r+b") as file:
-                if not lock(file):
-                    return True
-        except FileNotFoundError:
-            return False
-        _removed(path)
-        return False
+        return self._runs.begun()
 
     def is_reserved(self, owner: str | None, by: str) -> bool:
         """Whether something with this owner is reserved by another run that goes on."""
-        return owner is not None and owner != by and self._is_alive(owner)
+        return owner is not None and owner != by and self._runs.goes_on(owner)
 
     # Files
 
@@ -356,7 +329,7 @@ class Ledger:
         Parameters
         ----------
         columns
-            group, service, settings, base_model, suffix, cost_usd, marked, training_file, validation_file.
+            group, service, settings, base_model, suffix, cost_usd, training_file, validation_file.
 
         Raises
         ------
@@ -472,12 +445,6 @@ def _insert_row(database: sqlite3.Connection, how: str, table: str, row: Mapping
     database.execute(statement, tuple(row.values()))
 
 
-def _removed(path: Path) -> None:
-    """Remove a lock file; some systems do not while another process looks at it, and a later run does."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
 def _make_private(path: Path) -> None:
     """A file for its owner alone; SQLite gives its mode to the files that it puts beside it."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -502,5 +469,4 @@ def _record(row: sqlite3.Row) -> JobRecord:
     values = dict(row)
     values["settings"] = json.loads(values["settings"])
     values["result_csv"] = tuple(json.loads(values["result_csv"]))
-    values["marked"] = bool(values["marked"])
     return JobRecord(**values)

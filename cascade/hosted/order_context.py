@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cascade.errors import CascadeError
 from cascade.hosted.job_errors import CLOSED, advice_of, says_too_many
 from cascade.hosted.job_service import TRIES, JobService, JobServices, Polling
 from cascade.hosted.ledger import Ledger
@@ -87,18 +86,9 @@ class OrderContext:
             "base_model": settings.base_model,
             "suffix": suffix_of(self.order),
             "cost_usd": self.order.cost_usd,
-            "marked": self.is_marked,
             "training_file": training,
             "validation_file": validation,
         }
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether the job gets the order's key as metadata."""
-        try:
-            return self.service.takes_metadata
-        except CascadeError:
-            return True
 
     async def insist(self, call: Callable[[], Awaitable[T]], tries: int = TRIES) -> T:
         """See `JobService.insist`."""

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from cascade.hosted.ledger import JobRecord, State
 from cascade.hosted.settings import LONGEST_SUFFIX, Settings
 
-Kind = Literal["uploaded", "queued", "created", "found", "running", "waiting", "succeeded", "failed"]
-LASTING: frozenset[str] = frozenset({"queued", "running", "waiting"})
+Kind = Literal[
+    "uploading", "uploaded", "queued", "created", "found", "running", "waiting", "succeeded", "failed"
+]
+LASTING: frozenset[str] = frozenset({"uploading", "queued", "running", "waiting"})
 """Kinds of events that tell how an order stands, again and again; the others happen once."""
 
 KEY, GROUP = "cascade_key", "cascade_group"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from cascade.errors import BackendError
@@ -37,6 +37,8 @@ def take_over_jobs(ledger: Ledger, path: Path) -> dict[str, str]:
                     [dict(row) for row in old.execute(f"SELECT * FROM {table}")]  # noqa: S608 - our own names
                     for table in ("orders", "files", "spent")
                 )
+                for order in orders:
+                    order.pop("marked", None)
                 ledger.take_over(orders, files, spent)
                 old.execute("PRAGMA journal_mode = DELETE")  # so that it is one file
         except sqlite3.Error as error:
@@ -45,6 +47,20 @@ def take_over_jobs(ledger: Ledger, path: Path) -> dict[str, str]:
             ) from error
         path.rename(path.with_name(path.name + MOVED))
     return {str(row["key"]): str(row["group"]) for row in orders}
+
+
+def models_of(folder: Path) -> dict[str, str]:
+    """The models that a folder's own ledger knows, by the keys of their orders; nothing is changed."""
+    if not (folder / JOBS).exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(folder / JOBS)) as old:
+            rows = old.execute(
+                "SELECT key, model FROM orders WHERE state = 'succeeded' AND model IS NOT NULL"
+            )
+            return dict(rows.fetchall())
+    except sqlite3.Error:
+        return {}  # the fit that follows tells
 
 
 def has_answers(folder: Path) -> bool:
@@ -69,8 +85,9 @@ def take_over_answers(cache: AnswerCache, ledger: Ledger, folder: Path) -> None:
                 read(old, cache, ledger)
         except sqlite3.Error as error:
             raise BackendError(f"{path}: cannot be read: {error}. Move the file away") from error
-        for end in ("", "-wal", "-shm"):
-            path.with_name(name + end).unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written: they are found there again
+            for end in ("", "-wal", "-shm"):
+                path.with_name(name + end).unlink(missing_ok=True)
 
 
 def _answers(old: sqlite3.Connection, cache: AnswerCache, ledger: Ledger) -> None:

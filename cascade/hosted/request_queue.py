@@ -72,7 +72,7 @@ class PendingQuestion:
 class FoundAnswer:
     """An answer, or why there is none."""
 
-    kept: CachedAnswer | None
+    answer: CachedAnswer | None
     why: str = ""
 
 
@@ -138,11 +138,11 @@ class _QueuedRequest:
 
 @dataclass(slots=True)
 class _LoadingModel:
-    """A model that wakes up: one job asks it now and then, the others are set aside."""
+    """A model that wakes up: one job asks it now and then, the others are held back."""
 
     since: float
     asked: int = 0
-    aside: list[_QueuedRequest] = field(default_factory=list)
+    held_back: list[_QueuedRequest] = field(default_factory=list)
 
 
 class RequestQueue:
@@ -157,9 +157,9 @@ class RequestQueue:
         self._limits, self._places = settings.limits, settings.concurrency
         self._queue: deque[_QueuedRequest] = deque()
         self._jobs: dict[bytes, _QueuedRequest] = {}
-        self._sleepers: dict[str, _LoadingModel] = {}
-        self._flights: set[asyncio.Task[None]] = set()
-        self._resting: set[asyncio.Task[None]] = set()
+        self._loading: dict[str, _LoadingModel] = {}
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._pausing: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._bytes_per_token = _BYTES_PER_TOKEN
         self._is_known = False
@@ -167,7 +167,7 @@ class RequestQueue:
         self._answered_at, self._refused_since = -math.inf, math.inf
         self._sender = asyncio.get_running_loop().create_task(self._send_all())
 
-    def obey(self, settings: Settings) -> None:
+    def apply_limits(self, settings: Settings) -> None:
         """Groups may differ in what they allow at one service: the least counts."""
         self._places = min(self._places, settings.concurrency)
         rpm, tpm = (
@@ -190,7 +190,7 @@ class RequestQueue:
     async def close(self) -> None:
         """End all that runs here."""
         self._drop(self._jobs.values(), BackendError(CLOSED))
-        tasks = [self._sender, *self._flights, *self._resting]
+        tasks = [self._sender, *self._in_flight, *self._pausing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -218,17 +218,19 @@ class RequestQueue:
         now = self._context.clock()
         self._limiter.spend(now, expected)
         job.begun = job.begun or now
-        self._flights.add(asyncio.get_running_loop().create_task(self._fly(job, now, expected)))
+        self._in_flight.add(asyncio.get_running_loop().create_task(self._deliver(job, now, expected)))
 
     async def _next(self) -> _QueuedRequest:
         """The next job that is still wanted, when there is a place for it."""
         while True:
-            while self._queue and len(self._flights) < (self._places if self._is_known else FIRST_IN_FLIGHT):
+            while self._queue and len(self._in_flight) < (
+                self._places if self._is_known else FIRST_IN_FLIGHT
+            ):
                 job = self._queue.popleft()
                 if not job.is_wanted:
                     self._forget(job)
-                elif (sleeper := self._sleepers.get(job.model)) and not job.is_probe:
-                    sleeper.aside.append(job)
+                elif (loading := self._loading.get(job.model)) and not job.is_probe:
+                    loading.held_back.append(job)
                 else:
                     return job
             self._news.clear()
@@ -237,19 +239,19 @@ class RequestQueue:
     def _expected(self, job: _QueuedRequest) -> float:
         return len(job.asked.body) / self._bytes_per_token
 
-    async def _fly(self, job: _QueuedRequest, sent: float, expected: float) -> None:
+    async def _deliver(self, job: _QueuedRequest, sent: float, expected: float) -> None:
         try:
             await self._try(job, sent, expected)
         except asyncio.CancelledError:
             raise
         except ServiceError as error:
-            self._mend(job, error, sent)
+            self._handle_trouble(job, error, sent)
         except Exception as error:  # a fault of ours must not leave anybody waiting
             self._drop([job], error)
         finally:
             task = asyncio.current_task()
             if task is not None:
-                self._flights.discard(task)
+                self._in_flight.discard(task)
             self._news.set()
 
     async def _try(self, job: _QueuedRequest, sent: float, expected: float) -> None:
@@ -260,7 +262,7 @@ class RequestQueue:
         response = await self._post(job)
         self._availability.answered()
         self._is_known = True
-        kept = _kept(response.content)
+        kept = _answer_in(response.content)
         if kept is not None:
             self._succeed(job, kept, sent, expected)
         # After the tokens of this answer were counted, as the service has done.
@@ -274,7 +276,7 @@ class RequestQueue:
 
         asked = job.asked
         path = asked.question.codec.endpoint.removeprefix("/v1")
-        self._tell(f"POST {self._address}{path} ", asked.body)
+        self._log(f"POST {self._address}{path} ", asked.body)
         try:
             # The client's own limit is that of each read, and a body may come byte by byte for ever.
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -284,13 +286,13 @@ class RequestQueue:
         except Exception as error:
             told = getattr(error, "response", None)
             if told is not None:
-                self._tell(f"{told.status_code} ", told.content)
+                self._log(f"{told.status_code} ", told.content)
                 self._limiter.learn(self._context.clock(), told.headers)
             raise service_error(error, self._address) from None
-        self._tell("200 ", response.content)
+        self._log("200 ", response.content)
         return response
 
-    def _tell(self, head: str, content: bytes) -> None:
+    def _log(self, head: str, content: bytes) -> None:
         if self._context.log is not None:
             self._context.log(head + content.decode("utf-8", "replace"))
 
@@ -310,7 +312,7 @@ class RequestQueue:
 
     # Trouble
 
-    def _mend(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+    def _handle_trouble(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
         """Do what helps against a trouble."""
         for call in job.calls:
             call.trouble = str(error)
@@ -324,7 +326,7 @@ class RequestQueue:
         elif error.trouble in ("limit", "overloaded"):
             self._pause(job, error, sent)
         elif error.trouble == "loading":
-            self._set_aside(job, error)
+            self._hold_back(job, error)
         elif error.trouble in ("lost", "broken"):
             self._repeat(job, error)
         else:
@@ -360,27 +362,27 @@ class RequestQueue:
             self._forget(job)
             job.end(FoundAnswer(None, f"{error} (tried {job.tries} times)"))
 
-    def _set_aside(self, job: _QueuedRequest, error: ServiceError) -> None:
+    def _hold_back(self, job: _QueuedRequest, error: ServiceError) -> None:
         now = self._context.clock()
-        sleeper = self._sleepers.get(job.model)
-        if sleeper is None:
-            sleeper = self._sleepers[job.model] = _LoadingModel(now)
+        loading = self._loading.get(job.model)
+        if loading is None:
+            loading = self._loading[job.model] = _LoadingModel(now)
             job.is_probe = True
         if not job.is_probe:
-            sleeper.aside.append(job)
+            loading.held_back.append(job)
             return
-        if now - sleeper.since > self._context.retry_policy.busy_seconds:
+        if now - loading.since > self._context.retry_policy.busy_seconds:
             self._drop(self._of(job.model), error)
             return
-        wait = min(_LOADING_SECONDS * 2.0**sleeper.asked, _MOST_LOADING_SECONDS)
-        sleeper.asked += 1
+        wait = min(_LOADING_SECONDS * 2.0**loading.asked, _MOST_LOADING_SECONDS)
+        loading.asked += 1
         self._later(max(wait, error.retry_after or 0.0), job)
 
     def _wake(self, model: str) -> None:
-        """A model answers: those that were set aside are next."""
-        sleeper = self._sleepers.pop(model, None)
-        if sleeper is not None:
-            self._queue.extendleft(reversed(sleeper.aside))
+        """A model answers: those that were held back are next."""
+        loading = self._loading.pop(model, None)
+        if loading is not None:
+            self._queue.extendleft(reversed(loading.held_back))
             self._news.set()
 
     def _of(self, model: str) -> list[_QueuedRequest]:
@@ -395,8 +397,8 @@ class RequestQueue:
             self._news.set()
 
         resting = asyncio.get_running_loop().create_task(rest())
-        self._resting.add(resting)
-        resting.add_done_callback(self._resting.discard)
+        self._pausing.add(resting)
+        resting.add_done_callback(self._pausing.discard)
 
     def _drop(self, jobs: Iterable[_QueuedRequest], error: Exception) -> None:
         """Ask these no more; what is on its way still goes into the cache."""
@@ -411,12 +413,12 @@ class RequestQueue:
             self._wake(job.model)
 
 
-def _kept(content: bytes) -> CachedAnswer | None:
+def _answer_in(content: bytes) -> CachedAnswer | None:
     """The first choice of a response, and its usage; None where it is no response."""
     try:
         body = json.loads(content)
         choice, usage = body["choices"][0], body.get("usage")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return (
         CachedAnswer(choice, usage if isinstance(usage, dict) else {}) if isinstance(choice, dict) else None

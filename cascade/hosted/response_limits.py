@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
 
-from httpx2 import AsyncByteStream, AsyncClient, Response
+from httpx2 import AsyncByteStream, AsyncClient, DecodingError, Response
 
 from cascade.hosted.service_errors import OversizedAnswer
 
@@ -53,5 +53,9 @@ async def _unpacked(parts: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     async for part in parts:
         left = part
         while left:
-            yield unpacker.decompress(left, _AT_ONCE)
+            try:
+                piece = unpacker.decompress(left, _AT_ONCE)
+            except zlib.error as error:
+                raise DecodingError(str(error)) from error
+            yield piece
             left = unpacker.unconsumed_tail

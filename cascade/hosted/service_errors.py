@@ -65,6 +65,7 @@ def service_error(error: Exception, address: str) -> ServiceError:
     The message has no key and no text of a row: services quote both, so that it is their code and the head of
     their sentence only where nothing of that can stand in it.
     """
+    import httpx2
     import openai
 
     if (oversized := _oversized(error)) is not None:
@@ -72,18 +73,22 @@ def service_error(error: Exception, address: str) -> ServiceError:
         return ServiceError(message, "oversized", 200, "", None)
     if isinstance(error, TimeoutError):
         return ServiceError(f"{address}: no answer in time", "lost", None, "", None)
+    if isinstance(error, httpx2.RequestError):  # a body that is read piece by piece
+        return ServiceError(f"{address}: the answer broke off: {_type_name(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIConnectionError):
-        return ServiceError(f"{address}: {_unheard(error)}", "lost", None, "", None)
+        return ServiceError(f"{address}: {_reason_of_silence(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIResponseValidationError):
         return ServiceError(f"{address}: an answer that is no JSON of this kind", "broken", 200, "", None)
     if not isinstance(error, openai.APIStatusError):
         raise error
-    code, said = _told(error)
-    trouble = _trouble(error.status_code, code, said)
+    code, said = _code_and_message(error)
+    trouble = _trouble_of(error.status_code, code, said)
     message = f"{address}: {error.status_code} {code or trouble}"
     if trouble not in ("quota", "forbidden") and error.status_code in (400, 404, 409, 422):
         message += f": {without_secrets(said)}"
-    return ServiceError(message + _way_out(trouble, code), trouble, error.status_code, code, _wait(error))
+    return ServiceError(
+        message + _advice(trouble, code), trouble, error.status_code, code, _retry_after(error)
+    )
 
 
 def _oversized(error: BaseException | None) -> OversizedAnswer | None:
@@ -93,7 +98,7 @@ def _oversized(error: BaseException | None) -> OversizedAnswer | None:
     return error
 
 
-def _unheard(error: APIConnectionError) -> str:
+def _reason_of_silence(error: APIConnectionError) -> str:
     """Why there is no answer; the transport tells every lost connection as a timeout."""
     import aiohttp
     from openai import APITimeoutError
@@ -102,10 +107,10 @@ def _unheard(error: APIConnectionError) -> str:
     is_late = isinstance(error, APITimeoutError) and not isinstance(cause, aiohttp.ClientConnectionError)
     if is_late or isinstance(cause, aiohttp.ServerTimeoutError):
         return "no answer in time"
-    return f"cannot be reached, or hung up: {_head(cause)}"
+    return f"cannot be reached, or hung up: {_type_name(cause)}"
 
 
-def _told(error: Any) -> tuple[str, str]:
+def _code_and_message(error: Any) -> tuple[str, str]:
     """Code and sentence of an error, which services put into different places."""
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("error")
@@ -114,7 +119,7 @@ def _told(error: Any) -> tuple[str, str]:
     return str(code), str(told.get("message") or "")
 
 
-def _trouble(status: int, code: str, said: str) -> Trouble:
+def _trouble_of(status: int, code: str, said: str) -> Trouble:
     if code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"):
         return "quota"
     if status == 429:
@@ -128,7 +133,7 @@ def _trouble(status: int, code: str, said: str) -> Trouble:
     return "broken" if status >= 500 else "invalid"
 
 
-def _way_out(trouble: Trouble, code: str) -> str:
+def _advice(trouble: Trouble, code: str) -> str:
     if code == "training_not_available":
         return (
             ". This organisation may not start fine-tunes there (OpenAI closes them). Use another service by "
@@ -142,7 +147,7 @@ def _way_out(trouble: Trouble, code: str) -> str:
     }.get(trouble, "")
 
 
-def _wait(error: Any) -> float | None:
+def _retry_after(error: Any) -> float | None:
     headers = error.response.headers
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
@@ -164,5 +169,5 @@ def without_secrets(said: str) -> str:
     return bare[:_LONGEST_QUOTE]
 
 
-def _head(cause: BaseException | None) -> str:
+def _type_name(cause: BaseException | None) -> str:
     return type(cause).__name__ if cause is not None else "no reason given"

@@ -35,10 +35,10 @@ class Shutdown:
 
 def shutdowns_of(settings: Settings, prices: Prices, told: ShutdownDates) -> list[Shutdown]:
     """What is known to end of the model that a group needs; the earlier day where two are told."""
-    return list(_endings(settings, prices, told))
+    return list(_shutdowns(settings, prices, told))
 
 
-def _endings(settings: Settings, prices: Prices, told: ShutdownDates) -> Iterator[Shutdown]:
+def _shutdowns(settings: Settings, prices: Prices, told: ShutdownDates) -> Iterator[Shutdown]:
     asked, address = settings.model or settings.base_model, settings.address
     known = address == prices.service
     closes = prices.training_ends(settings.base_model) if known and settings.model is None else None

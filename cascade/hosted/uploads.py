@@ -86,6 +86,7 @@ class Uploads:
         while True:
             self._context.stop_if_refused()
             self._ledger.note_file(self._order.settings.address, _PURPOSE, digest, None)
+            self._context.tell("uploading", f"{len(content):,} bytes")
             try:
                 return self._noted(digest, await self._sent_file(digest, content))
             except ServiceError as error:

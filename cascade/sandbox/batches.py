@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.completions import Models, answer_many
+from cascade.sandbox.completions import answer_many
 from cascade.sandbox.files import find_file, keep_file
+from cascade.sandbox.models import Models
 from cascade.sandbox.responses import (
     ApiError,
     json_body,
@@ -28,6 +27,7 @@ from cascade.sandbox.responses import (
 )
 from cascade.sandbox.storage import Record, Storage, new_id, public
 from cascade.sandbox.training import Format
+from cascade.sandbox.worker import Worker
 
 ENDPOINTS: Mapping[str, Format] = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 MOST_REQUESTS = 50_000
@@ -46,40 +46,14 @@ class _InvalidInput(Exception):  # noqa: N818 - becomes part of the batch
         self.code, self.line = code, line
 
 
-class BatchWorker:
-    """Works batches off, one after another, in a thread of its own.
+class BatchWorker(Worker):
+    """Works batches off."""
 
-    Parameters
-    ----------
-    pace
-        Seconds that a batch stays in each state, at least.
-    """
+    kind, ended = "batch", ENDED
 
     def __init__(self, storage: Storage, models: Models, chaos: Chaos | None = None, pace: float = 0) -> None:
-        self.storage, self.models, self.chaos, self.pace = storage, models, chaos, pace
-        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        """Begin, with the batches that an earlier process left undone."""
-        for batch in self.storage.all("batch"):
-            if batch["status"] not in ENDED:
-                self._waiting.put(batch["id"])
-        threading.Thread(target=self._work, daemon=True, name="worker").start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def add(self, batch: str) -> None:
-        self._waiting.put(batch)
-
-    def _work(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                batch = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            self.carry_out(batch)
+        super().__init__(storage, chaos, pace)
+        self.models = models
 
     def carry_out(self, batch: str) -> None:
         """Work one batch off."""

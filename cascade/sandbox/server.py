@@ -18,13 +18,15 @@ from starlette.types import ASGIApp
 
 from cascade.sandbox.batches import Batches, BatchWorker
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.completions import Completions, Models
+from cascade.sandbox.completions import Completions
 from cascade.sandbox.files import Files
-from cascade.sandbox.jobs import Jobs, Trainer
+from cascade.sandbox.jobs import Jobs
 from cascade.sandbox.middleware import Middleware, RequestLog
+from cascade.sandbox.models import Models
 from cascade.sandbox.rate_limits import RateLimits
 from cascade.sandbox.responses import ApiError, json_response
 from cascade.sandbox.storage import Storage, public
+from cascade.sandbox.trainer import Trainer
 
 _BACKLOG = 2048
 MAX_BODY_BYTES = 32 * 2**20

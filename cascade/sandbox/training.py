@@ -267,7 +267,7 @@ class Metrics:
         return cls(log_loss(chances, targets), float(right.mean()) if right.size else 0.0)
 
 
-def learn(examples: Sequence[Example], seed: int) -> tuple[TrainedModel, Metrics]:
+def train(examples: Sequence[Example], seed: int) -> tuple[TrainedModel, Metrics]:
     """A model of these examples, and how well it does on those that it had not seen."""
     from cascade.validation.calibration import Calibration
 

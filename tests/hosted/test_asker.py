@@ -463,3 +463,9 @@ def test_the_benchmark_runs():
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
     assert "of processor time" in done.stdout
+
+
+def test_questions_that_should_go_in_batches_are_not_asked_at_once_without_a_word(service):
+    asked = questions(service, texts_of(3), batch=True)
+    with Asker() as asker, pytest.warns(UserWarning, match="in Python questions are asked at once"):
+        assert numbers(asker.ask(asked)) == [1, 2, 3]

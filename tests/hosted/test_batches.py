@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache
 from cascade.hosted.asker import Asker
+from cascade.hosted.batch_files import result_of
 from cascade.hosted.batch_store import BatchStore
 from cascade.hosted.batches import MARK, MOST_ROUNDS, Batches, BatchOptions, ask_in_batches
 from cascade.hosted.job_service import Polling
@@ -218,6 +219,20 @@ def test_a_batch_that_somebody_cancelled_is_not_sent_again_unasked(service, tmp_
         ask(asked, tmp_path, report=cancel)
     assert numbers(ask(asked, tmp_path)) == [1, 2, 3]
     assert len(service.batches) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 200_000,
+        b'{"custom_id": "a", "response": {"status_code": 200, "body": {"choices": [1]}}}',
+        b"\xff",
+    ],
+    ids=["deep", "no choice", "no text"],
+)
+def test_a_line_that_is_no_result_is_no_answer(line):
+    name, choice, usage, failure = result_of(line)
+    assert (name in ("", "a"), choice, usage, failure.may_pass) == (True, None, {}, True)
 
 
 # Troubles of calls

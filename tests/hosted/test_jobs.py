@@ -79,7 +79,7 @@ def test_each_order_gets_its_model(service, path):
     )
     seen = kinds(steps, "mood")
     assert [kind for i, kind in enumerate(seen) if kind not in seen[:i]] == [
-        *("uploaded", "created", "queued", "running", "succeeded"),
+        *("uploading", "uploaded", "created", "queued", "running", "succeeded"),
     ]
     running = [step for step in steps if step.kind == "running"]
     assert {step.estimated_end for step in running} == {2_000_000_000.0}
@@ -268,6 +268,23 @@ def test_a_job_that_shows_very_late_takes_the_place_of_the_second_one(service, p
 
     service.watch = watch
     service.job_lags = 1000
+    (outcome,), _ = tune(orders_of(service, ["billing"]), path)
+    assert outcome.tuned.job == "ftjob-1"
+    assert [job["status"] for job in service.jobs.values()] == ["succeeded", "cancelled"]
+
+
+def test_a_job_of_a_killed_run_that_shows_very_late_is_kept_as_well(service, path):
+    service.fault("POST", JOBS, "drop")
+    service.fault("GET", JOBS, RefusedError(403, "forbidden", "no listing for you"), times=100)
+    tune(orders_of(service, ["billing"]), path)
+    service.faults.clear()
+    service.jobs["ftjob-1"]["lag"] = 1000
+
+    def watch(number, phase):
+        if len(service.jobs) == 2:
+            service.jobs["ftjob-1"]["lag"] = 0
+
+    service.watch = watch
     (outcome,), _ = tune(orders_of(service, ["billing"]), path)
     assert outcome.tuned.job == "ftjob-1"
     assert [job["status"] for job in service.jobs.values()] == ["succeeded", "cancelled"]

@@ -18,7 +18,6 @@ COLUMNS = {
     "base_model": "base",
     "suffix": "shop",
     "cost_usd": 1.5,
-    "marked": True,
     "training_file": "file-1",
     "validation_file": None,
 }
@@ -45,7 +44,7 @@ def test_an_order_is_there_again_after_the_file_was_closed(path):
     )
     assert record.settings == COLUMNS["settings"]
     assert record.result_csv == ({"step": 1.0, "train_loss": 0.5},)
-    assert (record.trained_tokens, record.cost_usd, record.marked) == (99, 1.5, True)
+    assert (record.trained_tokens, record.cost_usd) == (99, 1.5)
     assert record.intended_at <= record.created_at <= record.ended_at
 
 

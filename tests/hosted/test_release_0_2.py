@@ -15,6 +15,7 @@ from stand_in_service import order_of, stand_in, tune
 from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
 from cascade.hosted.batches import BatchOptions, ask_in_batches
+from cascade.hosted.fine_tuner import tuned_models
 from cascade.hosted.folder_jobs import ledger_for, orders_of, records_of
 from cascade.hosted.ledger import Ledger
 from cascade.hosted.release_0_2 import take_over_answers
@@ -136,6 +137,18 @@ def test_of_an_order_in_both_the_one_that_came_further_stays(model):
     with ledger_for(model) as ledger:
         assert ledger.order("key-of-billing").model == "ft:theirs"
         assert ledger.order("key-of-mood").model == "ft:ours"
+
+
+def test_a_dry_run_knows_the_models_of_a_folder_and_changes_nothing(model):
+    rows = [
+        order_row("http://s/v1", "billing", "succeeded", model="ft:one"),
+        order_row("http://s/v1", "mood", job="j"),
+    ]
+    written(model / "jobs.sqlite", JOBS, orders=rows)
+    model_of = tuned_models(model)
+    assert (model_of("key-of-billing"), model_of("key-of-mood"), model_of("another")) == ("ft:one", "", "")
+    assert [path.name for path in model.iterdir()] == ["jobs.sqlite"]
+    assert not user_home().exists()
 
 
 def test_a_ledger_that_release_0_2_is_using_is_left_alone(model):

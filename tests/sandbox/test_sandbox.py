@@ -41,13 +41,13 @@ from cascade.errors import BackendError
 from cascade.sandbox.answer_shapes import END, Shape, shape_of, steps_of
 from cascade.sandbox.chaos import FAULTS, Chaos
 from cascade.sandbox.files import keep_file
-from cascade.sandbox.jobs import Trainer
 from cascade.sandbox.middleware import RequestLog
 from cascade.sandbox.rate_limits import RateLimits, duration
 from cascade.sandbox.responses import ApiError
 from cascade.sandbox.storage import Storage
 from cascade.sandbox.tokens import count, split
-from cascade.sandbox.training import InvalidFile, TrainedModel, learn, read_examples
+from cascade.sandbox.trainer import Trainer
+from cascade.sandbox.training import InvalidFile, TrainedModel, read_examples, train
 
 TRAINING = rows(240, seed=1)
 TEST = rows(60, seed=2)
@@ -662,7 +662,7 @@ def test_examples_may_begin_with_a_byte_order_mark_and_must_be_ten():
 
 def test_one_answer_for_everything_is_learned_too(tmp_path):
     lines = chat_lines([(text, ["late"]) for text, _ in TEST], code)
-    model, quality = learn(read_examples(lines, "File"), seed=0)
+    model, quality = train(read_examples(lines, "File"), seed=0)
     assert quality.accuracy == 1
     model.save(tmp_path / "model")
     again = TrainedModel.load(tmp_path / "model")
@@ -671,7 +671,7 @@ def test_one_answer_for_everything_is_learned_too(tmp_path):
 
 
 def test_a_model_that_was_saved_answers_the_same(tmp_path):
-    model, _ = learn(read_examples(chat_lines(TRAINING, joined), "File"), seed=0)
+    model, _ = train(read_examples(chat_lines(TRAINING, joined), "File"), seed=0)
     model.save(tmp_path / "model")
     texts = [text for text, _ in TEST]
     assert np.array_equal(
