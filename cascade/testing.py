@@ -12,7 +12,7 @@ import numpy as np
 from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import FittedNode, NodeProblem
 from cascade.system.array_types import FloatArray, IntArray
-from cascade.system.arrays import read_json, write_json
+from cascade.system.serialization import read_json, write_json
 from cascade.text.texts import Texts
 
 FILE = "keywords.json"

@@ -53,9 +53,7 @@ class RetrainedGroup:
 
 def trained_groups(taxonomy: Taxonomy) -> list[str]:
     """The groups that have a node model, in the order of the graph."""
-    from cascade.model.walk import modelled  # NumPy comes with it
-
-    return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+    return [group for group in taxonomy.graph.groups if taxonomy.scored_children(group)]
 
 
 @dataclass(frozen=True)
@@ -153,9 +151,9 @@ class RetrainingRules:
 
     def is_described_anew(self, group: str, was: str) -> bool:
         """Whether a hosted model reads other things of a group than before."""
-        from cascade.learn.datasets import meaning_of  # NumPy comes with it
+        from cascade.learn.datasets import description_of  # NumPy comes with it
 
-        return meaning_of(self.before.taxonomy, was) != meaning_of(self.after.taxonomy, group)
+        return description_of(self.before.taxonomy, was) != description_of(self.after.taxonomy, group)
 
     def negatives_reasons(self, group: str, was: str, *, sure: bool) -> Iterator[str]:
         """Another policy, which is sure where neither is left to a trial."""
@@ -179,9 +177,7 @@ class RetrainingRules:
 
     def children(self, group: str, was: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the model of a group scores, before and after."""
-        from cascade.model.walk import modelled  # NumPy comes with it
-
-        return modelled(self.before.taxonomy, was), modelled(self.after.taxonomy, group)
+        return self.before.taxonomy.scored_children(was), self.after.taxonomy.scored_children(group)
 
     def exchanged_children(self, group: str, was: str) -> frozenset[str]:
         """Children on one side only, of which more need not be said."""

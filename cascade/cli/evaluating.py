@@ -138,10 +138,10 @@ def _in_all(read: Sequence[Sequence[Row]]) -> list[list[Row]]:
 
 def _write_page(shown: Mapping[str, Any], path: Path) -> None:
     from cascade.measure.report import render_html
-    from cascade.system.files import drafted
+    from cascade.system.files import atomic_write
 
     content = render_html(shown).encode()
-    with drafted(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
     note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cascade.cli.completion import LAST, MODEL_VARIABLE, MODELS
 from cascade.cli.shell import counted, note, progress
 from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
-from cascade.system.files import drafted
+from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
     from cascade.rows.row import BadRow, Columns, Row
@@ -132,7 +132,7 @@ def remember_last(folder: Path) -> None:
     if not folder.resolve().is_relative_to(MODELS.resolve()) or folder.resolve() == MODELS.resolve():
         return
     name = folder.resolve().relative_to(MODELS.resolve()).as_posix()
-    with drafted(LAST) as file:
+    with atomic_write(LAST) as file:
         file.write(f"{name}\n".encode())
 
 

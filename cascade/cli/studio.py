@@ -73,10 +73,10 @@ def export(source: str, taxonomy: str | None, model: Path | None, out: Path) -> 
     labels become annotations.
     """
     from cascade.rows.row import summarise_bad
-    from cascade.system.files import drafted
+    from cascade.system.files import atomic_write
 
     tasks, refused = _tasks(source, _taxonomy(taxonomy, model))
-    with drafted(out) as file:
+    with atomic_write(out) as file:
         file.write(json.dumps(tasks, ensure_ascii=False).encode())
     if refused:
         note(summarise_bad(refused))
@@ -109,12 +109,12 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     or one that is marked as ground truth.
     """
     from cascade.rows.row import row_line, summarise_bad
-    from cascade.system.files import drafted
+    from cascade.system.files import atomic_write
     from cascade.teach.label_studio import read_export
 
     tree = _taxonomy(taxonomy, model)
     found = read_export(source, tree, columns_of(tree.data))
-    with drafted(out) as file:
+    with atomic_write(out) as file:
         for row in found.rows:
             file.write(row_line(row))
     if found.refused:

@@ -23,7 +23,7 @@ from cascade.hosted.questions import Answer, Question
 from cascade.hosted.settings import LONGEST_SUFFIX, Settings
 from cascade.nodes.contract import FittedNode, NodeModel, NodeProblem, RowsError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.system.arrays import read_json, write_json
+from cascade.system.serialization import read_json, write_json
 from cascade.text.texts import Texts
 
 VERSION = 1
@@ -142,14 +142,14 @@ class OpenAIBackend:
 
     def codec(self, problem: NodeProblem) -> Codec:
         """How the children of a problem are asked for."""
-        meaning = problem.meaning
+        description = problem.description
         return codec_of(
             problem.children,
-            meaning.descriptions,
-            meaning.choose,
+            description.descriptions,
+            description.choose,
             self.settings,
-            meaning.aliases,
-            meaning.task,
+            description.aliases,
+            description.task,
         )
 
     def order(self, group: str, problem: NodeProblem, held_out: BoolArray) -> Order:

@@ -8,9 +8,9 @@ from pathlib import Path
 from cascade.errors import BackendError, ModelError
 from cascade.hosted.answer_cache import MOST_BYTES, AnswerCache
 from cascade.hosted.release_0_2 import ANSWERS
-from cascade.system.arrays import read_json
-from cascade.system.files import drafted
+from cascade.system.files import atomic_write
 from cascade.system.home import home
+from cascade.system.serialization import read_json
 
 
 def answers_path() -> Path:
@@ -33,7 +33,7 @@ def most_bytes() -> int:
 def set_most_bytes(count: int) -> None:
     """Note the largest size of the cache, for all processes that begin from now on."""
     home().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with drafted(_settings_path()) as draft:
+    with atomic_write(_settings_path()) as draft:
         draft.write(json.dumps({"most_bytes": count}).encode())
     _settings_path().chmod(0o600)
 

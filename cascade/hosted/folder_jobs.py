@@ -10,9 +10,9 @@ from pathlib import Path
 from cascade.hosted.ledger import JobRecord, Ledger
 from cascade.hosted.orders import Order
 from cascade.hosted.release_0_2 import JOBS, take_over_jobs
-from cascade.system.arrays import read_json
-from cascade.system.files import drafted
+from cascade.system.files import atomic_write
 from cascade.system.home import home
+from cascade.system.serialization import read_json
 
 FILE = "jobs.json"
 """In a model folder: the keys of its orders, with the group of each."""
@@ -55,7 +55,7 @@ def add_orders(folder: Path, orders: dict[str, str]) -> None:
     found = orders_of(folder)
     if found | orders == found:
         return
-    with drafted(folder / FILE) as draft:
+    with atomic_write(folder / FILE) as draft:
         draft.write(json.dumps({"version": _VERSION, "orders": found | orders}, indent=1).encode())
 
 

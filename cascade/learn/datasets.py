@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.model.walk import always, modelled
-from cascade.nodes.contract import Meaning, NodeProblem
+from cascade.nodes.contract import GroupDescription, NodeProblem
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -90,19 +89,19 @@ class Dataset:
         if group == ROOT:
             return np.ones(len(self.texts), dtype=bool)
         reached = self.truth[:, self.taxonomy.graph.column[group]].copy()
-        if always(self.taxonomy, group):
+        if self.taxonomy.is_always_visited(group):
             for parent in self.taxonomy.graph.parents[group]:
                 reached |= self.reaching(parent)
         return reached
 
     def targets(self, group: str) -> BoolArray:
-        """Which children each row has, bool, shape (n_texts, n_children), columns as in `modelled`."""
-        columns = [self.taxonomy.graph.column[child] for child in modelled(self.taxonomy, group)]
+        """Which scored children each row has, bool, shape (n_texts, n_children)."""
+        columns = [self.taxonomy.graph.column[child] for child in self.taxonomy.scored_children(group)]
         return self.truth[:, columns]
 
     def taught(self, group: str) -> BoolArray:
         """The rows whose children at `group` are known, bool, shape (n_texts,)."""
-        columns = [self.taxonomy.graph.column[child] for child in modelled(self.taxonomy, group)]
+        columns = [self.taxonomy.graph.column[child] for child in self.taxonomy.scored_children(group)]
         return np.asarray(self.known[:, columns].all(axis=1))
 
     def rows(self, group: str, negatives: str) -> IntArray:
@@ -113,21 +112,23 @@ class Dataset:
     def problem(self, group: str, rows: IntArray, seed: int) -> NodeProblem:
         """What `group` has to learn from these rows."""
         return NodeProblem(
-            children=modelled(self.taxonomy, group),
+            children=self.taxonomy.scored_children(group),
             texts=self.texts.take(rows),
             targets=self.targets(group)[rows],
             own=self.reaching(group)[rows],
             seed=seed,
-            meaning=meaning_of(self.taxonomy, group),
+            description=description_of(self.taxonomy, group),
         )
 
 
-def meaning_of(taxonomy: Taxonomy, group: str) -> Meaning:
+def description_of(taxonomy: Taxonomy, group: str) -> GroupDescription:
     """What a group and its children are about."""
     settings = taxonomy.groups[group]
-    named = {name: taxonomy.labels.get(name) or taxonomy.groups[name] for name in modelled(taxonomy, group)}
+    named = {
+        name: taxonomy.labels.get(name) or taxonomy.groups[name] for name in taxonomy.scored_children(group)
+    }
     about = settings.description or taxonomy.description if group == ROOT else settings.description
-    return Meaning(
+    return GroupDescription(
         choose=settings.choose,
         task=": ".join(part for part in (group, about) if part),
         descriptions={name: one.description for name, one in named.items() if one.description},

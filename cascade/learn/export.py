@@ -14,7 +14,7 @@ from cascade.hosted.examples import Examples
 from cascade.hosted.settings import Settings
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import held_out_rows, trained_groups, varies
-from cascade.system.arrays import write_json
+from cascade.system.serialization import write_json
 from cascade.taxonomy.definition import Taxonomy
 
 MANIFEST = "manifest.json"

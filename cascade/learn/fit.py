@@ -40,11 +40,11 @@ from cascade.model.folder import (
     whole_node,
     write_manifest,
 )
-from cascade.model.walk import modelled, walk
+from cascade.model.walk import walk
 from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialBackend, sampled
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.system.arrays import read_array
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
+from cascade.system.serialization import read_array
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.validation.calibration import Calibration, conditional, fit_calibration
@@ -202,7 +202,7 @@ class _Fit:
     def enter(self, group: str, path: FloatArray) -> BoolArray:
         """Set the route threshold of a group from the scores of its true rows, and let in what reaches it."""
         # A group without a model of its own has no place in the manifest for a threshold.
-        free = self.taxonomy.groups[group].route == "always" or not modelled(self.taxonomy, group)
+        free = self.taxonomy.groups[group].route == "always" or not self.taxonomy.scored_children(group)
         reaching = self.dataset.reaching(group)[self.scored]
         self.routes[group] = 0.0 if free else route_threshold(path, reaching)
         self.paths[group] = np.full(len(self.dataset.texts), np.nan, dtype=np.float32)

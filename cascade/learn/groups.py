@@ -6,7 +6,6 @@ import numpy as np
 
 from cascade.backends import make_backend
 from cascade.learn.datasets import Dataset
-from cascade.model.walk import modelled
 from cascade.nodes.contract import HostedBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
@@ -19,7 +18,7 @@ TENTHS = 10
 
 def trained_groups(taxonomy: Taxonomy) -> list[str]:
     """The groups that have a node model."""
-    return [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+    return [group for group in taxonomy.graph.groups if taxonomy.scored_children(group)]
 
 
 def hosted_groups(dataset: Dataset) -> dict[str, HostedBackend]:

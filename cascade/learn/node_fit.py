@@ -22,7 +22,7 @@ from cascade.model.folder import (
 )
 from cascade.nodes.contract import FittedNode, HostedBackend, NodeProblem
 from cascade.system.array_types import IntArray
-from cascade.system.arrays import write_array
+from cascade.system.serialization import write_array
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 
@@ -81,7 +81,7 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     made_by = [kind, KINDS[kind].version, options, problem.seed, versions()]
     settings = [made_by, list(problem.children), len(problem.texts)]
     if model:
-        settings += [model, asdict(problem.meaning)]
+        settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))
     made_of.update(_digests(problem.texts).tobytes())
     made_of.update(np.unique(clusters_of(problem.texts), return_inverse=True)[1].tobytes())

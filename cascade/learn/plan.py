@@ -12,7 +12,6 @@ from cascade.errors import BackendError, DataError
 from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
-from cascade.model.walk import modelled
 from cascade.nodes.contract import HostedBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
@@ -152,7 +151,7 @@ def _planned(dataset: Dataset, group: str, hosted: NodePlan | None) -> Planned:
         group=group,
         backend=settings.backend.kind if varies(targets) else "constant",
         rows=len(rows),
-        children=modelled(dataset.taxonomy, group),
+        children=dataset.taxonomy.scored_children(group),
         positives=tuple(int(count) for count in targets.sum(axis=0)),
         negatives="siblings" if group == ROOT else settings.negatives,
         cost_usd=0.0 if hosted is None else hosted.training_usd,

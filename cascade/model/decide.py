@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cascade.model.walk import always, cells
+from cascade.model.walk import cells
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -109,7 +109,7 @@ def _let_through(taxonomy: Taxonomy, paths: FloatArray) -> Iterator[tuple[tuple[
         block = cells(rows, [graph.column[child] for child in children])
         let = paths[block]
         if taxonomy.groups[group].choose == "one":
-            let = _best_child(let, np.array([always(taxonomy, child) for child in children]))
+            let = _best_child(let, np.array([taxonomy.is_always_visited(child) for child in children]))
         for place, child in enumerate(children):
             if child in inside:
                 inside[child][rows] |= ~np.isnan(let[:, place])

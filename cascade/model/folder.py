@@ -27,8 +27,8 @@ from typing import Any
 
 from cascade.errors import ModelError
 from cascade.system import locks
-from cascade.system.arrays import WAY_OUT, read_sealed, sealed
 from cascade.system.files import writing
+from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
 
 SCHEMA = 1
 NODES = "nodes"
@@ -139,7 +139,7 @@ def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]])
 
 def _put_in_place(root: Path, key: str, staging: Path, notes: Mapping[str, Any]) -> None:
     record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
-    (staging / NODE).write_bytes(sealed(record))
+    (staging / NODE).write_bytes(checksummed(record))
     staging.chmod(0o755)
     for path in (*staging.iterdir(), staging):
         _flush(path)
@@ -173,7 +173,7 @@ def whole_node(root: Path, key: str) -> Mapping[str, Any] | None:
     """The notes in ``node.json`` of node folder `key`, or None where it is not there as it was written."""
     folder = root / NODES / key
     try:
-        record = read_sealed(folder / NODE, SCHEMA)
+        record = read_checksummed(folder / NODE, SCHEMA)
         found = {name: digest for name, digest in _digests(folder).items() if name != NODE}
     except (ModelError, OSError):
         return None
@@ -210,7 +210,7 @@ def digest_of(manifest: Manifest) -> str:
 
 def _content(manifest: Manifest) -> bytes:
     groups = {name: vars(record) for name, record in manifest.groups.items()}
-    return sealed({**vars(manifest), "groups": groups})
+    return checksummed({**vars(manifest), "groups": groups})
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -227,7 +227,7 @@ def read_manifest(root: Path) -> Manifest:
             f"{root}: no model here (no {MANIFEST}). "
             "Run `cascade fit TAXONOMY`, or name another folder with --model."
         )
-    value = read_sealed(path, SCHEMA)
+    value = read_checksummed(path, SCHEMA)
     try:
         return _manifest(value)
     except (TypeError, AttributeError) as error:

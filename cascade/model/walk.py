@@ -84,23 +84,13 @@ def levels(graph: Graph) -> list[list[str]]:
     return [found[depth] for depth in sorted(found)]
 
 
-def modelled(taxonomy: Taxonomy, group: str) -> tuple[str, ...]:
-    """The children that the node model of `group` scores: all but the groups that are always visited."""
-    return tuple(child for child in taxonomy.graph.children[group] if not always(taxonomy, child))
-
-
 def training_rows(taxonomy: Taxonomy, manifest: Manifest) -> dict[tuple[str, str], int]:
     """How many rows the model of each group learnt each of its children from, by group and child."""
     return {
         (group, child): rows
         for group, record in manifest.groups.items()
-        for child, rows in zip(modelled(taxonomy, group), record.positives, strict=True)
+        for child, rows in zip(taxonomy.scored_children(group), record.positives, strict=True)
     }
-
-
-def always(taxonomy: Taxonomy, name: str) -> bool:
-    """Whether `name` is a group that is visited wherever a parent is, with conditional score 1."""
-    return name in taxonomy.groups and name != ROOT and taxonomy.groups[name].route == "always"
 
 
 def _never(_: str) -> bool:
@@ -130,7 +120,7 @@ def walk(
     n_texts
         How many texts; `score` knows them by position.
     score
-        Conditional scores of the children that `modelled` names, for the asked rows of each asked group.
+        Conditional scores of the scored children, for the asked rows of each asked group.
     enter
         Called once for each group but the root, after all of its parents were scored, with its path
         probabilities, shape (n_texts,), NaN where no parent was entered; rows with NaN stay outside.
@@ -140,7 +130,7 @@ def walk(
     state = _State(taxonomy, n_texts, trace, is_marginal)
     for level in levels(taxonomy.graph):
         asked = {group: state.entered(group, enter) for group in level}
-        scored = {group: modelled(taxonomy, group) for group, rows in asked.items() if len(rows)}
+        scored = {group: taxonomy.scored_children(group) for group, rows in asked.items() if len(rows)}
         wanted = {group: asked[group] for group, children in scored.items() if children}
         answers = score(wanted) if wanted else {}
         for group, children in scored.items():

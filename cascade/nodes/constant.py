@@ -9,7 +9,7 @@ import numpy as np
 from cascade.errors import ModelError
 from cascade.nodes.contract import FittedNode, NodeProblem
 from cascade.system.array_types import FloatArray
-from cascade.system.arrays import read_array, write_array
+from cascade.system.serialization import read_array, write_array
 from cascade.text.texts import Texts
 
 

@@ -19,7 +19,7 @@ from cascade.text.texts import Texts
 
 
 @dataclass(frozen=True)
-class Meaning:
+class GroupDescription:
     """What a group is about in words, for models that read them.
 
     Attributes
@@ -54,7 +54,7 @@ class NodeProblem:
         bool, shape (n_texts,): the rows that truly reach the group. The others serve as negatives only.
     seed
         Fixes every random choice.
-    meaning
+    description
         What group and children are about.
     """
 
@@ -63,7 +63,7 @@ class NodeProblem:
     targets: BoolArray
     own: BoolArray
     seed: int = 0
-    meaning: Meaning = Meaning()
+    description: GroupDescription = GroupDescription()
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:

@@ -19,8 +19,8 @@ from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.solver import LANES, Block, Solution, Weighted, weigh
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.system.arrays import read_array, read_json, write_array, write_json
 from cascade.system.compiled import kernel
+from cascade.system.serialization import read_array, read_json, write_array, write_json
 from cascade.text.clusters import clusters_of
 from cascade.text.features import (
     BUCKETS_OF_EACH,

@@ -27,7 +27,7 @@ from cascade.model.folder import (
     node_folders,
     read_manifest,
 )
-from cascade.model.walk import Walked, batches, modelled, walk
+from cascade.model.walk import Walked, batches, walk
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import Style, prediction_rows
 from cascade.rows.frames import frame_of, frame_rows, texts_of
@@ -237,7 +237,7 @@ class Cascade:
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
             answers = self._scores(batch, asked, {}, failed)
             for group, rows in asked.items():
-                for column, child in enumerate(modelled(self.taxonomy, group)):
+                for column, child in enumerate(self.taxonomy.scored_children(group)):
                     if child in self.taxonomy.groups:
                         answers[group][:, column] = truth[rows, self.graph.column[child]]
             return answers
@@ -389,7 +389,7 @@ def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
     graph = taxonomy.graph
     if manifest.nodes != graph.nodes:
         raise ValueError("its nodes are not those of its taxonomy")
-    needed = {group for group in graph.groups if modelled(taxonomy, group)}
+    needed = {group for group in graph.groups if taxonomy.scored_children(group)}
     if set(manifest.groups) != needed:
         raise ValueError("its groups are not those of its taxonomy")
     backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
@@ -403,7 +403,7 @@ def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
     spec = taxonomy.groups[group].backend
     if record.backend not in ({"kind": "constant"}, {"kind": spec.kind, **spec.options}):
         raise ValueError(f"group {group!r} has another backend than in its taxonomy")
-    n_children = len(modelled(taxonomy, group))
+    n_children = len(taxonomy.scored_children(group))
     if not len(record.slopes) == len(record.offsets) == len(record.positives) == n_children:
         raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")
     _check_within(0, record.route_threshold, 1)
@@ -424,7 +424,7 @@ def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord)
     if KINDS[record.backend["kind"]].hosted:
         return model  # a question would cost money
     answered = model.scores(Texts([""])).shape
-    expected = (1, len(modelled(taxonomy, group)))
+    expected = (1, len(taxonomy.scored_children(group)))
     if answered != expected:
         raise ModelError(
             f"{place}: scores of shape {answered}, expected {expected}. Run `cascade fit` again."

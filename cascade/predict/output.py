@@ -17,13 +17,13 @@ from cascade.predict.answers import Model
 from cascade.predict.job import MIB, job_in, job_of, key_of
 from cascade.predict.request import STDIN, Progress, Request
 from cascade.predict.slices import WORK, AnsweredSlice, PartFiles
-from cascade.system.files import Locked, drafted, renames_open_files, write_all, writing
+from cascade.system.files import LockedFile, atomic_write, renames_open_files, write_all, writing
 
 _PART = ".part"
 _JOIN_BYTES = 4 * MIB
 
 
-class _RefusedRows(Locked):
+class _RefusedRows(LockedFile):
     """The file of refused rows, in the making beside its place."""
 
     def __init__(self, final: Path) -> None:
@@ -224,7 +224,7 @@ class _PartFolder:
         self._root = targets.out.with_name(targets.out.name + _PART)
         self.folder = self._root / key_of(job)
         with contextlib.ExitStack() as stack:
-            self._lock = stack.enter_context(contextlib.closing(Locked(self._root / _LOCK)))
+            self._lock = stack.enter_context(contextlib.closing(LockedFile(self._root / _LOCK)))
             self._errors = stack.enter_context(contextlib.closing(_RefusedRows(targets.errors)))
             self._take_over()
             if not self.done:
@@ -284,7 +284,7 @@ class _PartFolder:
             (self.folder / WORK).mkdir(parents=True)
         self._errors.cut()
         if self._job is not None:
-            with drafted(self._root / _JOB, self.folder / WORK) as file:
+            with atomic_write(self._root / _JOB, self.folder / WORK) as file:
                 file.write(json.dumps(self._job).encode())
 
     def add(self, answer: AnsweredSlice) -> None:
@@ -315,7 +315,7 @@ class _PartFolder:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _join(self, parts: Iterable[Path]) -> None:
-        with drafted(self._out, self.folder / WORK) as joined:
+        with atomic_write(self._out, self.folder / WORK) as joined:
             joined.write(self._form.head())
             for part in parts:
                 with part.open("rb") as source:

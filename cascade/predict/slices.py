@@ -22,7 +22,7 @@ from cascade.predict.request import STDIN, Request
 from cascade.rows.row import BadRow, Columns, Row, refusal_line
 from cascade.rows.slices import HeldSlice, Slice, read_slice
 from cascade.system import engine
-from cascade.system.files import drafted
+from cascade.system.files import atomic_write
 
 # Rows that are answered at once: more save nothing any more, and cost memory.
 _CHUNK_ROWS = 2000
@@ -262,9 +262,9 @@ class PartFiles:
 
     def written(self, model: Model, chunks: Iterator[_Chunk], form: Form) -> AnsweredSlice:
         work = self.note.parent
-        with drafted(self.lines, work) as lines, drafted(self.refusals, work) as refusals:
+        with atomic_write(self.lines, work) as lines, atomic_write(self.refusals, work) as refusals:
             answered, refused = _write_chunks(model, chunks, form, lines, refusals)
-        with drafted(self.note, work) as note:
+        with atomic_write(self.note, work) as note:
             counts = (answered, refused, lines.size, refusals.size)
             note.write(json.dumps(dict(zip(_NOTED, counts, strict=True))).encode())
         return AnsweredSlice(self.number, answered, refused)

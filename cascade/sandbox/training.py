@@ -18,7 +18,7 @@ from cascade.nodes.contract import NodeModel, NodeProblem
 from cascade.sandbox.answer_shapes import Shape, shape_of
 from cascade.sandbox.tokens import clean, count, count_messages
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.system.arrays import read_json, write_json
+from cascade.system.serialization import read_json, write_json
 from cascade.text.texts import Texts
 
 if TYPE_CHECKING:  # what learns is slow to import, and the service listens before

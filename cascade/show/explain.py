@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cascade.model.decide import contenders
-from cascade.model.walk import Walked, always, edges, modelled
+from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
 from cascade.system.array_types import BoolArray
@@ -199,7 +199,7 @@ class _Explainer:
         return max(known, key=lambda parent: known[parent]) == group
 
     def threshold(self, name: str) -> float | None:
-        if always(self.taxonomy, name):
+        if self.taxonomy.is_always_visited(name):
             return None
         if name in self.taxonomy.labels:
             return self.model.manifest.thresholds[name]
@@ -235,7 +235,7 @@ class _Explainer:
 
     def pushes(self, group: str) -> Mapping[str, tuple[Word, ...]]:
         """The words for and against each child of a group, by the group's model."""
-        children = modelled(self.taxonomy, group)
+        children = self.taxonomy.scored_children(group)
         if not children:
             return {}
         node = self.model.node(group)

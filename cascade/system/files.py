@@ -47,7 +47,7 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
         rest = rest[stream.write(rest) :]
 
 
-class Locked:
+class LockedFile:
     """A file that only this process has, for as long as it lives."""
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class Locked:
             self.path.unlink(missing_ok=True)
 
 
-class Draft:
+class AtomicFile:
     """A file in the making under a name of its own."""
 
     def __init__(self, final: Path, file: IO[bytes]) -> None:
@@ -85,7 +85,7 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafted(path: Path, folder: Path | None = None) -> Iterator[Draft]:
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[AtomicFile]:
     """A file that gets its name, whole and on the disk, when the block ends well.
 
     It is made in `folder`, which is on the same disk; by default that of `path`, which is made as well.
@@ -96,7 +96,7 @@ def drafted(path: Path, folder: Path | None = None) -> Iterator[Draft]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = draft.open("wb", buffering=0)
         with file:
-            yield Draft(path, file)
+            yield AtomicFile(path, file)
             with writing(path):
                 os.fsync(file.fileno())
         with writing(path):

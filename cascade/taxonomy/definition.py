@@ -104,6 +104,14 @@ class Taxonomy:
         own = self.labels[label].threshold
         return own if own is not None else self.groups[self.graph.parents[label][0]].threshold
 
+    def scored_children(self, group: str) -> tuple[str, ...]:
+        """The children that the node model of `group` scores: all but the groups that are always visited."""
+        return tuple(child for child in self.graph.children[group] if not self.is_always_visited(child))
+
+    def is_always_visited(self, name: str) -> bool:
+        """Whether `name` is a group that is visited wherever a parent is, with conditional score 1."""
+        return name in self.groups and name != ROOT and self.groups[name].route == "always"
+
     @cached_property
     def _meanings(self) -> dict[str, str]:
         named: list[Group | Label] = [*self.groups.values(), *self.labels.values()]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cascade.system.files import drafted, write_all, writing
+from cascade.system.files import atomic_write, write_all, writing
 
 Answer = TypeVar("Answer")
 
@@ -82,7 +82,7 @@ class AnswerFile(Generic[Answer]):
         return [(one, line) for one, line in self._lines if one != key]
 
     def _rewrite(self, lines: list[tuple[str, bytes]]) -> None:
-        with drafted(self._path) as file:
+        with atomic_write(self._path) as file:
             file.write(b"".join(line if line.endswith(b"\n") else line + b"\n" for _, line in lines))
         self._lines = lines
 

@@ -13,7 +13,7 @@ from cascade.errors import DataError
 from cascade.predict.answers import Model, Style, prediction_rows
 from cascade.rows.reading import read_all
 from cascade.rows.row import Columns, Row, row_line, summarise_bad
-from cascade.system.files import drafted
+from cascade.system.files import atomic_write
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import Doubt, Selection, doubts_about
 
@@ -118,7 +118,7 @@ def _scores_to_show(answer: Mapping[str, Any], doubts: Sequence[Doubt]) -> dict[
 
 def write_queue(path: Path, rows: Sequence[QueuedRow]) -> None:
     """Write a queue, whole or not at all."""
-    with drafted(path) as file:
+    with atomic_write(path) as file:
         for queued_row in rows:
             file.write(row_line(queued_row.row()))
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from cascade.errors import CascadeError, DataError
 from cascade.rows.row import Columns, Row, labelled_row, plain_row, row_line
-from cascade.system.files import Locked
+from cascade.system.files import LockedFile
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.answer_file import AnswerFile
 from cascade.teach.queue import SKIPPED, QueuedRow, digest, row_key, rows_of_file
@@ -103,7 +103,7 @@ class Review:
         self.path, self._taxonomy, self._columns, self._now = path, taxonomy, columns, now
         self.queued = {queued_row.key: queued_row for queued_row in rows}
         self._keys = {queued_row.text: queued_row.key for queued_row in rows}
-        self._lock = Locked(path.with_name(f".{path.name}.lock"))
+        self._lock = LockedFile(path.with_name(f".{path.name}.lock"))
         try:
             self._answers = AnswerFile(path, self._read_answers)
             self._skips = AnswerFile(skipped_beside(path), self._read_skips)

@@ -79,9 +79,14 @@ def _asked_of(data: Set) -> Asked:
 def _around(dataset: Dataset, group: str) -> int:
     """Tokens of a group's question without its text."""
     problem = dataset.problem(group, dataset.rows(group, "all"), 0)
-    meaning = problem.meaning
+    description = problem.description
     codec = codec_of(
-        problem.children, meaning.descriptions, meaning.choose, Settings(), meaning.aliases, meaning.task
+        problem.children,
+        description.descriptions,
+        description.choose,
+        Settings(),
+        description.aliases,
+        description.task,
     )
     return counting.of_request(codec.request(" ")) - counting.count("(empty)")
 

@@ -19,7 +19,7 @@ import scored
 from joblib import Parallel, delayed
 
 from cascade.learn.datasets import Dataset
-from cascade.model.walk import batches, modelled, walk
+from cascade.model.walk import batches, walk
 from cascade.nodes.contract import NodeModel, NodeProblem
 from cascade.nodes.linear import LEAST_ROWS, LinearBackend
 from cascade.rows.reading import read_all
@@ -67,7 +67,7 @@ def fit_once(taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence
     dataset, backend = Dataset.make(taxonomy, texts, labels), LinearBackend()
     # Not `prepare`, which also finds the texts that folds need to keep together.
     dataset.texts.features(("bags", VERSION), lambda whole: bags_of(whole, LEAST_ROWS, jobs))
-    groups = [group for group in taxonomy.graph.groups if modelled(taxonomy, group)]
+    groups = [group for group in taxonomy.graph.groups if taxonomy.scored_children(group)]
     fits = Parallel(jobs, backend="threading")(
         delayed(backend.fit_once)(_problem(dataset, group)) for group in groups
     )

@@ -8,7 +8,6 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from cascade.model.folder import GroupRecord, Manifest
-from cascade.model.walk import modelled
 from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {
@@ -40,7 +39,7 @@ def manifest_of(taxonomy, **changes):
     rows = {label: 5 * place for place, label in enumerate(labels)}
     groups = {}
     for group in taxonomy.graph.groups:
-        children = modelled(taxonomy, group)
+        children = taxonomy.scored_children(group)
         groups[group] = GroupRecord(
             backend={"kind": "linear", "C": 1.0},
             node="0" * 64,

@@ -9,7 +9,7 @@ from answering_service import INVALID, Script, Service
 from cascade.hosted.asker import Asker
 from cascade.hosted.backend import OpenAIBackend, scores_together
 from cascade.hosted.settings import Settings
-from cascade.nodes.contract import Meaning, NodeProblem, RowsError
+from cascade.nodes.contract import GroupDescription, NodeProblem, RowsError
 from cascade.text.texts import Texts
 
 CHILDREN = ("refund", "late", "broken")
@@ -39,7 +39,7 @@ def backend(service, asker, **options):
 
 def problem_of(texts, choose="many"):
     targets, own = np.eye(len(texts), 3, dtype=bool), np.ones(len(texts), dtype=bool)
-    return NodeProblem(CHILDREN, Texts(texts), targets, own, meaning=Meaning(choose=choose))
+    return NodeProblem(CHILDREN, Texts(texts), targets, own, description=GroupDescription(choose=choose))
 
 
 TEXTS = ["refund; late: a", "none: b", "broken: c"]

@@ -37,7 +37,7 @@ from cascade.model.folder import (
     write_node,
 )
 from cascade.predict.cascade import Cascade
-from cascade.system.arrays import sealed
+from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
 
 PROBES = ["charged twice, smashed glass", "furious complaint about vat percentage", "", "lovely thanks"]
@@ -78,7 +78,7 @@ def forge(folder, change):
     value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     del value["sha256"]
     changed = change(value) or value
-    (folder / MANIFEST).write_bytes(sealed(changed))
+    (folder / MANIFEST).write_bytes(checksummed(changed))
 
 
 def forge_file(folder, group, name, content):
@@ -321,7 +321,7 @@ def test_impossible_numbers_are_refused(model, where, value):
     forged = json.loads(raw.replace(str(marker), value), parse_constant=float)
     del forged["sha256"]
     try:
-        (model / MANIFEST).write_bytes(sealed(forged))
+        (model / MANIFEST).write_bytes(checksummed(forged))
     except ValueError:  # NaN, which only somebody else's JSON writer lets pass
         (model / MANIFEST).write_text(raw.replace(str(marker), value), encoding="utf-8")
     refused(model)
@@ -396,7 +396,7 @@ def test_a_forged_manifest_is_a_model_error_or_a_model_that_answers(model):
             del inside[place[-1]]
         else:
             inside[place[-1]] = odd
-        (model / MANIFEST).write_bytes(sealed(value))
+        (model / MANIFEST).write_bytes(checksummed(value))
         try:
             loaded = Cascade.load(model)
         except ModelError:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascade.model.walk import MOST_CELLS, always, batches, cells, edges, levels, modelled, walk
+from cascade.model.walk import MOST_CELLS, batches, cells, edges, levels, walk
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.testing import KeywordModel
@@ -75,7 +75,9 @@ class Scores:
     def score(self, asked):
         self.calls.append(list(asked))
         return {
-            group: np.column_stack([self.of[group, child][rows] for child in modelled(self.taxonomy, group)])
+            group: np.column_stack(
+                [self.of[group, child][rows] for child in self.taxonomy.scored_children(group)]
+            )
             for group, rows in asked.items()
         }
 
@@ -83,7 +85,7 @@ class Scores:
         return path >= self.routes[group]
 
     def conditional(self, parent, child, row):
-        return np.float32(1) if always(self.taxonomy, child) else self.of[parent, child][row]
+        return np.float32(1) if self.taxonomy.is_always_visited(child) else self.of[parent, child][row]
 
 
 def all_paths(graph, name):
@@ -270,7 +272,7 @@ def test_score_is_called_at_most_once_a_level_with_all_groups_that_have_rows(tax
         asked = [
             group
             for group in level
-            if modelled(taxonomy, group)
+            if taxonomy.scored_children(group)
             and (group == ROOT or not np.isnan(paths[:, graph.column[group]]).all())
         ]
         expected += [asked] if asked else []
@@ -297,7 +299,7 @@ def test_every_parent_stands_in_an_earlier_level_than_its_child(taxonomy):
 
 def keyword_models(taxonomy):
     return {
-        group: KeywordModel([[child] for child in modelled(taxonomy, group)], found=0.5, missing=0.125)
+        group: KeywordModel([[child] for child in taxonomy.scored_children(group)], found=0.5, missing=0.125)
         for group in taxonomy.groups
     }
 
@@ -446,7 +448,7 @@ def test_a_group_of_always_groups_alone_is_never_asked():
 
 def test_a_group_that_nobody_answered_for_is_an_error_not_a_certainty():
     taxonomy = Taxonomy.from_dict(UNEVEN)
-    root = KeywordModel([[child] for child in modelled(taxonomy, ROOT)], found=0.9, missing=0.1)
+    root = KeywordModel([[child] for child in taxonomy.scored_children(ROOT)], found=0.9, missing=0.1)
 
     def forgetful(asked):
         return {ROOT: root.scores(Texts(["wide"]))} if ROOT in asked else {}

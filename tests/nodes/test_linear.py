@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
 from cascade.nodes.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
-from cascade.system.arrays import write_array
+from cascade.system.serialization import write_array
 from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
 from cascade.text.texts import Texts
 

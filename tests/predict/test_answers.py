@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cascade.errors import DataError
 from cascade.model.decide import contenders, decide
 from cascade.model.folder import GroupRecord, Manifest
-from cascade.model.walk import MOST_CELLS, edges, modelled, walk
+from cascade.model.walk import MOST_CELLS, edges, walk
 from cascade.predict.answers import Answer, Form, Style, prediction_lines, prediction_rows
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -71,7 +71,7 @@ class Keywords:
         groups = {
             name: GroupRecord({}, "", {}, "siblings", (), (), self.routes.get(name, 0.0), 0, ())
             for name in self.taxonomy.graph.groups
-            if modelled(self.taxonomy, name)
+            if self.taxonomy.scored_children(name)
         }
         thresholds = dict.fromkeys(self.taxonomy.graph.nodes, self.threshold) | self.thresholds
         return Manifest({}, self.taxonomy.graph.nodes, groups, thresholds, {}, (), 0, {})
@@ -88,7 +88,7 @@ class Keywords:
         return walk(self.taxonomy, len(texts), score, enter, trace=trace)
 
     def scores(self, group, texts):
-        children = modelled(self.taxonomy, group)
+        children = self.taxonomy.scored_children(group)
         guesses = [np.random.default_rng([self.seed, *text.encode()]).random(len(children)) for text in texts]
         # A coarse grid, so that there are ties.
         scores = np.array(guesses, dtype=np.float32).round(self.seed % 3 + 1)

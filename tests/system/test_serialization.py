@@ -12,7 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascade.errors import ModelError
-from cascade.system.arrays import read_array, read_json, read_sealed, sealed, write_array, write_json
+from cascade.system.serialization import (
+    checksummed,
+    read_array,
+    read_checksummed,
+    read_json,
+    write_array,
+    write_json,
+)
 
 
 class MakesFolder:
@@ -226,22 +233,22 @@ json_values = st.recursive(
 def test_a_sealed_value_comes_back_with_its_order(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("sealed") / "a.json"
     value = {**value, "schema": 7}
-    path.write_bytes(sealed(value))
-    back = read_sealed(path, 7)
+    path.write_bytes(checksummed(value))
+    back = read_checksummed(path, 7)
     assert back == value
     assert json.dumps(back) == json.dumps(value)
 
 
 def test_every_changed_byte_of_a_sealed_file_is_noticed(tmp_path):
     path = tmp_path / "a.json"
-    content = sealed({"schema": 1, "taxonomy": {"b": [1.5, True], "a": "é"}, "none": None})
+    content = checksummed({"schema": 1, "taxonomy": {"b": [1.5, True], "a": "é"}, "none": None})
     for place in range(len(content)):
         for value in {content[place] ^ 1, content[place] ^ 32, ord(" "), ord("0")} - {content[place]}:
             path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
             with pytest.raises(ModelError, match=r"a\.json: expected|a\.json: changed since it was written"):
-                read_sealed(path, 1)
+                read_checksummed(path, 1)
     path.write_bytes(content)
-    assert read_sealed(path, 1)["none"] is None
+    assert read_checksummed(path, 1)["none"] is None
 
 
 @pytest.mark.parametrize(
@@ -265,7 +272,7 @@ def test_every_changed_byte_of_a_sealed_file_is_noticed(tmp_path):
 def test_what_is_no_sealed_value_is_one_clear_error(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ModelError, match=message):
-        read_sealed(tmp_path / "a.json", 1)
+        read_checksummed(tmp_path / "a.json", 1)
 
 
 def test_json_of_gigabytes_is_refused_without_being_held(tmp_path):

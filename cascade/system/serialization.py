@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
     return _parsed(path, _content(path))
 
 
-def sealed(value: Mapping[str, Any]) -> bytes:
+def checksummed(value: Mapping[str, Any]) -> bytes:
     """The bytes of a JSON file that holds `value` and the sha256 of itself, taken without that line.
 
     Keys keep their order, which in a taxonomy means something.
@@ -49,8 +49,8 @@ def sealed(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode("utf-8")
 
 
-def read_sealed(path: Path, schema: int) -> dict[str, Any]:
-    """The value in a file that holds what `sealed` made of one with this ``schema``.
+def read_checksummed(path: Path, schema: int) -> dict[str, Any]:
+    """The value in a file that holds what `checksummed` made of one with this ``schema``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_sealed(path: Path, schema: int) -> dict[str, Any]:
         raise ModelError(f"{path}: expected schema {schema}, found {other!r}. {WAY_OUT}")
     value.pop("sha256", None)
     try:
-        intact = found == sealed(value)
+        intact = found == checksummed(value)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: expected plain JSON, found {_reason(error)}. {WAY_OUT}") from error
     if not intact:
