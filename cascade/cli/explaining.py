@@ -22,6 +22,7 @@ from cascade.cli.shell import (
     print_json,
     show,
 )
+from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from cascade.show.explain import Explanation, Step
 
+_MOST_CHARACTERS = 1_000_000
 _MARKS = {"chosen": "[x]", "backed off": "[x]", "entered": "[>]"}
 _STYLES = {"chosen": "bold green", "backed off": "bold green", "entered": "bold"}
 
@@ -59,7 +61,7 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
     loaded = Cascade.load(chosen_model(model))
     if loaded.is_hosted:
         keep_answers(loaded.folder, is_awaited=True)
-    found = explained(loaded, sys.stdin.read() if text == "-" else text, words)
+    found = explained(loaded, _standard_input() if text == "-" else text, words)
     if as_json:
         print_json(found.to_json())
         return DONE
@@ -67,6 +69,13 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
     for group, why in found.silent.items():
         note(f"{group or TOP_LEVEL}: {why}")
     return DONE
+
+
+def _standard_input() -> str:
+    text = sys.stdin.read(_MOST_CHARACTERS + 1)
+    if len(text) > _MOST_CHARACTERS:
+        raise DataError(f"<stdin>: more than {_MOST_CHARACTERS:,} characters; expected one text")
+    return text
 
 
 def _most_others() -> int:

@@ -25,6 +25,8 @@ ID = "cascade_id"
 """Where a task has the id of its row; `id` would be lost to Label Studio's own in JSON-MIN."""
 
 _SEPARATOR = " / "
+MOST_BYTES = 1 << 30
+"""Of an export, which is one JSON array and has to be held whole."""
 _VERSION = 16
 TaxonomyPath = tuple[str, ...]
 
@@ -159,7 +161,11 @@ def read_export(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
 
 def _load_entries(path: Path) -> list[Any]:
     try:
-        tasks = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise DataError(f"{path}: more than {MOST_BYTES >> 20} MiB. Export in parts, such as by filters")
+        tasks = json.loads(content)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -16,7 +16,14 @@ from cascade.errors import DataError
 from cascade.rows.reading import read_rows
 from cascade.rows.row import Columns, Row
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.label_studio import labelled_task, labelling_config, path_to, queued_task, read_export
+from cascade.teach.label_studio import (
+    MOST_BYTES,
+    labelled_task,
+    labelling_config,
+    path_to,
+    queued_task,
+    read_export,
+)
 from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
@@ -234,6 +241,14 @@ def test_what_is_no_export_is_told(tmp_path, content, said):
     path = tmp_path / "e.json"
     path.write_text(content, "utf-8")
     with pytest.raises(DataError, match=f"e.json: {said}.*as JSON or JSON-MIN"):
+        read_export(path, a_shop(), PLAIN)
+
+
+def test_an_export_of_gigabytes_is_refused_without_being_read(tmp_path):
+    path = tmp_path / "e.json"
+    with path.open("wb") as file:
+        file.truncate(3 * MOST_BYTES)
+    with pytest.raises(DataError, match=r"e\.json: more than 1024 MiB\. Export in parts"):
         read_export(path, a_shop(), PLAIN)
 
 
