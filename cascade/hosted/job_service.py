@@ -1,4 +1,4 @@
-"""A service as jobs and batches use it: one client, its retries and pauses, its lists, its places for jobs."""
+"""A service as jobs and batches use it: one client, its retries and pauses, its lists, places for jobs."""
 
 from __future__ import annotations
 
