@@ -404,7 +404,7 @@ def sandbox(
     """
     try:
         from cascade.sandbox.chaos import Chaos
-        from cascade.sandbox.server import serve
+        from cascade.sandbox.server import Options, serve
     except ModuleNotFoundError as error:
         raise CascadeError(
             f"the package {error.name!r} is not installed. Run: pip install 'cascade-classifier[sandbox]'"
@@ -413,7 +413,8 @@ def sandbox(
         faults = Chaos.parse(chaos) if chaos else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--chaos'") from error
-    serve(folder, port=port, chaos=faults, latency=latency, rpm=rpm, tpm=tpm, ready=_tell_sandbox)
+    options = Options(chaos=faults, latency=latency, rpm=rpm, tpm=tpm)
+    serve(folder, options, port=port, ready=_tell_sandbox)
     return DONE
 
 

@@ -156,7 +156,7 @@ def cancel_jobs(
     Raises
     ------
     BackendError
-        A group has no order.
+        A group has no order, or its job could not be cancelled now.
     """
     keys = []
     for group in groups:
@@ -164,7 +164,11 @@ def cancel_jobs(
         if not found:
             raise BackendError(f"{folder}: no fine-tune of a group {group!r}. `cascade jobs` lists them")
         keys += found
-    _finished(cancel(ledger, clients, keys))
+    outcomes = _finished(cancel(ledger, clients, keys))
+    # Some services take their time: a job that is about to end has no reason yet.
+    left = [one for one in outcomes if one.why and one.state in ("waiting", "intended", "created")]
+    if left:
+        raise BackendError("\n".join(f"{one.group or 'top level'}: not cancelled: {one.why}" for one in left))
 
 
 def _check(outcomes: Sequence[Outcome]) -> None:

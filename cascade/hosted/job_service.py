@@ -1,4 +1,4 @@
-"""A service as fine-tuning uses it: one client, its pauses, its lists, and the places for jobs."""
+"""A service as jobs and batches use it: one client, its retries and pauses, its lists, places for jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,17 @@ _LEAST_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Polling:
-    """How long to wait between two looks, and for services in trouble."""
+    """How long to wait between two looks, and for services in trouble.
+
+    Attributes
+    ----------
+    poll_seconds
+        The first pause; later ones grow up to 30 s.
+    policy
+        How long a service that does not answer is waited for.
+    sleep
+        Lets some seconds pass.
+    """
 
     poll_seconds: float = POLL_SECONDS
     policy: RetryPolicy = DEFAULT

@@ -153,6 +153,7 @@ def order_of(record: JobRecord) -> Order:
 
 
 def suffix_of(order: Order) -> str:
+    """The part of the tuned model's name that is the order's, as its service takes it."""
     suffix = order.suffix if order.settings.traits.dots_in_suffix else order.suffix.replace(".", "-")
     return suffix[:LONGEST_SUFFIX]
 

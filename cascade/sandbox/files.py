@@ -37,7 +37,7 @@ def keep_file(storage: Storage, name: str, purpose: str, content: IO[bytes], **m
 
 
 def find_file(storage: Storage, name: str, param: str | None = None) -> Record:
-    """A file by its id; a ApiError where there is none, or where it cannot be seen yet."""
+    """A file by its id; an ApiError where there is none, or where it cannot be seen yet."""
     record = storage.get("file", name)
     if record is None or record.get("_hidden", 0) > time.time():
         raise not_found("File object", name, param or "id")

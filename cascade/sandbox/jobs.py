@@ -125,10 +125,6 @@ class Jobs:
         events = self.storage.all("event", self._find(request)["id"])
         return json_response(list_page(events[::-1], request.query_params))
 
-    async def checkpoints(self, request: Request) -> Response:
-        found = self.storage.all("checkpoint", self._find(request)["id"])
-        return json_response(list_page(found[::-1], request.query_params, 10))
-
 
 def _asked_metadata(query: Mapping[str, str]) -> dict[str, str] | None:
     """What ``metadata[name]=value`` asks for; None for ``metadata=null``: jobs without any."""

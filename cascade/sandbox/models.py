@@ -41,7 +41,7 @@ class Models:
         return loaded
 
     def _load(self, name: str) -> TrainedModel:
-        record = self.storage.get("model", re.sub(r":ckpt-step-\d+$", "", name))
+        record = self.storage.get("model", name)
         if record is None:
             message = f"The model `{name}` does not exist or you do not have access to it."
             raise ApiError(404, message, "model_not_found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,14 @@ from cascade.sandbox.storage import Storage, public
 from cascade.sandbox.trainer import Trainer
 
 _BACKLOG = 2048
-MAX_BODY_BYTES = 32 * 2**20
-MAX_FILE_BYTES = 512 * 2**20
 
 
-class Service:
-    """Everything but the socket.
+@dataclass(frozen=True)
+class Options:
+    """How a service behaves.
 
-    Parameters
+    Attributes
     ----------
-    folder
-        Where all state is; what an earlier process left is taken up.
     chaos
         Trouble on purpose.
     latency
@@ -54,26 +52,31 @@ class Service:
         Of the body of a request, and of a file.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        chaos: Chaos | None = None,
-        latency: float = 0,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        pace: float = 0,
-        training: bool = True,
-        max_body_bytes: int = MAX_BODY_BYTES,
-        max_file_bytes: int = MAX_FILE_BYTES,
-    ) -> None:
+    chaos: Chaos | None = None
+    latency: float = 0
+    rpm: int | None = None
+    tpm: int | None = None
+    pace: float = 0
+    training: bool = True
+    max_body_bytes: int = 32 * 2**20
+    max_file_bytes: int = 512 * 2**20
+
+
+DEFAULT_OPTIONS = Options()
+
+
+class Service:
+    """Everything but the socket; what an earlier process left in the folder is taken up."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        chaos, pace = options.chaos, options.pace
         self.storage = Storage(folder)
         self.log = RequestLog(folder)
         models = Models(self.storage)
         self.trainer = Trainer(self.storage, chaos, pace)
         self.worker = BatchWorker(self.storage, models, chaos, pace)
-        self.scoring = Completions(models, chaos, RateLimits(rpm, tpm), latency)
-        jobs = Jobs(self.storage, chaos, self.trainer, training)
+        self.scoring = Completions(models, chaos, RateLimits(options.rpm, options.tpm), options.latency)
+        jobs = Jobs(self.storage, chaos, self.trainer, options.training)
         routes = [
             *_scoring_routes(self.scoring),
             *_model_routes(models),
@@ -84,7 +87,7 @@ class Service:
         ]
         handlers: dict[Any, Any] = {ApiError: _refused, HTTPException: _unknown}
         app = Starlette(routes=routes, exception_handlers=handlers)
-        self.app: ASGIApp = Middleware(app, self.log, chaos, max_body_bytes, max_file_bytes)
+        self.app: ASGIApp = Middleware(app, self.log, chaos, options.max_body_bytes, options.max_file_bytes)
 
     def start(self) -> None:
         """Take up what is to be done."""
@@ -139,7 +142,6 @@ def _job_routes(jobs: Jobs) -> list[Route]:
         Route(f"{path}/{{name}}", jobs.get),
         Route(f"{path}/{{name}}/cancel", jobs.cancel, methods=["POST"]),
         Route(f"{path}/{{name}}/events", jobs.events),
-        Route(f"{path}/{{name}}/checkpoints", jobs.checkpoints),
     ]
 
 
@@ -179,17 +181,9 @@ def _silent(address: str) -> None:
 
 def serve(
     folder: Path,
+    options: Options = DEFAULT_OPTIONS,
     host: str = "127.0.0.1",
     port: int = 0,
-    *,
-    chaos: Chaos | None = None,
-    latency: float = 0,
-    rpm: int | None = None,
-    tpm: int | None = None,
-    pace: float = 0,
-    training: bool = True,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    max_file_bytes: int = MAX_FILE_BYTES,
     ready: Callable[[str], None] = _silent,
 ) -> None:
     """Serve until Ctrl-C, or until the process ends; nothing is lost either way.
@@ -200,23 +194,11 @@ def serve(
         Where all state is; made where it is missing.
     host, port
         Where to listen; port 0 is any that is free.
-    chaos, latency, rpm, tpm, pace, training, max_body_bytes, max_file_bytes
-        See `Service`.
     ready
         Called with the base URL, such as ``http://127.0.0.1:43210/v1``, once requests are answered.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    service = Service(
-        folder,
-        chaos=chaos,
-        latency=latency,
-        rpm=rpm,
-        tpm=tpm,
-        pace=pace,
-        training=training,
-        max_body_bytes=max_body_bytes,
-        max_file_bytes=max_file_bytes,
-    )
+    service = Service(folder, options)
     with socket.create_server((host, port), backlog=_BACKLOG) as listening:
         address = f"http://{host}:{listening.getsockname()[1]}/v1"
         config = uvicorn.Config(

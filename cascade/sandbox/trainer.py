@@ -155,7 +155,7 @@ class Trainer(Worker):
         )
         model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "sandbox"}
         self.storage.put("model", {**model, "_job": job, "_format": tuned.prompts.format})
-        self._tell_curve(job, name, curve, training.epochs)
+        self._tell_curve(job, curve)
         ended = {
             "status": "succeeded",
             "fine_tuned_model": name,
@@ -168,13 +168,10 @@ class Trainer(Worker):
         self.tell(job, f"New fine-tuned model created: {name}")
         self.tell(job, "The job has successfully completed")
 
-    def _tell_curve(self, job: str, name: str, curve: Sequence[Record], epochs: int) -> None:
+    def _tell_curve(self, job: str, curve: Sequence[Record]) -> None:
         for row in curve:
-            message = f"AnswerToken {row['step']}/{len(curve)}: training loss={row['train_loss']:.4f}"
+            message = f"Step {row['step']}/{len(curve)}: training loss={row['train_loss']:.4f}"
             self.tell(job, message, kind="metrics", **row)
-        for epoch in range(max(1, epochs - 2), epochs + 1):
-            row = curve[len(curve) * epoch // epochs - 1]
-            self.storage.put("checkpoint", _checkpoint(job, name, row, epoch == epochs), job)
 
     def _csv(self, curve: Sequence[Record]) -> bytes:
         """The result file."""
@@ -210,16 +207,3 @@ def _row(step: int, steps: int, start: float, quality: Metrics, valid: Metrics |
         row["valid_loss"] = between(valid.loss, start)
         row["valid_mean_token_accuracy"] = between(valid.accuracy, 0.0)
     return row
-
-
-def _checkpoint(job: str, name: str, row: Record, last: bool) -> Record:
-    metrics = {metric: value for metric, value in row.items() if metric != "train_accuracy"}
-    return {
-        "id": f"ftckpt-{job[6:]}-{row['step']}",
-        "object": "fine_tuning.job.checkpoint",
-        "created_at": int(time.time()),
-        "fine_tuned_model_checkpoint": name if last else f"{name}:ckpt-step-{row['step']}",
-        "fine_tuning_job_id": job,
-        "metrics": metrics | {"train_mean_token_accuracy": row["train_accuracy"]},
-        "step_number": row["step"],
-    }

@@ -22,11 +22,11 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from cascade.sandbox.chaos import Chaos
-from cascade.sandbox.server import serve
+from cascade.sandbox.server import Options, serve
 settings = json.loads(sys.argv[2])
 if settings.get("chaos"):
     settings["chaos"] = Chaos.parse(settings["chaos"])
-serve(Path(sys.argv[1]), ready=lambda address: print(address, flush=True), **settings)
+serve(Path(sys.argv[1]), Options(**settings), ready=lambda address: print(address, flush=True))
 """
 SPEC = SHARED / "spec" / "openai.json"
 BASE = "gpt-4.1-mini-2025-04-14"

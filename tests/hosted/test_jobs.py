@@ -28,6 +28,7 @@ DAILY = RefusedError(429, "daily_rate_limit_exceeded", "enough for today")
 BROKEN = RefusedError(500, "server_error", "it hurts")
 OVERLOADED = RefusedError(503, "server_is_overloaded", "too much to do")
 CLOSED = RefusedError(403, "training_not_available", "This organization may not train")
+COLUMNS = {"group": "billing", "service": "s", "settings": {}, "base_model": "base", "suffix": "shop"}
 JOBS, FILES = "fine_tuning/jobs", "files"
 
 
@@ -856,6 +857,15 @@ def test_a_job_that_may_exist_is_looked_for_and_cancelled(service, path):
     (outcome,) = cancelled(service, path, ["billing"])
     assert outcome.state == "cancelled"
     assert [job["status"] for job in service.jobs.values()] == ["cancelled"]
+
+
+def test_an_order_that_another_run_is_about_to_fulfil_is_not_cancelled(service, path):
+    with Ledger(path) as ledger, ledger.running() as owner:
+        ledger.reserve("key-of-billing", owner, **COLUMNS)
+        (outcome,) = cancelled(service, path, ["billing"])
+    assert (outcome.state, "another run is about to create this job" in outcome.why) == ("waiting", True)
+    (outcome,) = cancelled(service, path, ["billing"])
+    assert outcome.state == "cancelled"
 
 
 def test_an_unknown_key_is_told(service, path):
