@@ -116,6 +116,7 @@ class _QueuedRequest:
     asked: PendingQuestion
     calls: list[AskCall]
     tries: int = 0
+    troubles: int = 0
     begun: float = 0.0
     is_probe: bool = False
 
@@ -351,7 +352,9 @@ class RequestQueue:
             except ServiceError as end:
                 self._drop(self._jobs.values(), end)
                 return
-        if is_silent or job.tries <= self._context.retry_policy.repeats:
+        # What nobody was answered says nothing against this question.
+        job.troubles += not is_silent
+        if is_silent or job.troubles <= self._context.retry_policy.repeats:
             wait = min(_REPEAT_SECONDS * 2.0 ** min(job.tries - 1, 10), _LONGEST_PAUSE_SECONDS)
             self._later(min(wait, max(self._availability.seconds_left, _REPEAT_SECONDS)), job)
         elif self._answered_at < job.begun:

@@ -190,8 +190,9 @@ def test_a_row_that_is_lost_again_and_again_fails_alone(service):
     with hurried() as asker:
         answers = asker.ask(questions(service, texts_of(30), concurrency=2))
     assert numbers(answers) == [1, None, *range(3, 31)]
-    assert "tried 7 times" in answers[1].why
-    assert service.texts["xx"] == 7
+    # What was lost before anything at all was answered is not held against it.
+    assert service.texts["xx"] in (7, 8)
+    assert f"tried {service.texts['xx']} times" in answers[1].why
 
 
 def test_all_at_the_service_pause_when_one_is_refused(service):
@@ -284,9 +285,9 @@ def test_a_service_that_is_not_there_is_said_so():
 
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(service):
-    with hurried(3000.0) as asker:
+    with hurried() as asker:
         assert numbers(asker.ask(questions(service, ["x"]))) == [1]
-        service.script.troubles = {"*": [CUT] * 200}
+        service.script.troubles = {"*": [CUT] * 80}  # each question more often than it is repeated otherwise
         assert numbers(asker.ask(questions(service, texts_of(9)))) == list(range(1, 10))
 
 
