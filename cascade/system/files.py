@@ -13,6 +13,8 @@ from typing import IO
 from cascade.errors import DataError
 from cascade.system.locks import lock
 
+_PIECE_BYTES = 1 << 20
+
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -38,6 +40,18 @@ def _lasting(folder: Path) -> Path:
     return next(
         one for one in (folder.absolute(), *folder.absolute().parents) if not one.name.startswith(".")
     )
+
+
+def read_at_most(path: Path, most: int) -> bytes | None:
+    """All bytes of a file; None where there are more than `most`, which are not held then."""
+    pieces: list[bytes] = []
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            most -= len(piece)
+            if most < 0:
+                return None
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:

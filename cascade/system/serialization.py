@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.errors import ModelError
-from cascade.system.files import writing
+from cascade.system.files import read_at_most, writing
 
 WAY_OUT = "The folder is damaged or not ours: run `cascade fit` again."
 
@@ -75,9 +75,8 @@ def read_checksummed(path: Path, schema: int) -> dict[str, Any]:
 def _content(path: Path) -> bytes:
     try:
         _check_plain(path)
-        with path.open("rb") as source:
-            content = source.read(_MOST_JSON_BYTES + 1)
-        if len(content) > _MOST_JSON_BYTES:
+        content = read_at_most(path, _MOST_JSON_BYTES)
+        if content is None:
             raise OSError(f"more than {_MOST_JSON_BYTES >> 20} MiB")
         return content
     except OSError as error:

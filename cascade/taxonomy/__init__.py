@@ -1,4 +1,4 @@
 """The taxonomy file, read with places, checked and frozen, and the graph of its names.
 
-Imports `errors` alone: it knows no rows and no models.
+Imports `system` and `errors`: it knows no rows and no models.
 """

@@ -14,6 +14,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cascade.errors import Place, Problem, TaxonomyError, suggestion
+from cascade.system.files import read_at_most
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other, two for each level of groups: beyond use, within Python's stack."""
@@ -42,9 +43,8 @@ def read_text(source: str) -> str:
 
 
 def _bounded(source: str) -> bytes:
-    with Path(source).open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
+    raw = read_at_most(Path(source), MOST_BYTES)
+    if raw is None:
         raise only_fault(
             Place(source), f"has more than {MOST_BYTES >> 20} MiB; expected a taxonomy, a file of YAML"
         )

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 
 from cascade.errors import DataError
 from cascade.rows.row import BadRow, Columns, Row, labelled_row
+from cascade.system.files import read_at_most
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.teach.queue import QueuedRow
@@ -161,9 +162,8 @@ def read_export(path: Path, taxonomy: Taxonomy, columns: Columns) -> Imported:
 
 def _load_entries(path: Path) -> list[Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
+        content = read_at_most(path, MOST_BYTES)
+        if content is None:
             raise DataError(f"{path}: more than {MOST_BYTES >> 20} MiB. Export in parts, such as by filters")
         tasks = json.loads(content)
     except OSError as error:
