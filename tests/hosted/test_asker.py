@@ -415,7 +415,9 @@ def test_only_the_log_shows_texts_and_not_even_it_the_key(service, capfd, caplog
 def test_control_c_ends_at_once_and_asks_no_more(service):
     service.script.latency = 0.05
     code = (
-        "import sys\nfrom echo_service import Echo\nfrom cascade.hosted.asker import Asker, Question\n"
+        # Who runs the tests in the background has interrupts ignored, by all processes below.
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from echo_service import Echo\nfrom cascade.hosted.asker import Asker, Question\n"
         "from cascade.hosted.settings import Settings\n"
         "where = Settings(provider='compatible', base_url=sys.argv[1], "
         "api_key_env='SERVICE_KEY', concurrency=1)\n"
