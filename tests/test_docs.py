@@ -313,12 +313,12 @@ FAULTY_ROWS = [
 def test_rules_are_told_under_the_severity_that_they_have(tmp_path):
     from cascade.checks.check import check
     from cascade.rows.reading import read_all
-    from cascade.rows.row import Columns
+    from cascade.rows.readings import Columns
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in FAULTY_ROWS), "utf-8")
     taxonomy = cascade.Taxonomy.from_dict(SEVERAL_FAULTS)
-    train, refused = read_all([rows], Columns(), taxonomy)
+    train, refused, _ = read_all([rows], Columns(), taxonomy)
     found = {finding.rule: finding.severity for finding in check(taxonomy, train, (), refused).findings}
     assert len(found) >= 15
 

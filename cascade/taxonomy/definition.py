@@ -8,7 +8,7 @@ so that there is one parser.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,14 @@ class Taxonomy:
     def suggest(self, name: str) -> str:
         """`` Did you mean 'x'?`` with the name or alias nearest to `name`, or an empty string."""
         return suggestion(name, self._meanings)
+
+    def spellings(self) -> Iterable[str]:
+        """All names that `resolve` knows."""
+        return self._meanings
+
+    def is_below(self, name: str, group: str) -> bool:
+        """Whether the canonical `name` stands in the canonical `group`, at any depth."""
+        return group in self.graph.ancestors(name)
 
     def threshold_of(self, label: str) -> Threshold:
         """The label's own threshold, else that of its first parent; KeyError for an unknown label."""

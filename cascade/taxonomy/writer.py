@@ -32,7 +32,7 @@ def _data_to_dict(data: DataSpec) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key in DATA_KEYS:
         value = getattr(data, key)
-        if value not in (None, ()) and (key, value) != ("labels_delimiter", ";"):
+        if value not in (None, ()):
             plain[key] = list(value) if isinstance(value, tuple) else value
     return plain
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from cascade.errors import DataError
-from cascade.rows.row import BadRow, Columns, Row, labelled_row
+from cascade.rows.readings import Columns
+from cascade.rows.row import BadRow, Row
+from cascade.rows.writing import labelled_row
 from cascade.system.files import read_at_most
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT

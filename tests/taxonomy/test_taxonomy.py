@@ -110,7 +110,13 @@ def test_data_is_kept_as_written(whole, tmp_path):
 
 def test_data_may_be_absent(tmp_path):
     data = Taxonomy.load(written(tmp_path, "name: n\nlabels: [a]\n")).data
-    assert (data.train, data.test, data.text, data.labels, data.labels_delimiter) == ((), (), None, None, ";")
+    assert (data.train, data.test, data.text, data.labels, data.labels_delimiter) == (
+        (),
+        (),
+        None,
+        None,
+        None,
+    )
     assert data.files("train") == ()
 
 
@@ -631,7 +637,8 @@ threshold: 0.5
    'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
-=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter', 'id' or
+=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
+   'labels_delimiter', 'path_separator', 'id', 'prompt_end', 'completion_end', 'encoding', 'sheet' or
    'max_row_mb'. Did you mean 'train'?
 
 defaults: {labels: [x]}
@@ -669,13 +676,22 @@ defaults: {backend: {kind: k, C: 1, C: 2}}
 ## wrong types
 
 data: x.jsonl
-=> 3:7: data is 'x.jsonl'; expected a mapping with keys such as 'train', 'test' or 'text'
+=> 3:7: data is 'x.jsonl'; expected a mapping with keys such as 'train', 'test' or 'format'
 
 data: {train: {a: b}}
 => 3:15: data.train is a mapping; expected text
 
-data: {text: [a]}
-=> 3:14: data.text is a list; expected text
+data: {text: []}
+=> 3:14: data.text is an empty list; expected a column, or several columns
+
+data: {text: [a, a]}
+=> 3:18: data.text names the column 'a' twice; keep one
+
+data: {encoding: klingon}
+=> 3:18: data.encoding is 'klingon'; expected such as utf-8, utf-16 or cp1252
+
+data: {labels_are: flag}
+=> 3:20: data.labels_are is 'flag'; expected 'names', 'flags' or 'levels'. Did you mean 'flags'?
 
 data: {labels: {a: b}}
 => 3:16: data.labels is a mapping; expected text

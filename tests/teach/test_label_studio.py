@@ -14,7 +14,8 @@ from trees import SHOP, a_shop, taxonomies
 
 from cascade.errors import DataError
 from cascade.rows.reading import read_rows
-from cascade.rows.row import Columns, Row
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.label_studio import (
     MOST_BYTES,
