@@ -20,6 +20,7 @@ from shop import SHOP
 
 from cascade import CascadeClassifier
 from cascade.learn.fit import fit
+from cascade.measure.comparison import flat_taxonomy
 from cascade.model.folder import read_manifest
 from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
@@ -206,6 +207,34 @@ def test_completion_proposes_paths_of_groups(desk):
     )
     done = subprocess.run(command(), cwd=desk, env=asked, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["plain,money", "plain,money/tax"]
+
+
+def test_a_model_with_paths_is_compared_with_one_of_plain_names(shop, shop_model, tmp_path):
+    paths = Taxonomy.from_dict(with_paths(shop.taxonomy.to_dict()))
+    Cascade.fit(paths, shop.texts, shop.labels).save(tmp_path / "paths")
+    write_lines(
+        tmp_path / "rows.jsonl",
+        [{"text": text, "labels": names} for text, names in zip(shop.texts, shop.labels, strict=True)],
+    )
+    words = ("evaluate", "rows.jsonl", "--model", "paths", "--compare", shop_model, "--json")
+    found = json.loads(run(tmp_path, *words).stdout)["comparison"]
+    assert (found["labels"], found["left_out"]) == (9, [])
+    assert {one["name"] for one in found["by_label"]} == set(paths.labels)
+    assert all(one["this"] == pytest.approx(one["other"], abs=0.02) for one in found["by_label"])
+
+
+def test_a_flat_model_beside_it_has_the_same_labels(desk):
+    described = DESK | {
+        "groups": DESK["groups"] | {"b2b": {"labels": [{"name": "late", "aliases": ["slow"]}]}}
+    }
+    described["groups"]["money"] = {"labels": [{"name": "refund", "aliases": ["slow", "back"]}]}
+    flat = flat_taxonomy(Taxonomy.from_dict(described))
+    assert {name: label.aliases for name, label in flat.labels.items() if label.aliases} == {
+        "money/refund": ("back",)
+    }
+    words = ("evaluate", "more.jsonl", "--against", "flat", "--train", "rows.jsonl", "--json")
+    found = json.loads(run(desk, *words).stdout)["comparison"]
+    assert (found["labels"], found["left_out"]) == (len(WORDS), [])
 
 
 def test_reasons_have_paths(desk):

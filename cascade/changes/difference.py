@@ -12,7 +12,6 @@ from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group, Label
-from cascade.taxonomy.names import SEPARATOR
 from cascade.taxonomy.settings import Threshold
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class _NameMatching:
     @cached_property
     def became(self) -> dict[str, str]:
         """What each old name is called now, as itself or as an alias; a name that is gone is left out."""
-        found = {name: _translated(name, self.before, self.after) for name in self.before.graph.nodes}
+        found = {name: self.before.counterpart(name, self.after) for name in self.before.graph.nodes}
         return {ROOT: ROOT} | {name: now for name, now in found.items() if now is not None}
 
     @cached_property
@@ -194,7 +193,7 @@ class _NameMatching:
     def split(self) -> tuple[AliasChange, ...]:
         fresh = [name for name in self.after.graph.nodes if name not in self.was]
         lasting = frozenset(self.was.values())
-        whole = {name: _translated(name, self.after, self.before) for name in fresh}
+        whole = {name: self.after.counterpart(name, self.before) for name in fresh}
         return tuple(
             AliasChange(name, into, _kind(self.after, name))
             for name, into in whole.items()
@@ -227,16 +226,6 @@ class _NameMatching:
                 after = self.after.graph.parents[name]
                 if {self.became.get(parent) for parent in before} != set(after):
                     yield NodeMove(name, _kind(self.after, name), _shown(before), _shown(after))
-
-
-def _translated(name: str, source: Taxonomy, target: Taxonomy) -> str | None:
-    """What a name of one taxonomy means in another: itself, an alias, or what stands at the same place."""
-    if source.names == target.names:
-        return target.resolve(name) if target.names == "plain" else target.paths.at(name)
-    found = target.paths.at(SEPARATOR.join(source.path_to(name)))
-    last_name = source.last_name(name)
-    is_clear = source.resolve(last_name) == name  # else it may be another one that is called so elsewhere
-    return target.resolve(last_name) if found is None and is_clear else found
 
 
 def _kind(taxonomy: Taxonomy, name: str) -> Kind:

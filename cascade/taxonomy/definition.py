@@ -18,7 +18,7 @@ from cascade.errors import Problem, suggestion
 from cascade.taxonomy.data import DataSpec
 from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.members import Group, Label
-from cascade.taxonomy.names import Names, PathNames
+from cascade.taxonomy.names import SEPARATOR, Names, PathNames
 from cascade.taxonomy.parser import BackendCheck, parse
 from cascade.taxonomy.settings import Combine, SettingsReader, Threshold
 from cascade.taxonomy.writer import to_dict
@@ -134,6 +134,19 @@ class Taxonomy:
         """The parent that counts where one has to; KeyError for the root and unknown names."""
         within = self.node(name).within if self.names == "path" else None
         return self.graph.parents[name][0] if within is None else within
+
+    def counterpart(self, name: str, other: Taxonomy) -> str | None:
+        """What a group or label of this taxonomy is called in another one, as itself or as an alias.
+
+        Where names are paths in one of them only, what stands at the same place, or else has the same last
+        name if that is clear in both. None where there is none.
+        """
+        if self.names == other.names:
+            return other.resolve(name) if other.names == "plain" else other.paths.at(name)
+        found = other.paths.at(SEPARATOR.join(self.path_to(name)))
+        last_name = self.last_name(name)
+        is_clear = self.resolve(last_name) == name  # else it may mean what is called so elsewhere
+        return other.resolve(last_name) if found is None and is_clear else found
 
     def threshold_of(self, label: str) -> Threshold:
         """The label's own threshold, else that of its first parent; KeyError for an unknown label."""
