@@ -630,11 +630,11 @@ FAULTS = r"""
 
 descripton: d
 => 3:1: unknown key 'descripton' in the top level; expected 'name', 'description', 'data', 'combine',
-   'defaults', 'groups' or 'labels'. Did you mean 'description'?
+   'names', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
 
 threshold: 0.5
 => 3:1: unknown key 'threshold' in the top level; expected 'name', 'description', 'data', 'combine',
-   'defaults', 'groups' or 'labels'. Write it under `defaults:`.
+   'names', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
 => 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
@@ -888,28 +888,33 @@ groups: {ok: {labels: [x]}}
 groups:
   g: {labels: [h]}
   h: {labels: [x]}
-=> 5:3: group 'h' has the name of a label (line 4); rename one of them
+=> 5:3: group 'h' has the name of a label (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   h: {labels: [x]}
   g: {labels: [h]}
-=> 5:16: label 'h' has the name of a group (line 4); rename one of them
+=> 5:16: label 'h' has the name of a group (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   h:
     groups: {g: {labels: [h]}}
-=> 5:27: label 'h' has the name of a group (line 4); rename one of them
+=> 5:27: label 'h' has the name of a group (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   g: {labels: [x]}
   h: {groups: {g: {labels: [y]}}}
-=> 5:16: group 'g' is defined twice; first at line 4; write `also_in: [h]` there instead
+=> 5:16: group 'g' is defined twice; first at line 4; write `also_in: [h]` there instead, or if they are
+   two things write `names: path` at the top
 
 groups:
   g: {labels: [x],
     groups: {h: {labels: [y]}}}
   h: {labels: [z]}
-=> 6:3: group 'h' is defined twice; first at line 5; keep one
+=> 6:3: group 'h' is defined twice; first at line 5; keep one, or if they are two things
+   write `names: path` at the top
 
 groups:
   g:
@@ -948,17 +953,20 @@ groups:
 groups:
   g: {labels: [{name: x, description: d}]}
   h: {labels: [{name: x, description: e}]}
-=> 5:23: label 'x' has another description than in group 'g' (line 4); keep one, or rename a label
+=> 5:23: label 'x' has another description than in group 'g' (line 4); keep one, or rename a
+   label, or if they are two things write `names: path` at the top
 
 groups:
   g: {labels: [{name: x, threshold: 0.1}]}
   h: {labels: [{name: x, threshold: auto}]}
-=> 5:23: label 'x' has another threshold than in group 'g' (line 4); keep one, or rename a label
+=> 5:23: label 'x' has another threshold than in group 'g' (line 4); keep one, or rename a
+   label, or if they are two things write `names: path` at the top
 
 ## aliases
 
 groups: {g: {labels: [{name: x, aliases: [ok]}]}}
-=> 3:43: alias 'ok' of 'x' is also the name of a label (line 2); expected one meaning
+=> 3:43: alias 'ok' of 'x' is also the name of a label (line 2); expected one meaning, or if they are
+   two things write `names: path` at the top
 
 groups:
   g: {labels: [x]}
@@ -967,7 +975,8 @@ groups:
 
 groups:
   g: {aliases: [a, b], labels: [{name: x, aliases: b}]}
-=> 4:52: alias 'b' of 'x' is also an alias of 'g' (line 4); expected one meaning
+=> 4:52: alias 'b' of 'x' is also an alias of 'g' (line 4); expected one meaning, or if they are two things
+   write `names: path` at the top
 
 ## also_in
 

@@ -21,7 +21,6 @@ from cascade.teach.label_studio import (
     MOST_BYTES,
     labelled_task,
     labelling_config,
-    path_to,
     queued_task,
     read_export,
 )
@@ -118,7 +117,7 @@ def test_names_of_any_kind_stand_in_the_control():
 @given(taxonomies())
 def test_what_is_proposed_can_be_chosen(taxonomy):
     there = set(paths_of(control_of(taxonomy)))
-    assert all(path_to(taxonomy, name) in there for name in taxonomy.graph.nodes)
+    assert all(taxonomy.path_to(name) in there for name in taxonomy.graph.nodes)
 
 
 # There and back
