@@ -17,7 +17,7 @@ from cascade.rows.row import RefusedError
 from cascade.rows.shapes import possible_ends, without_end
 
 DELIMITERS = (";", ",", "|", "#", "/", "\n", "\t", "&")
-PATH_SEPARATORS = (">", "::", "->", "→", "»", "|", "/", "\\")
+PATH_SEPARATORS = ("->", ">", "::", "→", "»", "|", "/", "\\")
 USUAL_LABELS = (
     *("labels", "label", "categories", "category", "topics", "topic", "intents", "intent", "tags", "tag"),
     *("classes", "class", "cats", "targets", "target", "codes", "code", "annotation", "annotations"),
@@ -117,17 +117,19 @@ class Looked:
         paths = [path] if path else [None, *(one for one in PATH_SEPARATORS if one in joined)]
         for (i, delimiter), (j, separator) in itertools.product(enumerate(between), enumerate(paths)):
             if delimiter != separator:
-                for end in self._ends(cells):
+                for end in self._ends:
                     yield (
                         replace(reading, delimiter=delimiter, path_separator=separator, completion_end=end),
                         (j, i),
                     )
 
-    def _ends(self, cells: Sequence[str]) -> list[str]:
+    @cached_property
+    def _ends(self) -> list[str]:
+        """What may follow each completion of a file of fine-tunes."""
         if self.base.format != "prompt":
             return [""]
         told = self.columns.completion_end
-        return [told] if told is not None else possible_ends(cells)
+        return [told] if told is not None else possible_ends(self._texts("completion"))
 
     def tried(self, reading: Reading, rank: tuple[int, ...] = (0,)) -> Iterator[Candidate]:
         reading = replace(
@@ -235,6 +237,12 @@ class Looked:
 
     def _names_label(self, column: str) -> bool:
         return self.names.resolve(column) is not None
+
+    def name_in(self, fields: Mapping[str, Any], column: str) -> str:
+        """The name that a cell is, empty where it is none."""
+        value = fields.get(column)
+        name = "" if is_missing(value) else str(value).strip()
+        return "" if self.names.is_none(name) else self.names.resolve(name) or name
 
     def is_series(self, group: frozenset[str]) -> bool:
         """Whether columns are numbered: label1, label2."""

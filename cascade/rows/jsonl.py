@@ -114,6 +114,8 @@ class _Array:
             yield self._element()
             if self._next_character() == ",":
                 self._at += 1
+                if self._next_character() == "]":
+                    raise self._fault("a comma without a row behind it")
             elif self._next_character() != "]":
                 raise self._fault("expected , or ]")
         self._at += 1

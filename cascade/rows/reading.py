@@ -160,11 +160,17 @@ class _Source:
             reading,
             rows=len(rows),
             unlabelled=0 if chosen is None else sum(found == frozenset() for found in chosen.labels),
-            is_guessed=self._is_guessed(reading) or bool(notes),
+            is_guessed=self._is_guessed(reading) or bool(table.notes),
             notes=notes,
             examples=_examples(reader, head),
         )
         return reader
+
+    @property
+    def _plain_labels(self) -> tuple[str, ...]:
+        told = self.columns
+        by_name = told.labels_are == "flags" and told.labels is None
+        return () if self.names is None or by_name else told.label_columns or ("labels",)
 
     def _is_guessed(self, reading: Reading) -> bool:
         """Whether something counts that neither was told nor is the documented form."""
@@ -172,14 +178,14 @@ class _Source:
         plain = replace(
             plain,
             text=told.text_columns or plain.text,
-            labels=(told.label_columns or plain.labels) if self.names is not None else (),
+            labels=self._plain_labels,
             labels_are=told.labels_are or plain.labels_are,
             delimiter=told.delimiter or plain.delimiter,
             path_separator=told.path_separator,
             format=told.format or plain.format,
             prompt_end=told.prompt_end or "",
             completion_end=told.completion_end or "",
-            encoding=told.encoding and reading.encoding,
+            encoding=reading.encoding if told.encoding else None,
             sheet=told.sheet,
         )
         return reading != plain

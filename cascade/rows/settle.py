@@ -14,7 +14,6 @@ from cascade.rows.candidates import (
     is_index,
     usual_rank,
 )
-from cascade.rows.cells import is_missing
 from cascade.rows.layout import (
     flag_label,
     id_column,
@@ -48,7 +47,6 @@ USUAL_TEXTS = (
         "document",
         "post",
         "tweet",
-        "ticket",
         "input",
         "inputs",
     ),
@@ -188,9 +186,10 @@ class _Choice:
         fitting = [one for one in self._all if one.share >= _LEAST_SHARE]
         if not fitting:
             return self._nothing_fits()
-        least = min(len(one.faults) for one in fitting)
-        best = self._undominated([one for one in fitting if len(one.faults) == least])
-        found = self._one_of(best)
+        # Columns that belong together come first: one of them alone fits more rows, and says less of each.
+        whole = self._undominated(fitting)
+        least = min(len(one.faults) for one in whole)
+        found = self._one_of([one for one in whole if len(one.faults) == least])
         if found.faults:
             self._refuse_two_delimiters(found)
         return found
@@ -217,19 +216,29 @@ class _Choice:
         if self._is_told:
             return True
         if candidate.reading.labels_are == "levels":
-            return self._has_steps(candidate.reading)
-        return self._looked.is_series(candidate.used) or self._are_disjoint(candidate.reading.labels)
-
-    def _has_steps(self, reading: Reading) -> bool:
-        """Whether some row has a name below another."""
-        filled = (
-            sum(
-                not is_missing(fields.get(column)) and str(fields[column]).strip() != ""
-                for column in reading.labels
-            )
-            for fields in self._looked.rows
+            return self._has_steps(candidate)
+        columns = candidate.reading.labels
+        return (
+            self._looked.is_series(candidate.used) or self._are_disjoint(columns) or self._are_slots(columns)
         )
-        return any(count > 1 for count in filled)
+
+    def _has_steps(self, candidate: Candidate) -> bool:
+        """Whether most rows with several names have each below the one before."""
+        columns = candidate.reading.labels
+        deep = [
+            place
+            for place, fields in enumerate(self._looked.rows)
+            if sum(self._looked.name_in(fields, column) != "" for column in columns) > 1
+        ]
+        return 2 * sum(place not in candidate.faults for place in deep) > len(deep)
+
+    def _are_slots(self, columns: Sequence[str]) -> bool:
+        """Whether columns are filled from the left, none with a name that another has in the same row."""
+        rows = [[self._looked.name_in(fields, column) for column in columns] for fields in self._looked.rows]
+        filled = [[name for name in row if name] for row in rows]
+        are_left = all(row[: len(names)] == names for row, names in zip(rows, filled, strict=True))
+        are_distinct = all(len(set(names)) == len(names) for names in filled)
+        return are_left and are_distinct and any(len(names) < len(columns) for names in filled)
 
     def _are_disjoint(self, columns: Sequence[str]) -> bool:
         seen: set[str] = set()
@@ -360,7 +369,8 @@ def _text_columns(
         return head_and_body
     named = [column for column in free if folded(column) in USUAL_TEXTS]
     if named:
-        return (min(named, key=lambda column: usual_rank(column, USUAL_TEXTS)),)
+        wordy = [column for column in named if _is_wordy(column, rows) or folded(column) == "text"]
+        return (min(wordy or named, key=lambda column: usual_rank(column, USUAL_TEXTS)),)
     if len(free) == 1 and is_alone:
         return (free[0],)
     longest = _longest(free, rows)
@@ -390,5 +400,10 @@ def _mean_lengths(
 ) -> Iterator[tuple[float, str, bool]]:
     for column in free:
         cells = [value for fields in rows if isinstance(value := fields.get(column), str)]
-        blanks = sum(" " in cell.strip() for cell in cells)
-        yield sum(map(len, cells)) / max(len(rows), 1), column, 2 * blanks > len(cells)
+        yield sum(map(len, cells)) / max(len(rows), 1), column, _is_wordy(column, rows)
+
+
+def _is_wordy(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether most cells of a column have several words."""
+    cells = [value for fields in rows if isinstance(value := fields.get(column), str)]
+    return 2 * sum(" " in cell.strip() for cell in cells) > len(cells)

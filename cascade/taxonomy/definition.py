@@ -149,8 +149,8 @@ class Taxonomy:
         return other.resolve(last_name) if found is None and is_clear else found
 
     def spellings(self) -> Iterable[str]:
-        """All names that `resolve` knows."""
-        return self._meanings
+        """All names that `resolve` knows; where names are paths, ends that mean several things as well."""
+        return self._meanings if self.names == "plain" else self.paths.spellings()
 
     def is_below(self, name: str, group: str) -> bool:
         """Whether the canonical `name` stands in the canonical `group`, at any depth."""

@@ -73,6 +73,19 @@ class PathNames:
         near = nearest(text, self._all_written)
         return f" Did you mean {any_of(self.candidates(near))}?" if near is not None else ""
 
+    def spellings(self) -> Iterator[str]:
+        """Whole paths of all nodes, by each parent and with each alias, and all their ends."""
+        for node in self.parts:
+            for path in self._whole_paths(node):
+                steps = path.split(SEPARATOR)
+                yield from (SEPARATOR.join(steps[start:]) for start in range(len(steps)))
+
+    def _whole_paths(self, node: str) -> Iterator[str]:
+        groups = [ROOT] if ROOT in self.parents[node] else []
+        groups += [path for group in self.parents[node] if group != ROOT for path in self._whole_paths(group)]
+        for part in self.parts[node]:
+            yield from (joined(group, part) for group in groups)
+
     def _matches(self, text: str) -> Iterator[tuple[str, int]]:
         """The nodes whose path ends with `text`, and whether that is all of the path."""
         ends = [place + 1 for place, letter in enumerate(text) if letter == SEPARATOR]
