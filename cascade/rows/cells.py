@@ -52,6 +52,7 @@ class LabelParser:
 
     def __init__(self, names: KnownNames, delimiter: str, path_separator: str | None) -> None:
         self._names = names
+        self._exact = names.exact
         self._delimiter = delimiter
         self._path_separator = path_separator
         self._remembered: dict[str, tuple[str, ...]] = {}
@@ -65,13 +66,20 @@ class LabelParser:
             It names a label that there is not, or is of a type that holds none.
         """
         if not isinstance(value, str):
-            return tuple(dict.fromkeys(self._of_value(value, column)))
+            return tuple(dict.fromkeys(self._of_list(value) or self._of_value(value, column)))
         found = self._remembered.get(value)
         if found is None:
             found = tuple(dict.fromkeys(self._of_text(value, column)))
             if len(self._remembered) < _REMEMBERED_CELLS and len(value) <= _MOST_REMEMBERED_CHARACTERS:
                 self._remembered[value] = found
         return found
+
+    def _of_list(self, value: Any) -> Sequence[str]:
+        """The labels of a list of names as the taxonomy writes them, which most are; else nothing."""
+        if type(value) is list:
+            with suppress(KeyError, TypeError):
+                return [self._exact[name] for name in value]
+        return ()
 
     def _of_text(self, cell: str, column: str) -> Sequence[str]:
         cell = cell.strip()

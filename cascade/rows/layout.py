@@ -50,16 +50,34 @@ class RowReader:
     def _usable_row(self, record: Record) -> Row:
         number, fields, _ = record
         columns: Mapping[str, Any] = fields if self._is_plain else self.columns(fields)
-        text = self._text(columns)
+        text = None if self._text_column is None else columns.get(self._text_column)
+        if type(text) is not str or not text.isascii():
+            text = self._text(columns)
         labels = () if self.names is None else self.labels(columns)
-        identity = _identity(fields, self.reading.id, number)
-        if isinstance(identity, str) and not is_well_formed(identity):
+        identity = _identity(fields, self._id_column, number)
+        if type(identity) is str and not is_well_formed(identity):
             raise RefusedError("the id holds half of a surrogate pair, which UTF-8 cannot carry")
         return Row(number, identity, text, labels, fields, self.file)
+
+    # What every row needs is looked up once.
 
     @cached_property
     def _is_plain(self) -> bool:
         return self.reading.format == "plain"
+
+    @cached_property
+    def _text_column(self) -> str | None:
+        return self.reading.text[0] if len(self.reading.text) == 1 else None
+
+    @cached_property
+    def _id_column(self) -> str | None:
+        return self.reading.id
+
+    @cached_property
+    def _one_column(self) -> str | None:
+        """The column of labels where all names stand in one."""
+        is_one = self.reading.labels_are == "names" and len(self.reading.labels) == 1
+        return self.reading.labels[0] if is_one else None
 
     def columns(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The columns of a row, whatever its format."""
@@ -93,15 +111,14 @@ class RowReader:
         RefusedError
             One of them is unknown, or a cell holds none.
         """
+        if self._one_column is not None:
+            return self._parser.labels(columns.get(self._one_column), self._one_column)
         match self.reading.labels_are:
             case "flags":
                 flags = self._flags_of(columns)
                 return tuple(dict.fromkeys(label for column, label in flags if _is_flagged(columns, column)))
             case "levels":
                 return self._of_levels(columns)
-        if len(self.reading.labels) == 1:
-            column = self.reading.labels[0]
-            return self._parser.labels(columns.get(column), column)
         found = [self._parser.labels(columns.get(column), column) for column in self.reading.labels]
         return tuple(dict.fromkeys(label for each in found for label in each))
 
@@ -239,6 +256,8 @@ def id_column(told: str | None, present: Sequence[str], text: Sequence[str]) -> 
 
 def _identity(fields: Mapping[str, Any], column: str | None, number: int) -> str | int:
     value = None if column is None else fields.get(column)
+    if type(value) is str and value:
+        return value
     # A column of whole numbers with gaps is a column of floats by the time pandas has written it.
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -127,12 +127,17 @@ class KnownNames:
         return self._suggested[name]
 
     @cached_property
+    def exact(self) -> dict[str, str]:
+        """Each name as the taxonomy writes it -> its canonical name."""
+        pairs = ((spelling, self._names.resolve(spelling)) for spelling in self._names.spellings())
+        return {spelling: name for spelling, name in pairs if name is not None}
+
+    @cached_property
     def _folded(self) -> dict[str, str]:
         """Folded spelling -> canonical name, where it means one name only."""
         meanings: dict[str, set[str]] = {}
-        for spelling in self._names.spellings():
-            if (name := self._names.resolve(spelling)) is not None:
-                meanings.setdefault(folded(spelling), set()).add(name)
+        for spelling, name in self.exact.items():
+            meanings.setdefault(folded(spelling), set()).add(name)
         return {spelling: next(iter(names)) for spelling, names in meanings.items() if len(names) == 1}
 
     @cached_property
