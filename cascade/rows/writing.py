@@ -48,3 +48,32 @@ def labelled_row(
 def row_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSONL."""
     return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def guarded(cell: str) -> str:
+    """A cell of a table of text that no spreadsheet takes for a formula.
+
+    One that begins with ``= + - @``, a tab or a carriage return, and is no number, gets the apostrophe before
+    it by which spreadsheets mark text (OWASP, CSV Injection); `unguarded` takes it away again.
+    """
+    inside = cell.lstrip("'")
+    if not inside.startswith(_RUN_BY_SPREADSHEETS) or (inside == cell and _is_number(cell)):
+        return cell
+    return "'" + cell
+
+
+def unguarded(cell: str) -> str:
+    """A cell without the apostrophe that marks it as text."""
+    inside = cell.lstrip("'")
+    return cell[1:] if inside != cell and inside.startswith(_RUN_BY_SPREADSHEETS) else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell

@@ -16,7 +16,9 @@ from cascade.errors import DataError
 from cascade.model.decide import contenders, decide
 from cascade.model.folder import GroupRecord, Manifest
 from cascade.model.walk import MOST_CELLS, edges, walk
-from cascade.predict.answers import Answer, Form, Style, prediction_lines, prediction_rows
+from cascade.predict.answers import Answer, prediction_lines, prediction_rows
+from cascade.predict.extras import Style
+from cascade.predict.form import Form
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 

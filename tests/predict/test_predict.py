@@ -33,8 +33,9 @@ from prediction_rows import (
 
 from cascade.errors import CascadeError, DataError, ModelError
 from cascade.learn.fit import fit
-from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.answers import prediction_rows
 from cascade.predict.cascade import Cascade
+from cascade.predict.extras import Style
 from cascade.predict.files import predict_file
 from cascade.predict.request import Outcome, Progress, Request
 from cascade.rows.reading import read_rows
