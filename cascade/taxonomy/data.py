@@ -11,13 +11,23 @@ from typing import Literal
 from yaml.nodes import Node, SequenceNode
 
 from cascade.errors import DataError, Place, suggestion
+from cascade.system.shapes import FILLED, NAMES, Key, either, listed, whole
 from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
 MOST_ROW_MB = 1024
 """What is to be a row has to fit into memory several times over."""
-DATA_KEYS = ("train", "test", "text", "labels", "labels_delimiter", "id", "max_row_mb")
+DATA: Mapping[str, Key] = {
+    "train": Key("Labelled rows: a path relative to this file, a pattern, or a list of them.", NAMES),
+    "test": Key("Rows to compare answers with: a path, a pattern, or a list of them.", NAMES),
+    "text": Key("The column of the text.", FILLED),
+    "labels": Key("The column of labels, or a list of 0/1 columns.", either(FILLED, listed(FILLED))),
+    "labels_delimiter": Key("What stands between labels in one cell; ; by default.", FILLED),
+    "id": Key("The column of the id.", FILLED),
+    "max_row_mb": Key("How many MB a row may have; 64 by default.", whole(1, MOST_ROW_MB)),
+}
+DATA_KEYS = tuple(DATA)
 
 
 @dataclass(frozen=True)
