@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from cascade.errors import DataError, suggestion
+from cascade.rows.readings import DELIMITER
 from cascade.rows.row import quoted
+from cascade.rows.tables import Kind, TableShape
 from cascade.taxonomy.definition import Taxonomy
 
 ALL = "*"
 """In place of the names of columns: all of them."""
-LABEL_DELIMITER = ";"
 _ANSWER = ("id", "labels", "scores", "trace")
 _SHOWN = 20
 
@@ -110,7 +111,7 @@ class ExtraColumns:
             names = [
                 path[place] if place < len(path) else "" for path in map(self._paths.__getitem__, labels)
             ]
-            found[column] = LABEL_DELIMITER.join(names) if any(names) else ""
+            found[column] = DELIMITER.join(names) if any(names) else ""
         return found
 
     def _wide(
@@ -134,8 +135,12 @@ class ExtraColumns:
         nodes = self.taxonomy.graph.nodes
         return {name: tuple(self.taxonomy.path_to(name)) for name in nodes}
 
-    def fixed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The columns that every row has: before those of the input, and behind them."""
+    @property
+    def shape(self) -> TableShape:
+        """The columns of a table of answers."""
         wide = tuple(self.taxonomy.labels) if self.style.wide else ()
         trace = ("trace",) if self.style.trace else ()
-        return ("id",), ("labels", *self.levels, "scores", *wide, *trace)
+        kinds: dict[str, Kind] = {"labels": "names", "scores": "numbers by name"}
+        kinds |= dict.fromkeys(wide, "flag" if self.style.wide == "flags" else "number")
+        behind = ("labels", *self.levels, "scores", *wide, *trace)
+        return TableShape(("id",), behind, kinds, has_more=bool(self.style.keep))

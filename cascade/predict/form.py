@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cascade.errors import DataError
 from cascade.predict.answers import Answer
-from cascade.predict.extras import LABEL_DELIMITER, Style
-from cascade.rows.writing import guarded
+from cascade.predict.extras import Style
+from cascade.rows.writing import DELIMITERS, label_cell, table_lines
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".jsonl", ".ndjson")
 _MADE = (".xlsx", ".parquet")
 
@@ -96,26 +94,3 @@ def _json_scores(answer: Answer) -> str:
 def _table_row(answer: Answer) -> list[str | int]:
     cells = [answer.id, label_cell(answer.labels), _json_scores(answer)]
     return cells if answer.trace is None else [*cells, _json(answer.trace)]
-
-
-def label_cell(labels: Sequence[str]) -> str:
-    """Names with ; between them; as a JSON list where a name would not come back from that."""
-    if any(LABEL_DELIMITER in label for label in labels) or (labels and labels[0].startswith("[")):
-        return _json(labels)
-    return LABEL_DELIMITER.join(labels)
-
-
-class _Lines(list[str]):
-    write = list.append
-
-
-def table_lines(rows: Iterable[Sequence[Any]], delimiter: str) -> bytes:
-    """Lines of a table, as UTF-8; cells that a spreadsheet would run are marked as text, see `guarded`."""
-    lines = _Lines()
-    # A lone carriage return is quoted only by a writer that ends its own lines with one.
-    csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(map(_guarded_row, rows))
-    return "".join([line.removesuffix("\r\n") + "\n" for line in lines]).encode()
-
-
-def _guarded_row(row: Sequence[Any]) -> list[Any]:
-    return [guarded(cell) if isinstance(cell, str) else cell for cell in row]

@@ -18,7 +18,7 @@ from cascade.predict.extras import ExtraColumns
 from cascade.predict.job import MIB, job_in, job_of, key_of
 from cascade.predict.request import STDIN, Progress, Request
 from cascade.predict.slices import WORK, AnsweredSlice, PartFiles
-from cascade.predict.tables import write_table
+from cascade.rows.tables import write_table
 from cascade.system.files import LockedFile, atomic_write, renames_open_files, write_all, writing
 
 _PART = ".part"
@@ -317,7 +317,7 @@ class _PartFolder:
         if self._to_folder:
             self._move()
         elif self._form.is_made:
-            notes = write_table(self._out, parts, self._extras, self.folder / WORK)
+            notes = write_table(self._out, parts, self._extras.shape, self.folder / WORK)
         else:
             self._join(parts)
         shutil.rmtree(self._root, ignore_errors=True)

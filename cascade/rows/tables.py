@@ -1,16 +1,16 @@
-"""Prediction rows, as lines of JSON, to a spreadsheet, a Parquet file or a table of text."""
+"""Rows, as lines of JSON, to a spreadsheet, a Parquet file or a table of text."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cascade.errors import DataError
-from cascade.predict.extras import ExtraColumns
-from cascade.predict.form import DELIMITERS, label_cell, table_lines
+from cascade.rows.writing import DELIMITERS, label_cell, table_lines
 from cascade.system.files import atomic_write, writing
 
 _BATCH_ROWS = 2000
@@ -23,9 +23,23 @@ _TEXT_WIDTH, _FLAG_WIDTH = 48, 9
 SHEET = "predictions"
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
+Kind = Literal["names", "numbers by name", "flag", "number"]
 
 
-def write_table(path: Path, parts: Sequence[Path], extras: ExtraColumns, folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class TableShape:
+    """The columns of a table: some that every row has, before and behind those that rows have besides.
+
+    `kinds` tells what columns hold of which that is known; `has_more` whether there are any others.
+    """
+
+    before: tuple[str, ...]
+    behind: tuple[str, ...]
+    kinds: Mapping[str, Kind]
+    has_more: bool = False
+
+
+def write_table(path: Path, parts: Sequence[Path], shape: TableShape, folder: Path) -> list[str]:
     """Make the file from all of its rows; it appears whole, and what is worth telling of it is returned.
 
     Raises
@@ -37,12 +51,12 @@ def write_table(path: Path, parts: Sequence[Path], extras: ExtraColumns, folder:
     def rows() -> Iterator[dict[str, Any]]:
         return itertools.chain.from_iterable(map(_rows_in, parts))
 
-    columns = _columns(rows, extras)
+    columns = _columns(rows, shape)
     match path.suffix.lower():
         case ".xlsx":
             return _write_sheet(path, rows(), columns, folder)
         case ".parquet":
-            _write_parquet(path, rows, columns, extras, folder)
+            _write_parquet(path, rows, columns, shape.kinds, folder)
         case suffix:
             _write_text(path, rows(), columns, DELIMITERS[suffix], folder)
     return []
@@ -53,12 +67,11 @@ def _rows_in(part: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def _columns(rows: Rows, extras: ExtraColumns) -> list[str]:
-    """All columns that some row has: the id, those of the input, the answer."""
-    before, behind = extras.fixed()
-    fixed = frozenset((*before, *behind))
-    kept = dict.fromkeys(name for row in rows() for name in row) if extras.style.keep else {}
-    return [*before, *(name for name in kept if name not in fixed), *behind]
+def _columns(rows: Rows, shape: TableShape) -> list[str]:
+    """All columns that some row has."""
+    fixed = frozenset((*shape.before, *shape.behind))
+    more = dict.fromkeys(name for row in rows() for name in row) if shape.has_more else {}
+    return [*shape.before, *(name for name in more if name not in fixed), *shape.behind]
 
 
 def _cell(value: Any) -> Any:
@@ -159,12 +172,19 @@ class _Sheets:
 
 
 def _write_parquet(
-    path: Path, rows: Rows, columns: Sequence[str], extras: ExtraColumns, folder: Path
+    path: Path, rows: Rows, columns: Sequence[str], kinds: Mapping[str, Kind], folder: Path
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(column, _type_of(column, extras, rows)) for column in columns])
+    known = {
+        "names": pa.list_(pa.string()),
+        "numbers by name": pa.map_(pa.string(), pa.float64()),
+        "flag": pa.int8(),
+        "number": pa.float64(),
+    }
+    types = [known[kinds[column]] if column in kinds else _type_of(column, rows) for column in columns]
+    schema = pa.schema(list(zip(columns, types, strict=True)))
     making = folder / f"{SHEET}.parquet"
     with writing(path):
         with pq.ParquetWriter(making, schema) as file:
@@ -173,16 +193,10 @@ def _write_parquet(
         making.replace(path)
 
 
-def _type_of(column: str, extras: ExtraColumns, rows: Rows) -> Any:
-    """The type of a column of Parquet: one that holds all values of the input as they are, else text."""
+def _type_of(column: str, rows: Rows) -> Any:
+    """A type that holds all values of a column as they are, else text."""
     import pyarrow as pa
 
-    if column == "labels":
-        return pa.list_(pa.string())
-    if column == "scores":
-        return pa.map_(pa.string(), pa.float64())
-    if column in extras.taxonomy.labels and extras.style.wide:
-        return pa.int8() if extras.style.wide == "flags" else pa.float64()
     kinds = {type(value) for row in rows() if (value := row.get(column)) is not None}
     if kinds == {bool}:
         return pa.bool_()
@@ -197,7 +211,7 @@ def _typed(row: Mapping[str, Any], schema: Any) -> dict[str, Any]:
     found = {}
     for field in schema:
         value = row.get(field.name)
-        if field.name == "scores":
+        if pa.types.is_map(field.type):
             value = list((value or {}).items())
         elif pa.types.is_string(field.type) and value is not None and not isinstance(value, str):
             value = json.dumps(value, ensure_ascii=False)
