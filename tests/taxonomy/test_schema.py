@@ -37,6 +37,7 @@ UNSEEN = {
     "also_in of a label whose name is plain": "Labels have `also_in` only with",
     "nothing, where a name may be the word null": "is empty",
     "what is no number": r"is \.nan",
+    "an encoding that there is not": "expected such as utf-8",
     "quotes around a word for true or false": "is '(yes|no|on|off)'; expected true or false",
     "half a character": "lone surrogate",
 }
