@@ -6,20 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascade.cascade import Cascade
     from cascade.errors import CascadeError
     from cascade.estimator import CascadeClassifier
-    from cascade.predict.cascade import Cascade
+    from cascade.rows.reading import read_rows
     from cascade.taxonomy.definition import Taxonomy
 
-__all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__version__"]
+__all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__version__", "read_rows"]
 
 __version__ = "0.3.0"
 
 _HOMES = {
-    "Cascade": "cascade.predict.cascade",
+    "Cascade": "cascade.cascade",
     "CascadeClassifier": "cascade.estimator",
     "CascadeError": "cascade.errors",
     "Taxonomy": "cascade.taxonomy.definition",
+    "read_rows": "cascade.rows.reading",
 }
 
 

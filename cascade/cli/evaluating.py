@@ -27,8 +27,8 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
+    from cascade.cascade import Cascade
     from cascade.measure.evaluated_rows import EvaluatedRows
-    from cascade.predict.cascade import Cascade
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
@@ -73,10 +73,10 @@ def evaluate(
     INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
     used are listed and left out, and the exit code is then 3.
     """
+    from cascade.cascade import Cascade
     from cascade.measure.comparison import compare_models
     from cascade.measure.report import report_figures
     from cascade.measure.terminal import render_comparison, render_evaluation
-    from cascade.predict.cascade import Cascade
 
     if against is not None and (compare is not None or not train):
         raise click.UsageError("--against flat takes --train FILE, and no --compare.")
@@ -109,8 +109,8 @@ def evaluate(
 
 def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
     """A model of the same labels without groups, of these rows."""
+    from cascade.cascade import Cascade
     from cascade.measure.comparison import flat_taxonomy
-    from cascade.predict.cascade import Cascade
 
     rows = _without_groups(model.taxonomy, training)
     texts, names = [row.text for row in rows], [row.labels for row in rows]
@@ -147,28 +147,11 @@ def _write_page(shown: Mapping[str, Any], path: Path) -> None:
 
 
 def _evaluate(model: Cascade, rows: Sequence[Row]) -> EvaluatedRows:
-    from cascade.learn.datasets import label_truth
-    from cascade.measure.error_causes import Predictions
-    from cascade.measure.evaluate import evaluate as measure
-    from cascade.measure.evaluated_rows import EvaluatedRows
-
     if model.is_hosted:
         keep_answers(model.folder)
     with progress("evaluating"):
-        texts = [row.text for row in rows]
-        truth = label_truth(model.graph, [row.labels for row in rows])
-        walked, ideal = model.walk(texts).whole(), model.oracle(texts, truth).whole()
-        scored, oracle = (Predictions(one.paths, model.decide(one)) for one in (walked, ideal))
-        groups = model.taxonomy.groups.values()
-        always = frozenset(group.name for group in groups if group.route == "always")
-        found = measure(model.graph, truth, scored, oracle, always=always, seed=model.manifest.seed)
-    return EvaluatedRows(
-        taxonomy=model.taxonomy,
-        manifest=model.manifest,
-        texts=texts,
-        ids=[row.id for row in rows],
-        truth=truth,
-        scored=scored,
-        oracle=oracle,
-        evaluation=found,
-    )
+        return model.evaluated(*_columns_of(rows))
+
+
+def _columns_of(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]], list[str | int]]:
+    return [row.text for row in rows], [row.labels for row in rows], [row.id for row in rows]

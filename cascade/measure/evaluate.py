@@ -69,7 +69,7 @@ class GroupFigures:
     errors: ErrorCounts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """All figures of one test set; the intervals are 95 % bootstrap intervals over its rows.
 
@@ -105,6 +105,17 @@ class Evaluation:
     errors: ErrorCounts
     per_label: Mapping[str, LabelFigures]
     per_group: Mapping[str, GroupFigures]
+
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation of {self.rows:,} rows, {self.labels:,} labels: micro F1 {self.micro_f1:.3f}, "
+            f"macro F1 {self.macro_f1:.3f}"
+        )
+
+    def _repr_html_(self) -> str:
+        from cascade.measure.notebook import evaluation_html
+
+        return evaluation_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """One object of plain values: an interval is ``[low, high]``, None stays None."""

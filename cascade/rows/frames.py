@@ -1,4 +1,4 @@
-"""Frames of pandas and polars to rows, by the same rules as tables in files."""
+"""Frames of pandas, polars and others to rows, by the rules of tables in files, and answers as frames."""
 
 from __future__ import annotations
 
@@ -14,9 +14,37 @@ from cascade.rows.settle import settle
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import TypeIs
 
 FRAME = "<frame>"
 _SAMPLE_ROWS = 1000
+
+
+def is_frame(data: Any) -> TypeIs[pd.DataFrame]:
+    """Whether `data` is a frame of pandas, or of a library that hands on its columns by Arrow's interface."""
+    return hasattr(data, "columns") and (_is_pandas(data) or hasattr(data, "__arrow_c_stream__"))
+
+
+def _is_pandas(data: Any) -> bool:
+    return type(data).__module__.partition(".")[0] == "pandas"
+
+
+def has_objects(frame: Any) -> bool:
+    """Whether a column may hold any object of Python, rather than values of one type."""
+    return _is_pandas(frame)
+
+
+def _records(frame: Any) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a frame and its rows."""
+    header = [str(name) for name in frame.columns]
+    refuse_duplicates(header, FRAME)
+    if not _is_pandas(frame):
+        import pyarrow as pa
+
+        rows: list[dict[str, Any]] = pa.table(frame).to_pylist()
+        return header, rows
+    present = frame.astype(object).where(frame.notna(), None)
+    return header, [dict(zip(header, row, strict=True)) for row in present.itertuples(index=False)]
 
 
 def read_frame(
@@ -32,10 +60,7 @@ def read_frame(
     DataError
         There is no column of texts, or of labels where `names` are given.
     """
-    header = [str(name) for name in frame.columns]
-    refuse_duplicates(header, FRAME)
-    present = frame.astype(object).where(frame.notna(), None)
-    rows = [dict(zip(header, row, strict=True)) for row in present.itertuples(index=False)]
+    header, rows = _records(frame)
     known_names = None if names is None else KnownNames(names)
     with as_data_error(FRAME):
         reading, _ = settle(FRAME, header, rows[:_SAMPLE_ROWS], columns, known_names, known)
@@ -45,12 +70,14 @@ def read_frame(
 
 
 def frame_rows(
-    frame: pd.DataFrame,
+    frame: Any,
     columns: Columns,
     names: LabelNames | None = None,
     known: Sequence[Reading] = (),
 ) -> list[Row]:
-    """All rows of a frame; DataError where one cannot be used."""
+    """All rows of a frame; DataError where one cannot be used, or it is no frame."""
+    if not is_frame(frame):
+        raise DataError(f"expected a frame where no labels are given, found {type(frame).__name__}")
     rows = list(read_frame(frame, columns, names, known))
     if bad := [row for row in rows if isinstance(row, BadRow)]:
         raise DataError(summarise_bad(bad))
@@ -59,17 +86,15 @@ def frame_rows(
 
 def texts_of(
     data: pd.DataFrame | Sequence[str], columns: Columns, known: Sequence[Reading] = ()
-) -> tuple[Sequence[str], pd.Index | None]:
-    """The texts of a frame with its index; other sequences as they are."""
+) -> Sequence[str]:
+    """The texts of a frame; other sequences as they are."""
+    return [row.text for row in frame_rows(data, columns, known=known)] if is_frame(data) else data
+
+
+def frame_of(columns: Mapping[str, Sequence[Any]], like: Any) -> Any:
+    """These columns as a frame of the kind of `like`, with its index if it has one; else of pandas."""
+    if is_frame(like) and not _is_pandas(like):
+        return type(like)(columns)
     import pandas as pd
 
-    if isinstance(data, pd.DataFrame):
-        return [row.text for row in frame_rows(data, columns, known=known)], data.index
-    return data, None
-
-
-def frame_of(columns: Mapping[str, Sequence[Any]], index: pd.Index | None) -> pd.DataFrame:
-    """These columns as a frame."""
-    import pandas as pd
-
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame(columns, index=like.index if is_frame(like) else None)

@@ -14,6 +14,7 @@ from cascade.model.decide import contenders
 from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
+from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
 
@@ -87,7 +88,7 @@ class Step:
         return self.verdict in ("chosen", "backed off") or any(step.leads for step in self.steps)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """The answer for one text, and how it came about.
 
@@ -111,6 +112,15 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
         return asdict(self)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{name} {path:.2f}" for name, path in self.labels) or "no label"
+        return f"Explanation of {quoted(self.text)}: {labels}"
+
+    def _repr_html_(self) -> str:
+        from cascade.show.notebook import explanation_html
+
+        return explanation_html(self)
 
     def walk(self) -> Iterator[tuple[int, Step]]:
         """Each step with its depth from 0, from the top down."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cascade.taxonomy.writer import to_dict
 from cascade.taxonomy.yaml_nodes import compose, read_text, represent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Taxonomy:
     """A whole taxonomy file without faults.
 
@@ -110,6 +111,15 @@ class Taxonomy:
         `` 'x' may be 'a/x' or 'b/x'; write the path.``
         """
         return suggestion(name, self._meanings) if self.names == "plain" else self.paths.suggest(name)
+
+    def __repr__(self) -> str:
+        groups, labels = len(self.groups) - 1, len(self.labels)
+        return f"Taxonomy {self.name!r}: {labels:,} labels in {groups:,} groups"
+
+    def _repr_html_(self) -> str:
+        # What draws trees lies downstream of this folder, and only a notebook asks for it here.
+        html: str = import_module("cascade.show.notebook").taxonomy_html(self)
+        return html
 
     def node(self, name: str) -> Group | Label:
         """The group or label of this name; KeyError for an unknown one."""

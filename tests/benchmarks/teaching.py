@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cascade.cascade import Cascade
 from cascade.learn.datasets import label_truth
 from cascade.measure.metrics import macro_f1, micro_f1
-from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.taxonomy.definition import Taxonomy

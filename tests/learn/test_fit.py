@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cascade.cascade import Cascade
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
@@ -20,7 +21,6 @@ from cascade.learn.fit import _Fit, fit, silent
 from cascade.learn.plan import Planned, plan
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import edges, walk
-from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
 LINEAR = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}

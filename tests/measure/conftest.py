@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from evaluated_rows import TREE, rows
 
+from cascade.cascade import Cascade
 from cascade.learn.datasets import label_truth
 from cascade.measure.error_causes import Predictions
 from cascade.measure.evaluate import evaluate
 from cascade.measure.evaluated_rows import EvaluatedRows
-from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
 

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.cascade import Cascade
 from cascade.errors import ModelError
 from cascade.learn.fit import fit
 from cascade.model.folder import (
@@ -36,7 +37,6 @@ from cascade.model.folder import (
     write_manifest,
     write_node,
 )
-from cascade.predict.cascade import Cascade
 from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import command, environment
 
-from cascade.predict.cascade import Cascade
+from cascade.cascade import Cascade
 
 OLDER = Path(__file__).parent / "folder_of_0_2"
 

@@ -31,10 +31,10 @@ from prediction_rows import (
     texts,
 )
 
+from cascade.cascade import Cascade
 from cascade.errors import CascadeError, DataError, ModelError
 from cascade.learn.fit import fit
 from cascade.predict.answers import prediction_rows
-from cascade.predict.cascade import Cascade
 from cascade.predict.extras import Style
 from cascade.predict.files import predict_file
 from cascade.predict.request import Outcome, Progress, Request

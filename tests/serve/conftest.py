@@ -4,8 +4,8 @@ import pytest
 from served import serving
 from shop import SHOP
 
+from cascade.cascade import Cascade
 from cascade.learn.fit import fit
-from cascade.predict.cascade import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
 

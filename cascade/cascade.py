@@ -31,8 +31,9 @@ from cascade.model.walk import Walked, batches, walk
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
 from cascade.predict.extras import Style
-from cascade.rows.frames import frame_of, frame_rows, texts_of
+from cascade.rows.frames import FRAME, frame_of, frame_rows, has_objects, is_frame, texts_of
 from cascade.rows.readings import Columns, Reading
+from cascade.rows.row import Row
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -43,7 +44,13 @@ from cascade.validation.calibration import Calibration, conditional
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cascade.measure.evaluate import Evaluation
+    from cascade.measure.evaluated_rows import EvaluatedRows
+    from cascade.show.explain import Explanation
+    from cascade.teach.queue import QueuedRow
+
 CHUNK = 10_000
+_FIGURES = (("micro_f1", "micro F1"), ("macro_f1", "macro F1"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Beyond the slope and offset of any calibration.
 STEEPEST = 1e6
@@ -77,6 +84,21 @@ class Cascade:
             for group, record in manifest.groups.items()
         }
         self._scratch: _Scratch | None = None
+
+    def __repr__(self) -> str:
+        groups, figures = len(self.taxonomy.groups) - 1, self.manifest.metrics
+        kinds = " and ".join(sorted({record.backend["kind"] for record in self.manifest.groups.values()}))
+        told = (f"{words} {figures[key]:.3f}" for key, words in _FIGURES if figures.get(key) is not None)
+        quality = ", ".join(told)
+        return (
+            f"Cascade {self.taxonomy.name!r}: {len(self.labels):,} labels in {groups:,} groups, {kinds}"
+            f"{f'; out of fold {quality}' if quality else ''}; {str(self.folder)!r}"
+        )
+
+    def _repr_html_(self) -> str:
+        from cascade.show.notebook import model_html
+
+        return model_html(self.taxonomy, self.manifest)
 
     @property
     def is_hosted(self) -> bool:
@@ -135,7 +157,7 @@ class Cascade:
         Parameters
         ----------
         texts
-            n_texts strings; or, without `labels`, a frame of pandas, with the columns that a file would have.
+            n_texts strings; or, without `labels`, a frame of pandas or polars, read as a file would be.
 
         Raises
         ------
@@ -145,11 +167,7 @@ class Cascade:
         """
         from cascade.learn.fit import fit  # what only training needs takes longer to import than all the rest
 
-        if labels is None:
-            rows = frame_rows(cast("pd.DataFrame", texts), Columns.of(taxonomy.data), taxonomy)
-            texts, labels = [row.text for row in rows], [row.labels for row in rows]
-        texts = _strings(cast("Sequence[str]", texts))
-        names = _resolved(taxonomy, labels)
+        texts, names = _labelled(taxonomy, texts, labels, Columns.of_others(taxonomy.data))
         scratch = _Scratch()
         fit(taxonomy, texts, names, scratch.folder, seed=seed, jobs=jobs)
         model = cls.load(scratch.folder)
@@ -280,15 +298,89 @@ class Cascade:
         return answers
 
     def predict_frame(self, data: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
-        """The answers as a frame, with the index of `data` where that is a frame too.
+        """The answers as a frame of the kind of `data`, with its index where that is a frame of pandas.
 
         Its columns are ``labels``, a list of names for each row, the most probable first, and ``scores``, the
-        path probability of each of them by name.
+        path probability of each of them: by name in pandas, else in the order of ``labels``.
         """
-        found, index = texts_of(data, *self.columns_of_texts())
-        texts = _strings(found)
+        texts = _strings(texts_of(data, *self.columns_of_texts()))
         rows = prediction_rows(self, list(range(len(texts))), texts, Style())
-        return frame_of({name: [row[name] for row in rows] for name in ("labels", "scores")}, index)
+        found = {name: [row[name] for row in rows] for name in ("labels", "scores")}
+        if is_frame(data) and not has_objects(data):
+            found["scores"] = [list(scores.values()) for scores in found["scores"]]
+        frame: pd.DataFrame = frame_of(found, data)
+        return frame
+
+    def evaluate(
+        self, texts: Sequence[str] | pd.DataFrame, labels: Sequence[Sequence[str]] | None = None
+    ) -> Evaluation:
+        """The figures of this model on labelled texts, given as to `fit`.
+
+        Raises
+        ------
+        DataError
+            As for `fit`.
+        """
+        return self.evaluated(*self._labelled(texts, labels)).evaluation
+
+    def evaluated(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Sequence[str]],
+        ids: Sequence[str | int] | None = None,
+    ) -> EvaluatedRows:
+        """Texts with their labels and this model's answers, and the figures of all; `ids` count from 1."""
+        from cascade.learn.datasets import label_truth
+        from cascade.measure.error_causes import Predictions
+        from cascade.measure.evaluate import evaluate
+        from cascade.measure.evaluated_rows import EvaluatedRows
+
+        truth = label_truth(self.graph, labels)
+        walked, ideal = self.walk(texts).whole(), self.oracle(texts, truth).whole()
+        scored, oracle = (Predictions(one.paths, self.decide(one)) for one in (walked, ideal))
+        groups = self.taxonomy.groups.values()
+        always = frozenset(group.name for group in groups if group.route == "always")
+        found = evaluate(self.graph, truth, scored, oracle, always=always, seed=self.manifest.seed)
+        return EvaluatedRows(
+            taxonomy=self.taxonomy,
+            manifest=self.manifest,
+            texts=list(texts),
+            ids=list(range(1, len(texts) + 1)) if ids is None else list(ids),
+            truth=truth,
+            scored=scored,
+            oracle=oracle,
+            evaluation=found,
+        )
+
+    def explain(self, text: str, words: int = 3) -> Explanation:
+        """Why a text gets its labels: the walk, and the words that spoke for and against each node.
+
+        Parameters
+        ----------
+        words
+            So many words of a node, and as many against it.
+        """
+        from cascade.show.explain import explain
+
+        [text] = _strings([text])
+        return explain(self, text, words)
+
+    def review(self, texts: Sequence[str] | pd.DataFrame, most: int = 100) -> list[QueuedRow]:
+        """The texts that teach most, the `most` of them, each with what is proposed and what is in doubt.
+
+        `cascade.teach.queue.write_queue` makes of them the file that ``cascade serve --review`` shows.
+        """
+        from cascade.teach.queue import queue_rows
+        from cascade.teach.selection import select_rows
+
+        found = _strings(texts_of(texts, *self.columns_of_texts()))
+        rows = (Row(number, number, text, (), {}, FRAME) for number, text in enumerate(found, 1))
+        return queue_rows(self, select_rows(self, rows, most))
+
+    def _labelled(
+        self, texts: Sequence[str] | pd.DataFrame, labels: Sequence[Sequence[str]] | None
+    ) -> tuple[list[str], list[list[str]]]:
+        return _labelled(self.taxonomy, texts, labels, Columns.of_others(self.taxonomy.data), self.readings)
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Path probabilities, float32, shape (n_texts, n_labels), columns as in `labels`; NaN: unvisited."""
@@ -361,6 +453,21 @@ class _Scratch:
 def _clear(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # a forked process has a copy of the object, and no say
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _labelled(
+    taxonomy: Taxonomy,
+    texts: Sequence[str] | pd.DataFrame,
+    labels: Sequence[Sequence[str]] | None,
+    columns: Columns,
+    known: Sequence[Reading] = (),
+) -> tuple[list[str], list[list[str]]]:
+    """Texts and canonical names, as they were given or from the columns of a frame."""
+    if labels is None:
+        rows = frame_rows(texts, columns, taxonomy, known)
+        texts, labels = [row.text for row in rows], [row.labels for row in rows]
+    found = _strings(cast("Sequence[str]", texts))
+    return found, _resolved(taxonomy, labels)
 
 
 def _strings(texts: Iterable[str]) -> list[str]:
