@@ -8,7 +8,7 @@ so that there is one parser.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,36 @@ class Taxonomy:
         """
         top = represent(mapping, source)
         return cls(*parse(top, SettingsReader(source, from_file=False), Path(base), check_backend))
+
+    @classmethod
+    def from_rows(
+        cls,
+        texts: Sequence[str],
+        labels: Sequence[Sequence[str]],
+        *,
+        name: str = "taxonomy",
+        groups: int | None = None,
+    ) -> Taxonomy:
+        """A taxonomy of the labels of some rows, in groups proposed from their texts, names and company.
+
+        How: `cascade.grouping.proposal.propose_groups`. What is like nothing else stands at the top level.
+
+        Parameters
+        ----------
+        groups : how many groups; by default settled by the data, with none for fewer than eight labels
+
+        Raises
+        ------
+        TaxonomyError
+            No row has a label, or a label is no name.
+        ValueError
+            `groups` is less than 1, or texts and labels differ in number.
+        """
+        from cascade.grouping.proposal import propose_groups
+
+        proposed = propose_groups(texts, labels, n_groups=groups)
+        given = {group: {"labels": list(own)} for group, own in proposed.groups.items()}
+        return cls.from_dict({"name": name, "groups": given, "labels": list(proposed.alone)}, source="<rows>")
 
     def to_dict(self) -> dict[str, Any]:
         """The same taxonomy in the file's own format, of JSON's types only.
