@@ -57,8 +57,20 @@ class Taxonomy:
             With every complaint about the file at once.
         """
         source = os.fspath(path)
-        top = compose(read_text(source), source)
-        return cls(*parse(top, SettingsReader(source, from_file=True), Path(source).parent, check_backend))
+        return cls.of_text(read_text(source), source, base=Path(source).parent, check_backend=check_backend)
+
+    @classmethod
+    def of_text(
+        cls,
+        text: str,
+        source: str = "<text>",
+        *,
+        base: str | os.PathLike[str] = "",
+        check_backend: BackendCheck | None = None,
+    ) -> Taxonomy:
+        """The taxonomy in the text of a YAML file that need not be there; otherwise as `load`."""
+        top = compose(text, source)
+        return cls(*parse(top, SettingsReader(source, from_file=True), Path(base), check_backend))
 
     @classmethod
     def from_dict(
