@@ -89,12 +89,10 @@ def init(
 
 
 def _refuse_to_overwrite(drafted: Draft) -> None:
-    there = [path for path in drafted.files if path.exists()]
+    there = [str(path) for path in drafted.files if path.exists()]
     if there:
-        named = ", ".join(str(path) for path in there)
-        raise DataError(
-            f"{named}: already there, and nothing was written. --force overwrites, --out names another"
-        )
+        ways = "--force overwrites; --out in another folder keeps what is here"
+        raise DataError(f"{', '.join(there)}: already there, so nothing was written. {ways}")
 
 
 def _told(drafted: Draft) -> int:

@@ -88,9 +88,7 @@ def read_labelled(path: Path, asked: Asked) -> LabelledRows:
     refused = [row for row in read if isinstance(row, BadRow)]
     labels = asked.labels or _label_columns(path, [column for column in columns if column != text])
     if len(labels) > 1:
-        paths = [[own] if (own := _of_levels(row, labels)) else [] for row in rows]
-        told = f"a level of labels in each of {', '.join(map(quoted, labels))}"
-        return LabelledRows(rows, paths, refused, {"text": text, "labels": list(labels)}, told)
+        return _of_columns(rows, refused, text, labels)
     cells = [row.source.get(labels[0]) for row in rows]
     delimiter = asked.delimiter or _delimiter(cells)
     named = [_names(cell, delimiter) for cell in cells]
@@ -105,6 +103,20 @@ def read_labelled(path: Path, asked: Asked) -> LabelledRows:
     if separator:
         told += f", as paths with {separator!r}"
     return LabelledRows(rows, paths, refused, data, told)
+
+
+def _of_columns(rows: list[Row], refused: list[BadRow], text: str, labels: tuple[str, ...]) -> LabelledRows:
+    """Columns with a level each, or, where they share names, with one label each."""
+    found = [_cells(row, labels) for row in rows]
+    columns = [set(filter(None, column)) for column in zip(*found, strict=True)]
+    is_levels = len(set().union(*columns)) == sum(map(len, columns))
+    named = ", ".join(map(quoted, labels))
+    data = {"text": text, "labels": list(labels)}
+    if is_levels:
+        paths = [[own] if (own := _of_levels(cells)) else [] for cells in found]
+        return LabelledRows(rows, paths, refused, data, f"a level of labels in each of {named}")
+    paths = [[(name,) for name in dict.fromkeys(filter(None, cells))] for cells in found]
+    return LabelledRows(rows, paths, refused, data, f"a label in each of {named}")
 
 
 def columns_of(path: Path, sheet: str | None = None) -> list[str]:
@@ -157,11 +169,15 @@ def _label_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     return (_only(path, columns, LABELS, "labels"),)
 
 
-def _of_levels(row: Row, columns: Iterable[str]) -> LabelPath:
-    cells = [clean_name(row.source.get(column) or "") for column in columns]
-    while cells and cells[-1].casefold() in _NO_LABEL:
-        cells.pop()
-    return tuple(cells)
+def _cells(row: Row, columns: Iterable[str]) -> list[str]:
+    """The names in these columns, empty where there is none."""
+    cells = [clean_name("" if (cell := row.source.get(column)) is None else cell) for column in columns]
+    return ["" if cell.casefold() in _NO_LABEL else cell for cell in cells]
+
+
+def _of_levels(cells: Sequence[str]) -> LabelPath:
+    last = max((at for at, cell in enumerate(cells) if cell), default=-1)
+    return tuple(cells[: last + 1])
 
 
 def _names(cell: Any, delimiter: str | None) -> list[str]:

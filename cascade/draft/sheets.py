@@ -96,7 +96,10 @@ def _of_parents(table: Table, header: list[str], rows: Sequence[tuple[int, list[
             f"{table.source}: a column of parents, and none of names; there are {named}. Expected one headed "
             "'name', 'label' or 'child'"
         )
-    key_at = id_at if id_at is not None and _parents_are_ids(rows, parent_at, id_at) else name_at
+    by_id = id_at is not None and (
+        header[parent_at] == "parent id" or _parents_are_ids(rows, parent_at, id_at)
+    )
+    key_at = id_at if by_id and id_at is not None else name_at
     said, aliases = _find(header, SAID), _find(header, ALIASES)
     concepts: dict[str, Concept] = {}
     edges: list[Edge] = []

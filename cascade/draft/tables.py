@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from cascade.errors import DataError, suggestion
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
-_FAULTS = ("#REF!", "#N/A", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
-# A formula that no spreadsheet program has computed yet: in its cell stands no value.
-_UNCOMPUTED = re.compile(rb'<c r="([A-Z]+[0-9]+)"[^>]*><f[^>]*>[^<]*</f>(?:<v\s*/>|<v></v>)?</c>')
+# A formula that no spreadsheet program has computed yet, or that has come to a fault: in its cell is no value.
+_UNCOMPUTED = re.compile(
+    rb'<c r="([A-Z]+[0-9]+)"(?:[^>]*><f[^>]*>[^<]*</f>(?:<v\s*/>|<v></v>)?</c>|[^>]*\st="(e)")'
+)
 _MOST_SHEET_BYTES = 256 << 20
 
 
@@ -89,6 +90,10 @@ def _of_workbook(path: Path, sheet: str | None) -> Table:
             return _of_sheet(found, f"{path}: sheet {found.name!r}", path)
     except calamine.PasswordError as error:
         raise DataError(f"{path}: has a password; save a copy without one") from error
+    except calamine.WorksheetNotFound as error:
+        raise DataError(
+            f"{path}: the sheet {_first_line(error)!r} is listed and not there: a damaged file"
+        ) from error
     except calamine.CalamineError as error:
         raise DataError(f"{path}: not a workbook that can be read: {_first_line(error)}") from error
 
@@ -109,21 +114,11 @@ def _sheet(workbook: Any, wanted: str | None, source: str) -> Any:
 
 
 def _of_sheet(sheet: Any, source: str, path: Path) -> Table:
-    top, left = sheet.start or (0, 0)
+    top, _ = sheet.start or (0, 0)
     _refuse_merged(sheet, source)
     _refuse_uncomputed(path, source)
     rows = [[_cell(value) for value in row] for row in sheet.to_python(skip_empty_area=True)]
-    for down, across, value in _cells(rows):
-        if value in _FAULTS:
-            at = _name_of_cell(top + down, left + across)
-            raise DataError(f"{source}: cell {at} holds the fault {value} of a formula; expected a name")
     return _squared(rows, source, top + 1)
-
-
-def _cells(rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, str]]:
-    for down, row in enumerate(rows):
-        for across, value in enumerate(row):
-            yield down, across, value
 
 
 def _refuse_merged(sheet: Any, source: str) -> None:
@@ -145,9 +140,10 @@ def _refuse_uncomputed(path: Path, source: str) -> None:
             if part.filename.startswith("xl/worksheets/") and part.file_size <= _MOST_SHEET_BYTES:
                 found = _UNCOMPUTED.search(archive.read(part))
                 if found:
+                    fault = "has come to a fault" if found[2] else "was never computed"
                     raise DataError(
-                        f"{source}: cell {found[1].decode()} holds a formula that was never computed; open "
-                        "the file in a spreadsheet program and save it, or put in the values"
+                        f"{source}: cell {found[1].decode()} holds a formula that {fault}; mend it in a spreadsheet "
+                        "program and save the file, or put in the value"
                     )
 
 
