@@ -207,4 +207,6 @@ def _doubts(text: str, out: Path, rows: _Rows) -> list[str]:
     taxonomy = Taxonomy.of_text(text, str(out), base=out.parent)
     report = check(taxonomy, rows.train, rows.test, rows.refused)
     found = [finding for finding in report.findings if finding.rule in _DOUBTS]
-    return [line for finding in found for line in (f"{finding.message}:", f"  {'; '.join(finding.examples)}")]
+    lines = [line for one in found for line in (f"{one.message}:", f"  {'; '.join(one.examples)}")]
+    # Lines of a file that gets these very lines above its names.
+    return [re.sub(rf" \({re.escape(str(out))}:[\d:]+\)", "", line) for line in lines]

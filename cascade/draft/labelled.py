@@ -202,6 +202,7 @@ def _delimiter(cells: Sequence[Any]) -> str | None:
     for mark in _DELIMITERS:
         parted = [text for text in texts if mark in text]
         parts = {part.strip() for text in texts for part in text.split(mark)}
-        if parted and len(parts) < len(texts):
+        # A semicolon is the mark of our own files.
+        if parted and (mark == ";" or len(parts) < len(texts)):
             return mark
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -56,7 +57,10 @@ def _graph(path: Path) -> Any:
         _refuse_remote_contexts(data, str(path))
     graph = rdflib.Graph()
     try:
-        graph.parse(data=data, format=kind, publicID=path.absolute().as_uri())
+        with warnings.catch_warnings():
+            # Its reader of JSON-LD uses what rdflib itself calls old.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            graph.parse(data=data, format=kind, publicID=path.absolute().as_uri())
     except Exception as error:  # parsers of rdflib raise what they like
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"{path}: not valid {kind}: {lines[0]}") from error

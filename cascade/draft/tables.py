@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 import zipfile
@@ -17,10 +18,12 @@ from cascade.errors import DataError, suggestion
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
-# A formula that no spreadsheet program has computed yet, or that has come to a fault: in its cell is no value.
+# A formula that no program has computed yet, or that has come to a fault: its cell holds no value.
 _UNCOMPUTED = re.compile(
     rb'<c r="([A-Z]+[0-9]+)"(?:[^>]*><f[^>]*>[^<]*</f>(?:<v\s*/>|<v></v>)?</c>|[^>]*\st="(e)")'
 )
+_SHEET_ID = re.compile(r'<sheet [^>]*?name="([^"]*)"[^>]*?r:id="([^"]*)"')
+_RELATIONS, _RELATION = "xl/_rels/workbook.xml.rels", re.compile(r"<Relationship [^>]*>")
 _MOST_SHEET_BYTES = 256 << 20
 
 
@@ -116,7 +119,7 @@ def _sheet(workbook: Any, wanted: str | None, source: str) -> Any:
 def _of_sheet(sheet: Any, source: str, path: Path) -> Table:
     top, _ = sheet.start or (0, 0)
     _refuse_merged(sheet, source)
-    _refuse_uncomputed(path, source)
+    _refuse_uncomputed(path, sheet.name, source)
     rows = [[_cell(value) for value in row] for row in sheet.to_python(skip_empty_area=True)]
     return _squared(rows, source, top + 1)
 
@@ -132,19 +135,34 @@ def _refuse_merged(sheet: Any, source: str) -> None:
             )
 
 
-def _refuse_uncomputed(path: Path, source: str) -> None:
+def _refuse_uncomputed(path: Path, sheet: str, source: str) -> None:
+    """Such cells read as empty ones, and a name would be lost."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if part.filename.startswith("xl/worksheets/") and part.file_size <= _MOST_SHEET_BYTES:
-                found = _UNCOMPUTED.search(archive.read(part))
-                if found:
-                    fault = "has come to a fault" if found[2] else "was never computed"
-                    raise DataError(
-                        f"{source}: cell {found[1].decode()} holds a formula that {fault}; mend it in a spreadsheet "
-                        "program and save the file, or put in the value"
-                    )
+        part = _part_of(archive, sheet)
+        found = part and _UNCOMPUTED.search(archive.read(part))
+    if found:
+        fault = "has come to a fault" if found[2] else "was never computed"
+        raise DataError(
+            f"{source}: cell {found[1].decode()} holds a formula that {fault}; mend it in a spreadsheet "
+            "program and save the file, or put in the value"
+        )
+
+
+def _part_of(archive: zipfile.ZipFile, sheet: str) -> str | None:
+    """The file in an .xlsx that has the cells of a sheet; None in other formats, or where it is too large."""
+    parts = {part.filename: part.file_size for part in archive.infolist()}
+    if "xl/workbook.xml" not in parts or _RELATIONS not in parts:
+        return None
+    ids = dict(_SHEET_ID.findall(archive.read("xl/workbook.xml").decode("utf-8", "replace")))
+    wanted = next((ids[name] for name in ids if html.unescape(name) == sheet), None)
+    for found in _RELATION.findall(archive.read(_RELATIONS).decode("utf-8", "replace")):
+        target = re.search(r'Target="/?(?:xl/)?([^"]+)"', found)
+        if target and f'Id="{wanted}"' in found:
+            part = f"xl/{target[1]}"
+            return part if parts.get(part, _MOST_SHEET_BYTES) < _MOST_SHEET_BYTES else None
+    return None
 
 
 def _name_of_cell(row: int, column: int) -> str:
