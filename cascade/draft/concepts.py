@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -172,6 +172,22 @@ def merge_twins(concepts: list[Concept]) -> list[str]:
     for concept in concepts:
         merged += merge_twins(concept.children)
     return merged
+
+
+def settle_aliases(top: Sequence[Concept]) -> list[str]:
+    """Take out aliases that mean another thing as well, and say which."""
+    concepts = {id(concept): concept for _, concept in walk(top)}
+    names = {concept.name for concept in concepts.values()}
+    owners = Counter(alias for concept in concepts.values() for alias in dict.fromkeys(concept.aliases))
+    taken: dict[str, None] = {}
+    for concept in concepts.values():
+        unclear = [alias for alias in concept.aliases if alias in names or owners[alias] > 1]
+        taken.update(dict.fromkeys(alias for alias in unclear if alias != concept.name))
+        concept.aliases = tuple(alias for alias in concept.aliases if alias not in unclear)
+    if not taken:
+        return []
+    shown = ", ".join(repr(alias) for alias in list(taken)[:5])
+    return [f"aliases that mean more than one thing are left out: {shown}{' ...' if len(taken) > 5 else ''}"]
 
 
 def clean_name(text: object) -> str:

@@ -9,19 +9,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cascade.checks.check import check
-from cascade.draft.concepts import Outline, clean_name, needs_paths, walk
+from cascade.checks.counts import few_rows, no_rows
+from cascade.checks.duplicates import conflicting_labels, near_identical_names, same_rows
+from cascade.checks.subject import Subject
+from cascade.draft.concepts import Outline, clean_name, needs_paths, settle_aliases, walk
 from cascade.draft.concepts import Path as LabelPath
 from cascade.draft.grouped_rows import outline_of_rows
 from cascade.draft.labelled import Asked, LabelledRows, read_labelled
 from cascade.draft.sources import Kind, kind_of, outline_of
 from cascade.draft.split import ROWS_LEAST, suffix_for, test_rows, write_rows
 from cascade.draft.yaml_text import Head, written
+from cascade.errors import DataError, TaxonomyError
 from cascade.rows.row import BadRow, Row
 from cascade.system.files import atomic_write
 from cascade.taxonomy.definition import Taxonomy
 
-_DOUBTS = ("few-rows", "near-identical-names", "same-rows", "conflicting-labels")
+_RULES_OF_NAMES = (near_identical_names,)
+_RULES = (no_rows, few_rows, near_identical_names, same_rows, conflicting_labels)
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,7 @@ def draft(request: Request) -> Draft:
     Raises
     ------
     DataError
-        The file cannot be read or understood, or there are no labels in it.
-    TaxonomyError
-        What it says makes no taxonomy, for instance because of a name of a thousand letters.
+        The file cannot be read or understood, there are no labels in it, or what it says makes no taxonomy.
     """
     kind = request.kind or kind_of(request.source, request.asked.sheet)
     if kind == "rows":
@@ -101,8 +104,13 @@ class _Rows:
 
 def _of_rows(request: Request) -> Draft:
     read = read_labelled(request.source, request.asked)
+    test = request.test or _beside(request.source)
+    # Labels of test rows alone are labels too; nothing else is learned from these rows.
+    others = read_labelled(test, request.asked).paths if test else []
     texts = [row.text for row in read.rows]
-    outline = outline_of_rows(None, texts, read.paths, request.groups, source=str(request.source))
+    outline = outline_of_rows(
+        None, texts, read.paths, request.groups, source=str(request.source), others=others
+    )
     none = sum(not own for own in read.paths)
     where = f"text in {read.data['text']!r}, {read.told}"
     told = [f"{request.source}: {len(read.rows):,} rows, {where}; {none:,} have none"]
@@ -110,7 +118,6 @@ def _of_rows(request: Request) -> Draft:
     labels = [tuple(_name(path, paths_needed) for path in own) for own in read.paths]
     canonical = [row._replace(labels=own) for row, own in zip(read.rows, labels, strict=True)]
     rows = _Rows(refused=read.refused, paths=read.paths)
-    test = request.test or _beside(request.source)
     if test:
         told.append(f"test rows: {test}")
         rows.train, files = (
@@ -175,13 +182,14 @@ def _relative(path: Path, request: Request) -> str:
 
 
 def _finished(request: Request, outline: Outline, rows: _Rows, told: list[str]) -> Draft:
+    told += settle_aliases(outline.top)
     paths = needs_paths(outline.top)
     top = Head(name=request.name or _name_of(outline, request.source), data=rows.data, paths=paths)
     places = list(walk(outline.top))
     groups = {id(concept) for _, concept in places if concept.is_group}
     labels = {id(concept) for _, concept in places if not concept.is_group}
     told += [f"{_counted(len(labels), 'label')} in {_counted(len(groups), 'group')}", *outline.told]
-    doubts = _doubts(written(outline, top), request.out, rows)
+    doubts = _doubts(_checked(written(outline, top), request), rows)
     text = written(outline, replace(top, comments=[*_head(request), *doubts]))
     return Draft(request.out, text, told + doubts, rows.new, rows.refused)
 
@@ -202,11 +210,21 @@ def _name_of(outline: Outline, source: Path) -> str:
     return plain.casefold() or "taxonomy"
 
 
-def _doubts(text: str, out: Path, rows: _Rows) -> list[str]:
+def _doubts(taxonomy: Taxonomy, rows: _Rows) -> list[str]:
     """What people should look at, as sentences."""
-    taxonomy = Taxonomy.of_text(text, str(out), base=out.parent)
-    report = check(taxonomy, rows.train, rows.test, rows.refused)
-    found = [finding for finding in report.findings if finding.rule in _DOUBTS]
+    subject = Subject(taxonomy, tuple(rows.train), tuple(rows.test), ())
+    found = [one for rule in (_RULES if rows.train else _RULES_OF_NAMES) for one in rule(subject)]
     lines = [line for one in found for line in (f"{one.message}:", f"  {'; '.join(one.examples)}")]
     # Lines of a file that gets these very lines above its names.
-    return [re.sub(rf" \({re.escape(str(out))}:[\d:]+\)", "", line) for line in lines]
+    return [re.sub(rf" \({re.escape(taxonomy.source)}:[\d:]+\)", "", line) for line in lines]
+
+
+def _checked(text: str, request: Request) -> Taxonomy:
+    """The taxonomy that was drafted; a fault in it is one of the source, which has no such line."""
+    try:
+        return Taxonomy.of_text(text, str(request.out), base=request.out.parent)
+    except TaxonomyError as error:
+        found = dict.fromkeys(problem.message for problem in error.problems)
+        more = f"\n... and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        shown = "\n".join(f"{request.source}: {message}" for message in list(found)[:_SHOWN])
+        raise DataError(shown + more) from error

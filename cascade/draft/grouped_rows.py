@@ -17,6 +17,7 @@ def outline_of_rows(
     paths: Sequence[Sequence[LabelPath]],
     n_groups: int | None,
     source: str = "",
+    others: Sequence[Sequence[LabelPath]] = (),
 ) -> Outline:
     """The labels of rows in groups, each with the number of rows that carry it.
 
@@ -26,6 +27,8 @@ def outline_of_rows(
         Labels in no group, of which there need be no rows.
     n_groups
         How many groups are to be proposed; labels with paths have theirs.
+    others
+        Labels of rows for tests, which count no rows here and whose texts are not looked at.
 
     Raises
     ------
@@ -35,9 +38,11 @@ def outline_of_rows(
     counts = Counter(path for own in paths for path in own)
     if not counts and flat is None:
         raise DataError(f"{source}: no labels found: no row carries one")
+    counts.update({path: 0 for own in others for path in own if path not in counts})
     if any(len(path) > 1 for path in counts):
         return _of_paths(counts, source)
-    return _proposed(flat, texts, [[path[0] for path in own] for own in paths], n_groups)
+    known = flat or Outline([Concept(path[0]) for path in counts])
+    return _proposed(known, texts, [[path[0] for path in own] for own in paths], n_groups)
 
 
 def _of_paths(counts: Counter[LabelPath], source: str) -> Outline:
@@ -57,23 +62,19 @@ def _of_paths(counts: Counter[LabelPath], source: str) -> Outline:
 
 
 def _proposed(
-    flat: Outline | None, texts: Sequence[str], labels: Sequence[Sequence[str]], n_groups: int | None
+    flat: Outline, texts: Sequence[str], labels: Sequence[Sequence[str]], n_groups: int | None
 ) -> Outline:
-    known = {concept.name: concept for concept in (flat.top if flat else ())}
+    known = {concept.name: concept for concept in flat.top}
     proposal = propose_groups(texts, labels, n_groups=n_groups, more_labels=known)
-    counts = Counter(name for own in labels for name in own)
-
-    def concept(name: str) -> Concept:
-        found = known.get(name, Concept(name))
-        found.rows = counts[name] if texts else found.rows
-        return found
-
+    if texts:
+        counts = Counter(name for own in labels for name in own)
+        for name, concept in known.items():
+            concept.rows = counts[name]
     groups = [
-        Concept(name, children=[concept(label) for label in own]) for name, own in proposal.groups.items()
+        Concept(name, children=[known[label] for label in own]) for name, own in proposal.groups.items()
     ]
-    told = [_how(len(proposal.groups), len(proposal.alone), bool(texts))]
-    outline = Outline([*groups, *map(concept, proposal.alone)], told=told)
-    return outline if flat is None else Outline(outline.top, flat.name, flat.description, flat.told + told)
+    told = [*flat.told, _how(len(proposal.groups), len(proposal.alone), bool(texts))]
+    return Outline([*groups, *(known[name] for name in proposal.alone)], flat.name, flat.description, told)
 
 
 def _how(n_groups: int, n_alone: int, has_texts: bool) -> str:

@@ -270,6 +270,33 @@ def test_what_is_doubtful_is_told_and_stands_in_the_file(tmp_path):
     assert "taxonomy.yaml:" not in text
 
 
+def test_an_alias_that_means_two_things_is_left_out_and_told(tmp_path):
+    text = "group,label,aliases\nBilling,Refund,back; money\nBilling,Charge,money; Refund\n"
+    (tmp_path / "labels.csv").write_text(text, "utf-8")
+    done = init(tmp_path, "labels.csv")
+    assert "aliases that mean more than one thing are left out: 'money', 'Refund'" in done.stderr
+    taxonomy = Taxonomy.load(tmp_path / "taxonomy.yaml")
+    assert (taxonomy.labels["Refund"].aliases, taxonomy.labels["Charge"].aliases) == (("back",), ())
+
+
+def test_what_no_taxonomy_may_have_is_told_of_the_source(tmp_path):
+    (tmp_path / "names.txt").write_text("late\nhalf \x07 a bell\n", "utf-8")
+    done = init(tmp_path, "names.txt")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: names.txt: ")
+    assert "taxonomy.yaml" not in done.stderr
+
+
+def test_a_label_of_test_rows_alone_is_a_label_too(tmp_path):
+    rows = [(text, label) for text, label, _ in rows_of_subjects(300)]
+    wrote_csv(tmp_path / "train.csv", ("text", "label"), rows)
+    wrote_csv(tmp_path / "test.csv", ("text", "label"), [("never seen", "new_one")])
+    done = init(tmp_path, "train.csv")
+    assert "1 label has no training row:\n  'new_one'\n" in done.stderr
+    assert "new_one" in Taxonomy.load(tmp_path / "taxonomy.yaml").labels
+    assert "# 0 rows, few" in (tmp_path / "taxonomy.yaml").read_text("utf-8")
+
+
 # Paths and levels
 
 
