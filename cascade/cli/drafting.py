@@ -82,15 +82,18 @@ def init(
         drafted = draft(
             Request(what, out, kind=kind, name=name, groups=groups, language=language, test=test, asked=asked)
         )
-    if not force:
-        _refuse_to_overwrite(drafted)
+    _refuse_to_overwrite(drafted, what, force)
     drafted.write()
     return _told(drafted)
 
 
-def _refuse_to_overwrite(drafted: Draft) -> None:
+def _refuse_to_overwrite(drafted: Draft, source: Path, force: bool) -> None:
+    if any(path.exists() and path.samefile(source) for path in drafted.files):
+        raise DataError(
+            f"{source}: would be overwritten by what is drafted from it. Name another file with --out"
+        )
     there = [str(path) for path in drafted.files if path.exists()]
-    if there:
+    if there and not force:
         ways = "--force overwrites; --out in another folder keeps what is here"
         raise DataError(f"{', '.join(there)}: already there, so nothing was written. {ways}")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cascade.taxonomy.settings import BackendSpec
 
 _NEARBY_MOST = 1000
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _OF_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls", ".ods")
 
 
@@ -73,7 +74,8 @@ def load_taxonomy(path: str) -> Taxonomy:
 
 def _holds_rows(path: Path) -> bool:
     """Whether the name is that of rows, or of a table, which no YAML has."""
-    return path.is_file() and any(suffix.lower() in _OF_ROWS for suffix in path.suffixes[-2:])
+    plain = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    return path.is_file() and plain.suffix.lower() in _OF_ROWS
 
 
 def _backend_faults(spec: BackendSpec) -> Iterable[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from cascade.checks.counts import few_rows, no_rows
 from cascade.checks.duplicates import conflicting_labels, near_identical_names, same_rows
 from cascade.checks.subject import Subject
 from cascade.draft.concepts import Outline, clean_name, needs_paths, settle_aliases, walk
-from cascade.draft.concepts import Path as LabelPath
 from cascade.draft.grouped_rows import outline_of_rows
 from cascade.draft.labelled import Asked, LabelledRows, read_labelled
 from cascade.draft.sources import Kind, kind_of, outline_of
@@ -89,14 +87,13 @@ def draft(request: Request) -> Draft:
 
 @dataclass
 class _Rows:
-    """Rows of training and of tests, what the taxonomy says of them, and the labels of all."""
+    """Rows of training and of tests, the files that are to hold them, and what the taxonomy says of these."""
 
     data: dict[str, Any] = field(default_factory=dict)
     train: list[Row] = field(default_factory=list)
     test: list[Row] = field(default_factory=list)
     new: dict[Path, list[Row]] = field(default_factory=dict)
     refused: list[BadRow] = field(default_factory=list)
-    paths: list[list[LabelPath]] = field(default_factory=list)
 
 
 # Rows
@@ -108,30 +105,29 @@ def _of_rows(request: Request) -> Draft:
     # Labels of test rows alone are labels too; nothing else is learned from these rows.
     others = read_labelled(test, request.asked).paths if test else []
     texts = [row.text for row in read.rows]
-    outline = outline_of_rows(
-        None, texts, read.paths, request.groups, source=str(request.source), others=others
-    )
-    none = sum(not own for own in read.paths)
-    where = f"text in {read.data['text']!r}, {read.told}"
-    told = [f"{request.source}: {len(read.rows):,} rows, {where}; {none:,} have none"]
-    paths_needed = needs_paths(outline.top)
-    labels = [tuple(_name(path, paths_needed) for path in own) for own in read.paths]
-    canonical = [row._replace(labels=own) for row, own in zip(read.rows, labels, strict=True)]
-    rows = _Rows(refused=read.refused, paths=read.paths)
+    source = str(request.source)
+    outline = outline_of_rows(None, texts, read.paths, request.groups, source=source, others=others)
+    rows = _Rows(train=_canonical(read, needs_paths(outline.top)), refused=read.refused)
+    told = [_how_read(request, read)]
     if test:
         told.append(f"test rows: {test}")
-        rows.train, files = (
-            canonical,
-            {"train": _relative(request.source, request), "test": _relative(test, request)},
-        )
+        files = {"train": _relative(request.source, request), "test": _relative(test, request)}
     else:
-        files = _split(request, read, canonical, rows, told)
+        files = _split(request, rows, told)
     rows.data = {**files, **read.data}
     return _finished(request, outline, rows, told)
 
 
-def _name(path: LabelPath, paths: bool) -> str:
-    return "/".join(path) if paths else path[-1]
+def _how_read(request: Request, read: LabelledRows) -> str:
+    none = sum(not own for own in read.paths)
+    where = f"text in {read.data['text']!r}, {read.told}"
+    return f"{request.source}: {len(read.rows):,} rows, {where}; {none:,} have none"
+
+
+def _canonical(read: LabelledRows, paths: bool) -> list[Row]:
+    """The rows with labels as the taxonomy has them: whole paths, or last names."""
+    labels = [tuple("/".join(path) if paths else path[-1] for path in own) for own in read.paths]
+    return [row._replace(labels=own) for row, own in zip(read.rows, labels, strict=True)]
 
 
 def _beside(source: Path) -> Path | None:
@@ -147,20 +143,17 @@ def _in_case(word: str, like: str) -> str:
     return word.upper() if like.isupper() else word.capitalize() if like[0].isupper() else word
 
 
-def _split(
-    request: Request, read: LabelledRows, canonical: Sequence[Row], rows: _Rows, told: list[str]
-) -> dict[str, str]:
+def _split(request: Request, rows: _Rows, told: list[str]) -> dict[str, str]:
     """The files to be written, a fifth of the rows for tests; few rows are all for training."""
-    if len(read.rows) < ROWS_LEAST:
-        rows.train = list(canonical)
-        told.append(f"no split: of {len(read.rows):,} rows none can be spared for tests")
+    every = rows.train
+    if len(every) < ROWS_LEAST:
+        told.append(f"no split: of {len(every):,} rows none can be spared for tests")
         return {"train": _relative(request.source, request)}
-    is_test = test_rows([row.text for row in canonical], [row.labels for row in canonical])
-    stem = request.source.name.split(".")[0]
-    suffix = suffix_for(request.source)
+    is_test = test_rows([row.text for row in every], [row.labels for row in every])
+    stem, suffix = request.source.name.split(".")[0], suffix_for(request.source)
     train, test = (request.out.with_name(f"{stem}_{side}{suffix}") for side in ("train", "test"))
-    rows.train = [row for row, left in zip(canonical, is_test, strict=True) if not left]
-    rows.test = [row for row, left in zip(canonical, is_test, strict=True) if left]
+    rows.train = [row for row, left in zip(every, is_test, strict=True) if not left]
+    rows.test = [row for row, left in zip(every, is_test, strict=True) if left]
     rows.new = {train: rows.train, test: rows.test}
     told.append(
         f"split: {len(rows.train):,} rows for training in {train}, {len(rows.test):,} for tests in {test}; "

@@ -79,8 +79,19 @@ def read_labelled(path: Path, asked: Asked) -> LabelledRows:
     Raises
     ------
     DataError
-        The file cannot be read, or which column holds text or labels is not plain.
+        The file cannot be read, which column holds text or labels is not plain, or a path has an empty part.
     """
+    read = _read(path, asked)
+    for row, own in zip(read.rows, read.paths, strict=True):
+        for one in own:
+            if not all(one):
+                shown = " > ".join(part or "..." for part in one)
+                where = f"{path} row {row.number}: a path with an empty part, {shown!r}"
+                raise DataError(f"{where}; expected a name at each level")
+    return read
+
+
+def _read(path: Path, asked: Asked) -> LabelledRows:
     columns = columns_of(path, asked.sheet)
     text = asked.text or _only(path, columns, TEXTS, "text")
     read = list(read_rows(path, Columns(text=text), None))

@@ -17,7 +17,7 @@ ROWS_OF_LABEL = 200
 ROWS_IN_ALL = 50_000
 CHARACTERS_OF_TEXT = 2000
 """More rows, and more of a text, changed no grouping that we looked at; this bounds time and memory."""
-NAME_COUNTS_AS = 2
+NAME_COUNTS_AS = 5
 """The name of a label counts as so many of its texts: much where rows are few, little where many."""
 WORDS_MOST = 100_000
 DIMENSIONS = 50

@@ -165,6 +165,13 @@ def test_no_file_that_is_there_is_overwritten_and_none_is_written_then(tickets, 
     assert (folder / there).read_text("utf-8") == "mine"
 
 
+def test_the_source_is_not_overwritten_even_with_force(tickets):
+    before = tickets.read_bytes()
+    done = init(tickets.parent, "tickets.csv", "--out", "tickets.csv", "--force")
+    assert done.stderr.startswith("error: tickets.csv: would be overwritten by what is drafted from it")
+    assert tickets.read_bytes() == before
+
+
 def test_a_number_of_groups_and_a_name_can_be_asked_for(tickets):
     init(tickets.parent, "tickets.csv", "--groups", "2", "--name", "mine", "--out", "sub/t.yaml")
     taxonomy = Taxonomy.load(tickets.parent / "sub" / "t.yaml")
@@ -372,7 +379,11 @@ def test_what_a_file_holds_can_be_said(tmp_path):
         ),
         ("rows.csv", "text,label\nwhere,\nwhat,none\n", "no labels found: no row carries one"),
         ("empty.csv", "", "the table is empty|no column is plainly"),
-        ("gap.csv", "text,label\nx,a > > b\ny,a > c\n", "a path with an empty part"),
+        (
+            "gap.csv",
+            "text,label\nx,a > > b\ny,a > c\n",
+            r"gap\.csv row 1: a path with an empty part, 'a > \.\.\. > b'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_nothing_is_written(tmp_path, name, text, message):
@@ -391,6 +402,11 @@ def test_columns_can_be_named(tmp_path):
     done = init(tmp_path, "rows.csv", "--from", "rows", "--text", "what was said", "--labels", "about")
     assert done.returncode == 0, done.stderr
     assert Taxonomy.load(tmp_path / "taxonomy.yaml").data.text == "what was said"
+
+
+def test_a_taxonomy_with_a_name_like_that_of_rows_is_a_taxonomy(tmp_path):
+    (tmp_path / "rows.csv.yaml").write_text("name: x\nlabels: [a, b]\n", "utf-8")
+    assert "no-data" in here(tmp_path, "check", "rows.csv.yaml").stdout
 
 
 @pytest.mark.parametrize("word", ["fit", "check"])
