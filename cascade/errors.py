@@ -61,11 +61,17 @@ class BackendError(CascadeError):
     """A node model that could not be made or loaded."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the known name nearest to `name`, or an empty string."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`; None where none is much like it."""
     known = list(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:
         folded = {one.casefold(): one for one in known}
         near = [folded[close] for close in get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)]
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return near[0] if near else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the known name nearest to `name`, or an empty string."""
+    near = nearest(name, known)
+    return f" Did you mean {near!r}?" if near is not None else ""

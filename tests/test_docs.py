@@ -28,7 +28,8 @@ import cascade
 from cascade import __version__
 from cascade.cli import cascade as commands
 from cascade.taxonomy.data import DATA_KEYS
-from cascade.taxonomy.groups import GROUP_KEYS, LABEL_KEYS
+from cascade.taxonomy.groups import GROUP_KEYS, PATH_LABEL_KEYS
+from cascade.taxonomy.names import Names
 from cascade.taxonomy.parser import TOP_KEYS
 from cascade.taxonomy.settings import Choose, Combine, Negatives, Route
 
@@ -313,12 +314,12 @@ FAULTY_ROWS = [
 def test_rules_are_told_under_the_severity_that_they_have(tmp_path):
     from cascade.checks.check import check
     from cascade.rows.reading import read_all
-    from cascade.rows.row import Columns
+    from cascade.rows.readings import Columns
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in FAULTY_ROWS), "utf-8")
     taxonomy = cascade.Taxonomy.from_dict(SEVERAL_FAULTS)
-    train, refused = read_all([rows], Columns(), taxonomy)
+    train, refused, _ = read_all([rows], Columns(), taxonomy)
     found = {finding.rule: finding.severity for finding in check(taxonomy, train, (), refused).findings}
     assert len(found) >= 15
 
@@ -333,7 +334,7 @@ def test_every_key_of_a_taxonomy_is_told_in_its_section():
         "## At the top": TOP_KEYS,
         "## `data`": DATA_KEYS,
         "## A group": GROUP_KEYS,
-        "## Labels": LABEL_KEYS,
+        "## Labels": PATH_LABEL_KEYS,
     }
     missing = [
         f"{heading}: {key}"
@@ -346,7 +347,7 @@ def test_every_key_of_a_taxonomy_is_told_in_its_section():
 
 def test_every_value_that_a_key_can_have_is_told():
     text = docs("taxonomy")
-    values = [value for kind in (Choose, Route, Negatives, Combine) for value in get_args(kind)]
+    values = [value for kind in (Choose, Route, Negatives, Combine, Names) for value in get_args(kind)]
     assert [value for value in values if f"`{value}`" not in text] == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.checks.check import check
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.taxonomy.definition import Taxonomy
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def taxonomy():
 def rows(taxonomy):
     found = {}
     for which in ("train", "test"):
-        found[which], refused = read_all(taxonomy.data.files(which), Columns(), taxonomy)
+        found[which], refused, _ = read_all(taxonomy.data.files(which), Columns(), taxonomy)
         assert not refused
     return found
 

@@ -80,6 +80,7 @@ class TaxonomyDifference:
     Attributes
     ----------
     renamed : names whose old one is an alias of a new one
+    paths : names of what is called the same in its group, and whose name is its path on one side only
     merged : names that are now an alias of a name that was there already, or of one that takes several
     split : new names that were an alias of a name that is still there
     moved : names on both sides with other parents
@@ -95,6 +96,7 @@ class TaxonomyDifference:
     added: tuple[NodePlace, ...] = ()
     removed: tuple[NodePlace, ...] = ()
     renamed: tuple[AliasChange, ...] = ()
+    paths: tuple[AliasChange, ...] = ()
     merged: tuple[AliasChange, ...] = ()
     split: tuple[AliasChange, ...] = ()
     moved: tuple[NodeMove, ...] = ()
@@ -119,7 +121,8 @@ def difference(before: Version, after: Version) -> TaxonomyDifference:
         after=after.name,
         added=names.added,
         removed=names.removed,
-        renamed=names.renamed,
+        renamed=tuple(one for one in names.renamed if one not in names.paths),
+        paths=names.paths,
         merged=names.merged,
         split=names.split,
         moved=tuple(names.moves()),
@@ -137,7 +140,7 @@ def difference(before: Version, after: Version) -> TaxonomyDifference:
 
 @dataclass(frozen=True)
 class _NameMatching:
-    """Which name of one taxonomy is which of the other."""
+    """Which name of one taxonomy is which of the other; by place where names are paths on one side only."""
 
     before: Taxonomy
     after: Taxonomy
@@ -145,26 +148,23 @@ class _NameMatching:
     @cached_property
     def became(self) -> dict[str, str]:
         """What each old name is called now, as itself or as an alias; a name that is gone is left out."""
-        found = {name: self.after.resolve(name) for name in self.before.graph.nodes}
+        found = {name: self.before.counterpart(name, self.after) for name in self.before.graph.nodes}
         return {ROOT: ROOT} | {name: now for name, now in found.items() if now is not None}
 
     @cached_property
     def was(self) -> dict[str, str]:
         """The old name of each that is there still, under its own or a new name."""
-        same = {name: name for name in (ROOT, *self.after.graph.nodes) if name in self.old}
+        same = {name: name for name in (ROOT, *self.after.graph.nodes) if name in self.same}
         return same | {one.into: one.name for one in self.renamed}
 
     @cached_property
-    def old(self) -> frozenset[str]:
-        return frozenset((ROOT, *self.before.graph.nodes))
-
-    @cached_property
-    def new(self) -> frozenset[str]:
-        return frozenset((ROOT, *self.after.graph.nodes))
+    def same(self) -> frozenset[str]:
+        """Names on both sides."""
+        return frozenset(name for name, now in self.became.items() if name == now)
 
     @cached_property
     def _aliased(self) -> tuple[AliasChange, ...]:
-        gone = [name for name in self.before.graph.nodes if name not in self.new and name in self.became]
+        gone = [name for name in self.before.graph.nodes if name not in self.same and name in self.became]
         return tuple(AliasChange(name, self.became[name], _kind(self.before, name)) for name in gone)
 
     @cached_property
@@ -173,7 +173,7 @@ class _NameMatching:
         return tuple(
             one
             for one in self._aliased
-            if one.into not in self.old
+            if one.into not in self.same
             and targets.count(one.into) == 1
             and one.kind == _kind(self.after, one.into)
         )
@@ -182,14 +182,22 @@ class _NameMatching:
     def merged(self) -> tuple[AliasChange, ...]:
         return tuple(one for one in self._aliased if one not in self.renamed)
 
+    @cached_property
+    def paths(self) -> tuple[AliasChange, ...]:
+        if self.before.names == self.after.names:
+            return ()
+        old, new = self.before.last_name, self.after.last_name
+        return tuple(one for one in self.renamed if old(one.name) == new(one.into))
+
     @property
     def split(self) -> tuple[AliasChange, ...]:
         fresh = [name for name in self.after.graph.nodes if name not in self.was]
-        whole = {name: self.before.resolve(name) for name in fresh}
+        lasting = frozenset(self.was.values())
+        whole = {name: self.after.counterpart(name, self.before) for name in fresh}
         return tuple(
             AliasChange(name, into, _kind(self.after, name))
             for name, into in whole.items()
-            if into in self.new and into
+            if into in lasting and into
         )
 
     @property
@@ -208,7 +216,7 @@ class _NameMatching:
 
     def _changed_kind(self, name: str) -> bool:
         """Whether a label became a group of that name, or a group a label."""
-        return name in self.old and name in self.new and _kind(self.before, name) != _kind(self.after, name)
+        return name in self.same and _kind(self.before, name) != _kind(self.after, name)
 
     def moves(self) -> Iterator[NodeMove]:
         """Names on both sides whose parents are others, in whatever order."""
@@ -237,18 +245,14 @@ def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
 
 def _settings(names: _NameMatching) -> Iterator[SettingChange]:
     before, after = names.before, names.after
-    for what in ("name", "description", "combine"):
+    for what in ("name", "description", "combine", "names"):
         old, new = getattr(before, what), getattr(after, what)
         if old != new:
             yield SettingChange(after.name, "taxonomy", what, old, new)
     for name in (ROOT, *after.graph.nodes):
         was = names.was.get(name)
         if was is not None and _kind(before, was) == _kind(after, name):
-            yield from _changed(name, _thing(before, was), _thing(after, name))
-
-
-def _thing(taxonomy: Taxonomy, name: str) -> Group | Label:
-    return taxonomy.groups[name] if name in taxonomy.groups else taxonomy.labels[name]
+            yield from _changed(name, before.node(was), after.node(name))
 
 
 def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[SettingChange]:

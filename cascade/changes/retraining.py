@@ -172,17 +172,24 @@ class RetrainingRules:
             yield f"children came: {_some(came)}"
         if went := [name for name in old if name not in new]:
             yield f"children went: {_some(went)}"
-        if old != new and not came and not went:
+        if list(old) != list(new) and not came and not went:
             yield "another order of its children"
 
-    def children(self, group: str, was: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What the model of a group scores, before and after."""
-        return self.before.taxonomy.scored_children(was), self.after.taxonomy.scored_children(group)
+    def children(self, group: str, was: str) -> tuple[dict[str, str], dict[str, str]]:
+        """What the model of a group scores, before and after: name in the group -> name."""
+        sides = ((self.before.taxonomy, was), (self.after.taxonomy, group))
+        old, new = (
+            {taxonomy.last_name(child): child for child in taxonomy.scored_children(name)}
+            for taxonomy, name in sides
+        )
+        return old, new
 
     def exchanged_children(self, group: str, was: str) -> frozenset[str]:
         """Children on one side only, of which more need not be said."""
         old, new = self.children(group, was)
-        return frozenset({*old} ^ {*new})
+        went = {old[name] for name in old if name not in new}
+        came = {new[name] for name in new if name not in old}
+        return frozenset(went | came | {self.was.get(name, name) for name in came})
 
     def row_reasons(self, group: str) -> Iterator[str]:
         """Where both are models: how many rows each learnt from."""
@@ -199,7 +206,7 @@ class RetrainingRules:
         changed = self.labels_reaching(self.before, was) ^ self.labels_reaching(self.after, group)
         old, new = self.children(group, was)
         for child in {*old} & {*new}:
-            changed |= self.labels_of(self.before, child) ^ self.labels_of(self.after, child)
+            changed |= self.labels_of(self.before, old[child]) ^ self.labels_of(self.after, new[child])
         return frozenset(changed)
 
     def labels_reaching(self, side: Version, group: str) -> frozenset[str]:

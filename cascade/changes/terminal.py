@@ -33,6 +33,7 @@ def _sections(found: TaxonomyDifference) -> Iterator[tuple[str, str, list[str]]]
     yield "added", "blue", [f"+ {one.kind} {one.name}  in {_all(one.parents)}" for one in found.added]
     yield "removed", "yellow", [f"- {one.kind} {one.name}  from {_all(one.parents)}" for one in found.removed]
     yield "renamed", "", [f"~ {one.kind} {one.name} -> {one.into}" for one in found.renamed]
+    yield "written otherwise", "", list(_paths(found))
     yield "merged", "", [f"> {one.kind} {one.name} into {one.into}" for one in found.merged]
     yield "split", "", [f"< {one.kind} {one.name} out of {one.into}" for one in found.split]
     moves = [f"~ {one.kind} {one.name}  from {_all(one.before)} to {_all(one.after)}" for one in found.moved]
@@ -47,6 +48,13 @@ def _sections(found: TaxonomyDifference) -> Iterator[tuple[str, str, list[str]]]
                 groups.setdefault("; ".join(one.reasons), []).append(one.group)
         heading = f"fit {verb} {sum(map(len, groups.values()))} of {counted(total, 'group')}"
         yield heading, "", [f"* {_all(names)}: {reasons}" for reasons, names in groups.items()]
+
+
+def _paths(found: TaxonomyDifference) -> Iterator[str]:
+    """One line for all names, as it is one change."""
+    if found.paths:
+        first = found.paths[0]
+        yield f"~ {counted(len(found.paths), 'name')}, such as {first.kind} {first.name} -> {first.into}"
 
 
 def _ending(found: TaxonomyDifference) -> Iterator[str]:

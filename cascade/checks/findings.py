@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
+from cascade.rows.readings import FileReading
+
 Severity = Literal["error", "warning", "advice"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "advice")
@@ -36,12 +38,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All findings, errors first; `rows` counts training rows, `groups` leaves the root out."""
+    """All findings, errors first; `rows` counts training rows, `groups` leaves the root out.
+
+    `readings` are those of files whose way of writing texts and labels was seen from their rows.
+    """
 
     findings: tuple[Finding, ...]
     rows: int
     labels: int
     groups: int
+    readings: tuple[FileReading, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -59,6 +65,7 @@ class Report:
             "rows": self.rows,
             "labels": self.labels,
             "groups": self.groups,
+            "readings": [reading.to_json() for reading in self.readings],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -80,6 +87,12 @@ def listed(
 
 def render(report: Report) -> Iterator[str]:
     """Lines for a terminal, a hundred columns wide where names and places allow, the counts last."""
+    for reading in report.readings:
+        yield from _wrapped(reading.describe(), "", "  ")
+        for text, labels in reading.examples:
+            shown = textwrap.shorten(text, _WIDTH - 40, placeholder=" ...")
+            yield from _wrapped(f"{shown!r}: {', '.join(labels) or 'none'}", "    ", "      ")
+        yield ""
     for finding in report.findings:
         yield from _wrapped(f"{finding.severity} {finding.rule}: {finding.message}", "", "  ")
         for example in finding.examples:

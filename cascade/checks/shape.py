@@ -29,7 +29,7 @@ def several_parents(subject: Subject) -> Iterator[Finding]:
         notes,
         f"{counted(len(notes), 'label stands', 'labels stand')} in several groups",
         lambda note: f"{line_of(note.place)}: {one_line(note.message)}",
-        "Right if it is one label that belongs to both; else give each its own name.",
+        "Right if it is one label that belongs to both; else give each its own name, or write `names: path`.",
     )
 
 

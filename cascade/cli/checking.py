@@ -63,10 +63,13 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
 
     with progress("checking"):
         columns = columns_of(taxonomy.data)
-        train, refused = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
-        test, refused_too = read_all(taxonomy.data.files("test"), columns, taxonomy)
+        train, refused, readings = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
+        known = [one.reading for one in readings]
+        test, refused_too, others = read_all(taxonomy.data.files("test"), columns, taxonomy, known)
         told = _told_by_services(taxonomy)
         report = check_rows(taxonomy, train, test, refused + refused_too, told)
+        guessed = tuple(one for one in (*readings, *others) if one.is_guessed)
+        report = replace(report, readings=guessed)
     return report if data or taxonomy.data.train else _without_rows(report)
 
 

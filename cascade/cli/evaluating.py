@@ -81,10 +81,10 @@ def evaluate(
     if against is not None and (compare is not None or not train):
         raise click.UsageError("--against flat takes --train FILE, and no --compare.")
     models = [Cascade.load(folder) for folder in (chosen_model(model), compare) if folder is not None]
-    columns = columns_of(models[0].taxonomy.data)
-    read = [labelled_rows(inputs, columns, one.taxonomy) for one in models]
+    columns, known = columns_of(models[0].taxonomy.data), models[0].readings
+    read = [labelled_rows(inputs, columns, one.taxonomy, known)[:2] for one in models]
     if against is not None:
-        training, _ = labelled_rows(train, columns, models[0].taxonomy)
+        training = labelled_rows(train, columns, models[0].taxonomy, known).rows
         models.append(_flat(models[0], training))
         read.append((_without_groups(models[0].taxonomy, read[0][0]), []))
     rows = _in_all([found for found, _ in read])

@@ -19,6 +19,7 @@ from cascade.cli.inputs import (
     labelled_rows,
     load_taxonomy,
     model_words,
+    readings_in,
     remember_last,
     stop_at_refused,
     training_files,
@@ -120,13 +121,15 @@ def fit(
     tree = load_taxonomy(taxonomy)
     folder = out or MODELS / tree.name
     _check_out(folder)
-    rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
+    files, known = training_files(tree, data), readings_in(folder)
+    rows, refused, readings = labelled_rows(files, columns_of(tree.data), tree, known)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
         _show_plan(tree, rows, seed, folder, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
-    run = {"seed": seed, "jobs": jobs or cores(), "engine": engine}
+    kept = list(dict.fromkeys(one.reading for one in readings))
+    run = {"seed": seed, "jobs": jobs or cores(), "engine": engine, "readings": kept}
     summary = _fitted(tree, rows, folder, consent, wait=not detach, **run)
     if summary is not None:
         _show_fit(summary | {"refused": len(refused)}, as_json=as_json)

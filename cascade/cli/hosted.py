@@ -357,7 +357,7 @@ def export(
     from cascade.learn.export import export as write
 
     tree = load_taxonomy(taxonomy)
-    rows, refused = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
+    rows, refused, _ = labelled_rows(training_files(tree, data), columns_of(tree.data), tree)
     stop_at_refused(refused, skip=skip_bad_rows)
     folder = out or Path("export") / tree.name
     told = write(tree, [row.text for row in rows], [row.labels for row in rows], folder, seed=seed)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from cascade.cli.completion import LAST, MODEL_VARIABLE, MODELS
 from cascade.cli.shell import counted, note, progress
-from cascade.errors import DataError, ModelError, Place, Problem, TaxonomyError
+from cascade.errors import CascadeError, DataError, ModelError, Place, Problem, TaxonomyError
 from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
-    from cascade.rows.row import BadRow, Columns, Row
+    from cascade.rows.reading import ReadRows
+    from cascade.rows.readings import Columns, Reading
+    from cascade.rows.row import BadRow
     from cascade.taxonomy.data import DataSpec
     from cascade.taxonomy.definition import Taxonomy
     from cascade.taxonomy.settings import BackendSpec
@@ -35,17 +37,31 @@ def training_files(taxonomy: Taxonomy, data: Sequence[str]) -> Sequence[str | Pa
 
 
 def labelled_rows(
-    files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy
-) -> tuple[list[Row], list[BadRow]]:
-    """The rows of some files, and those that were refused, which it lists."""
+    files: Sequence[str | Path], columns: Columns, taxonomy: Taxonomy, known: Sequence[Reading] = ()
+) -> ReadRows:
+    """The rows of some files; how they are read and which are refused is told."""
     from cascade.rows.reading import read_all
     from cascade.rows.row import summarise_bad
 
     with progress("reading"):
-        rows, refused = read_all(files, columns, taxonomy)
-    if refused:
-        note(summarise_bad(refused))
-    return rows, refused
+        found = read_all(files, columns, taxonomy, known)
+    for one in found.readings:
+        if one.is_guessed:
+            note(one.describe())
+    if found.refused:
+        note(summarise_bad(found.refused))
+    return found
+
+
+def readings_in(folder: Path) -> Sequence[Reading]:
+    """How the rows of the model that a folder holds were read; empty where it holds none that can be read."""
+    from cascade.model.folder import read_manifest
+    from cascade.rows.readings import Reading
+
+    try:
+        return [Reading.from_dict(one) for one in read_manifest(folder).readings]
+    except (CascadeError, TypeError):
+        return []
 
 
 def stop_at_refused(refused: Sequence[BadRow], *, skip: bool) -> None:
@@ -103,7 +119,7 @@ def _folders_here() -> list[Path]:
 
 
 def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
-    from cascade.rows.row import Columns
+    from cascade.rows.readings import Columns
 
     return Columns.of(data, text=text, id=id)
 

@@ -90,7 +90,9 @@ def predict(
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
     columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
     in_batches = batch or loaded.can_wait
-    request = Request(source=source, columns=columns, jobs=jobs, in_batches=in_batches, **settings)
+    request = Request(
+        source=source, columns=columns, known=loaded.readings, jobs=jobs, in_batches=in_batches, **settings
+    )
     outcome = _predicted(loaded, request)
     if loaded.is_hosted:
         tell_usage(loaded.manifest)

@@ -32,7 +32,8 @@ from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.predict.cascade import Cascade
-    from cascade.rows.row import BadRow, Columns, Row
+    from cascade.rows.readings import Columns, Reading
+    from cascade.rows.row import BadRow, Row
     from cascade.teach.queue import QueuedRow
     from cascade.teach.selection import Selection
 
@@ -94,7 +95,8 @@ def review(
         keep_answers(loaded.folder)
     columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
     with progress("reading") as bar:
-        texts = _Texts(source, columns, _texts_known(known, columns, queue, loaded), bar)
+        texts_known = _texts_known(known, columns, queue, loaded)
+        texts = _Texts(source, columns, loaded.readings, texts_known, bar)
         selection = select_rows(loaded, texts, rows)
         found = queue_rows(loaded, selection)
     if found:
@@ -108,8 +110,11 @@ def review(
 class _Texts:
     """The rows of a file whose texts are not known; counts the others."""
 
-    def __init__(self, source: str, columns: Columns, known: set[str], bar: Bar) -> None:
-        self._source, self._columns, self._known, self._bar = source, columns, known, bar
+    def __init__(
+        self, source: str, columns: Columns, readings: Sequence[Reading], known: set[str], bar: Bar
+    ) -> None:
+        self._source, self._columns, self._readings = source, columns, readings
+        self._known, self._bar = known, bar
         self.refused: list[BadRow] = []
         self.left_out = 0
 
@@ -117,7 +122,7 @@ class _Texts:
         from cascade.rows.reading import read_rows
         from cascade.rows.row import BadRow
 
-        for count, row in enumerate(read_rows(self._source, self._columns), 1):
+        for count, row in enumerate(read_rows(self._source, self._columns, None, self._readings), 1):
             self._bar.at(count, None)
             if isinstance(row, BadRow):
                 self.refused.append(row)
@@ -135,8 +140,8 @@ def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cas
 
     answers = path_beside(queue, ANSWERS)
     before = [path for path in (answers, skipped_beside(answers)) if path.exists()]
-    rows, refused = read_all(files, columns, None)
-    told, torn = read_all(before, columns_of(model.taxonomy.data), None)
+    rows, refused, _ = read_all(files, columns, None, model.readings)
+    told, torn, _ = read_all(before, columns_of(model.taxonomy.data), None)
     for one in (*refused, *torn):
         note(f"{one.file} row {one.number}: {one.reason}")
     return {row.text.strip() for row in (*rows, *told)}

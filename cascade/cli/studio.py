@@ -91,7 +91,7 @@ def _tasks(source: str, taxonomy: Taxonomy) -> tuple[list[dict[str, Any]], list[
 
     if is_queue(Path(source)):
         return [queued_task(taxonomy, queued_row) for queued_row in read_queue(Path(source), taxonomy)], []
-    rows, refused = read_all([source], columns_of(taxonomy.data), taxonomy)
+    rows, refused, _ = read_all([source], columns_of(taxonomy.data), taxonomy)
     return [labelled_task(taxonomy, row) for row in rows], refused
 
 
@@ -108,7 +108,8 @@ def import_(source: Path, taxonomy: str | None, model: Path | None, out: Path, *
     Tasks without an answer, and those that were skipped, are left out. Of several answers the newest counts,
     or one that is marked as ground truth.
     """
-    from cascade.rows.row import row_line, summarise_bad
+    from cascade.rows.row import summarise_bad
+    from cascade.rows.writing import row_line
     from cascade.system.files import atomic_write
     from cascade.teach.label_studio import read_export
 

@@ -11,6 +11,7 @@ import click
 from cascade.cli.completion import files, groups
 from cascade.cli.inputs import chosen_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
+from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.changes.retraining import Version
@@ -63,7 +64,9 @@ def inspect_tree(
         _refuse_with_diff(form, depth, group, sort)
         _show_difference(_load_version(what, model), _load_version(diff, None), form)
     else:
-        _show_tree(_part(_tree(_load_version(what, model)), group, sort), form, depth)
+        version = _load_version(what, model)
+        wanted = None if group is None else _group_named(version, group)
+        _show_tree(_part(_tree(version), wanted, sort), form, depth)
     return DONE
 
 
@@ -91,6 +94,15 @@ def _tree(side: Version) -> TreeNode:
     from cascade.show.tree import tree_of_model, tree_of_taxonomy
 
     return tree_of_model(side.taxonomy, side.manifest) if side.manifest else tree_of_taxonomy(side.taxonomy)
+
+
+def _group_named(version: Version, group: str) -> str:
+    """The group that is meant, also by the end of its path; an unknown name as it is."""
+    taxonomy = version.taxonomy
+    meant = taxonomy.resolve(group)
+    if meant is None and taxonomy.names == "path":
+        raise DataError(f"{taxonomy.name!r} has no group {group!r}.{taxonomy.suggest(group)}")
+    return group if meant is None or meant in taxonomy.labels else meant
 
 
 def _part(tree: TreeNode, group: str | None, sort: SortKey | None) -> TreeNode:

@@ -114,14 +114,15 @@ def _of_rows(request: Request) -> Draft:
         files = {"train": _relative(request.source, request), "test": _relative(test, request)}
     else:
         files = _split(request, rows, told)
-    rows.data = {**files, **read.data}
+    # What is written here is UTF-8, and no workbook.
+    own = {key: value for key, value in read.data.items() if not rows.new or key not in ("encoding", "sheet")}
+    rows.data = {**files, **own}
     return _finished(request, outline, rows, told)
 
 
 def _how_read(request: Request, read: LabelledRows) -> str:
     none = sum(not own for own in read.paths)
-    where = f"text in {read.data['text']!r}, {read.told}"
-    return f"{request.source}: {len(read.rows):,} rows, {where}; {none:,} have none"
+    return f"{request.source}: {len(read.rows):,} rows, {read.told}; {none:,} have none"
 
 
 def _canonical(read: LabelledRows, paths: bool) -> list[Row]:
@@ -181,7 +182,8 @@ def _finished(request: Request, outline: Outline, rows: _Rows, told: list[str]) 
     places = list(walk(outline.top))
     groups = {id(concept) for _, concept in places if concept.is_group}
     labels = {id(concept) for _, concept in places if not concept.is_group}
-    told += [f"{_counted(len(labels), 'label')} in {_counted(len(groups), 'group')}", *outline.told]
+    within = f" in {_counted(len(groups), 'group')}" if groups else ""
+    told += [_counted(len(labels), "label") + within, *outline.told]
     doubts = _doubts(_checked(written(outline, top), request), rows)
     text = written(outline, replace(top, comments=[*_head(request), *doubts]))
     return Draft(request.out, text, told + doubts, rows.new, rows.refused)

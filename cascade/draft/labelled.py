@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cascade.draft.concepts import Path as LabelPath
 from cascade.draft.concepts import clean_name
+from cascade.draft.label_cells import delimiter_of, names_in
+from cascade.draft.label_columns import Found, label_columns
 from cascade.draft.paths import separator_of, split_path
-from cascade.draft.tables import WORKBOOKS, read_table, text_of
-from cascade.errors import DataError, suggestion
-from cascade.rows.files import RowFile, opened
+from cascade.errors import DataError
+from cascade.rows.cells import flag_of
+from cascade.rows.names import NONE_WORDS, folded
 from cascade.rows.reading import read_rows
-from cascade.rows.row import BadRow, Columns, Row, quoted
+from cascade.rows.readings import DELIMITER, Columns, FileReading, Reading
+from cascade.rows.row import BadRow, Row
+from cascade.rows.shapes import as_columns, common_end, without_end
 
-TEXTS = (
-    "text",
-    "comment",
-    "message",
-    "utterance",
-    "body",
-    "query",
-    "sentence",
-    "question",
-    "content",
-    "review",
-)
-LABELS = (
-    "labels",
-    "label",
-    "category",
-    "categories",
-    "topic",
-    "topics",
-    "intent",
-    "intents",
-    "tags",
-    "tag",
-    "class",
-)
-_LEVEL = re.compile(r"(?:level|lvl|tier|category|label|topic|l)[ _-]?(\d)", re.IGNORECASE)
-_DELIMITERS = (";", "|", "#", "\n", ",")
-_NO_LABEL = frozenset(("", "none", "n/a", "na", "null", "nan", "-"))
+Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,139 +56,93 @@ def read_labelled(path: Path, asked: Asked) -> LabelledRows:
     DataError
         The file cannot be read, which column holds text or labels is not plain, or a path has an empty part.
     """
-    read = _read(path, asked)
-    for row, own in zip(read.rows, read.paths, strict=True):
-        for one in own:
-            if not all(one):
-                shown = " > ".join(part or "..." for part in one)
-                where = f"{path} row {row.number}: a path with an empty part, {shown!r}"
-                raise DataError(f"{where}; expected a name at each level")
-    return read
-
-
-def _read(path: Path, asked: Asked) -> LabelledRows:
-    columns = columns_of(path, asked.sheet)
-    text = asked.text or _only(path, columns, TEXTS, "text")
-    read = list(read_rows(path, Columns(text=text), None))
+    read, settled = _read(path, asked)
     rows = [row for row in read if isinstance(row, Row)]
+    fields, base = _fields_of(rows, settled.reading)
+    found = label_columns(str(path), fields, base, asked.labels)
+    reading, paths = _read_labels(fields, replace(base, labels=found.columns), found, asked)
+    for row, own in zip(rows, paths, strict=True):
+        _refuse_gaps(row, own, path)
+    told = ", ".join([reading.describe(), *settled.notes])
     refused = [row for row in read if isinstance(row, BadRow)]
-    labels = asked.labels or _label_columns(path, [column for column in columns if column != text])
-    if len(labels) > 1:
-        return _of_columns(rows, refused, text, labels)
-    cells = [row.source.get(labels[0]) for row in rows]
-    delimiter = asked.delimiter or _delimiter(cells)
-    named = [_names(cell, delimiter) for cell in cells]
-    separator = separator_of(list(dict.fromkeys(name for own in named for name in own)))
-    paths = [[split_path(name, separator) if separator else (name,) for name in own] for own in named]
-    data: dict[str, Any] = {"text": text, "labels": labels[0]}
-    told = f"labels in {quoted(labels[0])}"
-    if delimiter:
-        told += f", separated by {delimiter!r}"
-        if delimiter != ";":
-            data["labels_delimiter"] = delimiter
-    if separator:
-        told += f", as paths with {separator!r}"
-    return LabelledRows(rows, paths, refused, data, told)
+    return LabelledRows(rows, paths, refused, _keys(reading, fields), told)
 
 
-def _of_columns(rows: list[Row], refused: list[BadRow], text: str, labels: tuple[str, ...]) -> LabelledRows:
-    """Columns with a level each, or, where they share names, with one label each."""
-    found = [_cells(row, labels) for row in rows]
-    columns = [set(filter(None, column)) for column in zip(*found, strict=True)]
-    is_levels = len(set().union(*columns)) == sum(map(len, columns))
-    named = ", ".join(map(quoted, labels))
-    data = {"text": text, "labels": list(labels)}
-    if is_levels:
-        paths = [[own] if (own := _of_levels(cells)) else [] for cells in found]
-        return LabelledRows(rows, paths, refused, data, f"a level of labels in each of {named}")
-    paths = [[(name,) for name in dict.fromkeys(filter(None, cells))] for cells in found]
-    return LabelledRows(rows, paths, refused, data, f"a label in each of {named}")
-
-
-def columns_of(path: Path, sheet: str | None = None) -> list[str]:
-    """The names of the columns of a file: of its header, or of its first object."""
-    suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    if suffix in WORKBOOKS or (suffix in (".csv", ".tsv") and path.suffix.lower() != ".gz"):
-        rows = read_table(path, sheet).rows if suffix in WORKBOOKS else _head(path)
-        return next((row for row in rows if any(row)), [])
-    file = RowFile.at(path)
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return list(pq.read_schema(path).names)
-    with opened(file) as stream:
-        line = next((line for line in stream if line.strip()), b"{}")
-    if file.is_table:
-        return [clean_name(cell) for cell in re.split(r"[,;\t]", line.decode("utf-8-sig", "replace"))]
+def _read(path: Path, asked: Asked) -> tuple[list[Row | BadRow], FileReading]:
+    """All rows without labels, and where their texts are."""
+    source = read_rows(path, Columns(text=asked.text, sheet=asked.sheet))
     try:
-        first = json.loads(line)
-    except ValueError:
-        return []
-    return list(first) if isinstance(first, dict) else []
+        return list(source), source.reading
+    except DataError as error:
+        # There is no taxonomy yet that could say it.
+        words = str(error).partition(" The taxonomy can say under `data:`")
+        raise DataError(f"{words[0]} Name it with --text COLUMN" if words[1] else words[0]) from error
 
 
-def _head(path: Path) -> list[list[str]]:
-    import csv
+def _fields_of(rows: Sequence[Row], reading: Reading) -> tuple[list[Fields], Reading]:
+    """The columns of each row, those of text and labels among them, whatever tool the file is of."""
+    fields = [as_columns(row.source, reading.format, reading.prompt_end) for row in rows]
+    if reading.format != "prompt":
+        return fields, reading
+    end = common_end(one.get("labels") for one in fields)
+    bare: list[Fields] = [{**one, "labels": without_end(one.get("labels"), end)} for one in fields]
+    return bare, replace(reading, completion_end=end)
 
-    text = text_of(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
-    return [next(csv.reader(text.splitlines(), delimiter=delimiter), [])]
 
-
-def _only(path: Path, columns: Sequence[str], usual: Sequence[str], use: str) -> str:
-    plain = {column.strip().casefold(): column for column in columns}
-    for name in usual:
-        if name in plain:
-            return plain[name]
-    there = ", ".join(quoted(column) for column in columns[:20]) or "none"
-    hint = suggestion(usual[0], columns)
-    raise DataError(
-        f"{path}: no column is plainly the {use}; there are {there}.{hint} Name it with --{use} COLUMN."
+def _read_labels(
+    fields: Sequence[Fields], reading: Reading, found: Found, asked: Asked
+) -> tuple[Reading, list[list[LabelPath]]]:
+    if found.are == "flags":
+        flags = [[column for column in found.columns if flag_of(one.get(column))] for one in fields]
+        paths: list[list[LabelPath]] = [[(clean_name(column),) for column in own] for own in flags]
+        return replace(reading, labels_are="flags"), paths
+    if found.are == "levels":
+        levels = (_of_levels(one, found.columns) for one in fields)
+        return replace(reading, labels_are="levels"), [[own] if own else [] for own in levels]
+    cells = [one.get(column) for one in fields for column in found.columns]
+    delimiter = asked.delimiter or delimiter_of(cells)
+    named = [
+        list(itertools.chain(*(names_in(one.get(column), delimiter) for column in found.columns)))
+        for one in fields
+    ]
+    separator = separator_of(
+        list(dict.fromkeys(name for own in named for name in own if isinstance(name, str)))
     )
+    paths = [list(dict.fromkeys(_path(name, separator) for name in own)) for own in named]
+    mark = separator.strip() if separator else None
+    return replace(reading, delimiter=delimiter or DELIMITER, path_separator=mark), paths
 
 
-def _label_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
-    levels = sorted((found[1], column) for column in columns if (found := _LEVEL.fullmatch(column.strip())))
-    if len(levels) > 1:
-        return tuple(column for _, column in levels)
-    return (_only(path, columns, LABELS, "labels"),)
+def _path(name: str | LabelPath, separator: str | None) -> LabelPath:
+    if isinstance(name, tuple):
+        return name
+    return split_path(name, separator) if separator else (name,)
 
 
-def _cells(row: Row, columns: Iterable[str]) -> list[str]:
-    """The names in these columns, empty where there is none."""
-    cells = [clean_name("" if (cell := row.source.get(column)) is None else cell) for column in columns]
-    return ["" if cell.casefold() in _NO_LABEL else cell for cell in cells]
-
-
-def _of_levels(cells: Sequence[str]) -> LabelPath:
+def _of_levels(fields: Fields, columns: Sequence[str]) -> LabelPath:
+    cells = ["" if (cell := fields.get(column)) is None else clean_name(cell) for column in columns]
+    cells = ["" if folded(cell) in NONE_WORDS else cell for cell in cells]
     last = max((at for at, cell in enumerate(cells) if cell), default=-1)
     return tuple(cells[: last + 1])
 
 
-def _names(cell: Any, delimiter: str | None) -> list[str]:
-    if isinstance(cell, str) and cell.strip().startswith("["):
-        cell = _list_of(cell)
-    parts = cell if isinstance(cell, list) else str("" if cell is None else cell).split(delimiter or "\0")
-    names = (clean_name(part) for part in parts if part is not None)
-    return list(dict.fromkeys(name for name in names if name.casefold() not in _NO_LABEL))
+def _refuse_gaps(row: Row, paths: Sequence[LabelPath], file: Path) -> None:
+    for one in paths:
+        if not all(one):
+            shown = " > ".join(part or "..." for part in one)
+            where = f"{file} row {row.number}: a path with an empty part, {shown!r}"
+            raise DataError(f"{where}; expected a name at each level")
 
 
-def _list_of(cell: str) -> Any:
-    try:
-        found = json.loads(cell)
-    except ValueError:
-        return cell
-    return found if isinstance(found, list) else cell
+def _keys(reading: Reading, fields: Sequence[Fields]) -> dict[str, Any]:
+    """What a taxonomy says under ``data``: all that has to be known of the file, and no more."""
+    keys = reading.keys()
+    if reading.delimiter == DELIMITER and not any(
+        DELIMITER in cell for cell in _texts(fields, reading.labels)
+    ):
+        keys.pop("labels_delimiter", None)
+    return keys
 
 
-def _delimiter(cells: Sequence[Any]) -> str | None:
-    """The mark between labels: one whose parts occur elsewhere too, so that labels are fewer than cells."""
-    texts = Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()[:1] != "[")
-    for mark in _DELIMITERS:
-        parted = [text for text in texts if mark in text]
-        parts = {part.strip() for text in texts for part in text.split(mark)}
-        # A semicolon is the mark of our own files.
-        if parted and (mark == ";" or len(parts) < len(texts)):
-            return mark
-    return None
+def _texts(fields: Sequence[Fields], columns: Sequence[str]) -> Iterator[str]:
+    return (cell for one in fields for column in columns if isinstance(cell := one.get(column), str))

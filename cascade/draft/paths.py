@@ -15,19 +15,23 @@ _SURE = frozenset((" > ", " -> ", " :: ", "::", "->", ">"))
 def separator_of(names: Sequence[str]) -> str | None:
     """The mark between the parts of paths, or None where these names are no paths.
 
-    A mark that names have for other reasons too (``/``, ``|``) counts where half of the names have it and
-    their first parts repeat: ``and/or`` is no path.
+    Half of the names have it. A mark that names have for other reasons too (``/``, ``|``) counts where first
+    parts repeat and stand nowhere else: ``and/or`` is none, nor ``late/refund`` beside ``refund/late``.
     """
     for mark in SEPARATORS:
-        having = [name for name in names if mark.strip() in name and len(name.split(mark)) > 1]
-        if not having:
+        having = [name for name in names if len(name.split(mark)) > 1]
+        if len(having) < max(1, _MOSTLY * len(names)):
             continue
-        firsts = [name.split(mark)[0].strip() for name in having]
-        if mark in _SURE and len(having) >= max(1, _MOSTLY * len(names)):
-            return mark
-        if len(having) >= _MOSTLY * len(names) and len(set(firsts)) < len(firsts):
+        if mark in _SURE or _are_levels([split_path(name, mark) for name in having]):
             return mark
     return None
+
+
+def _are_levels(paths: Sequence[Path]) -> bool:
+    """Whether first parts repeat, and none stands later in the path of another."""
+    firsts = [path[0] for path in paths]
+    later = {part for path in paths for part in path[1:] if part != path[0]}
+    return len(set(firsts)) < len(firsts) and later.isdisjoint(firsts)
 
 
 def split_path(name: str, separator: str) -> Path:

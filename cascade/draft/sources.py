@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from cascade.draft.concepts import Outline, refuse_empty
-from cascade.draft.labelled import TEXTS, columns_of
 from cascade.draft.nested import parsed, read_nested
 from cascade.draft.outlines import read_outline
 from cascade.draft.sheets import is_sheet, read_sheet
 from cascade.draft.skos import FORMATS, read_skos
 from cascade.draft.tables import WORKBOOKS, read_table, text_of
 from cascade.errors import DataError
-from cascade.rows.files import RowFile
+from cascade.rows.files import RowFile, is_dataset_folder
+from cascade.rows.names import folded
+from cascade.rows.shapes import format_of
 
 Kind = Literal["rows", "sheet", "outline", "json", "skos", "label-studio", "hiclass"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _TABLES = (".csv", ".tsv", *WORKBOOKS)
-_ONLY_ROWS = (".jsonl", ".ndjson", ".parquet", ".gz")
+_ONLY_ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".gz", ".bz2", ".xz", ".zst", ".zip")
+TEXTS = frozenset(
+    ("text", "comment", "message", "utterance", "body", "sentence", "content", "query", "question", "review")
+)
 _FASTTEXT = re.compile(r"^\s*__label__\S", re.MULTILINE)
 
 
@@ -33,10 +39,10 @@ def kind_of(path: Path, sheet: str | None = None) -> Kind:
     """
     _refuse_absent(path)
     suffix = path.suffix.lower()
-    if suffix in _ONLY_ROWS:
+    if suffix in _ONLY_ROWS or path.is_dir():
         return "rows"
     if suffix in _TABLES:
-        return "sheet" if _is_sheet(path, sheet) else "rows"
+        return "sheet" if path.stat().st_size <= _MOST_LOOKED_AT and _is_sheet(path, sheet) else "rows"
     if suffix == ".npy":
         return "hiclass"
     if suffix == ".json":
@@ -55,7 +61,7 @@ def kind_of(path: Path, sheet: str | None = None) -> Kind:
 def _refuse_absent(path: Path) -> None:
     if str(path) == "-":
         raise DataError("rows on standard input cannot be named in a taxonomy; save them as a file")
-    if not path.is_file():
+    if not path.is_file() and not is_dataset_folder(path):
         # It knows how to say what is there instead.
         RowFile.at(path)
         raise DataError(f"{path}: is no file")
@@ -63,34 +69,60 @@ def _refuse_absent(path: Path) -> None:
 
 def _is_sheet(path: Path, sheet: str | None) -> bool:
     """Whether a table is one of names: by its headers, or by short cells and no column of texts."""
-    columns = columns_of(path, sheet)
-    if is_sheet(columns):
-        return True
-    plain = {column.strip().casefold() for column in columns}
-    return (
-        plain.isdisjoint(TEXTS) and not any("text" in column for column in plain) and _is_short(path, sheet)
-    )
-
-
-def _is_short(path: Path, sheet: str | None) -> bool:
-    """Whether every cell is as short as names are, and no row says again what another one says."""
     rows = [tuple(row) for row in read_table(path, sheet).rows if any(row)]
-    cells = [cell for row in rows for cell in row]
-    return len(set(rows)) == len(rows) and max(map(len, cells), default=0) <= _NAME_MOST
+    header = rows[0] if rows else ()
+    if is_sheet(header):
+        return True
+    if any(is_text_column(column) for column in header):
+        return False
+    return len(set(rows)) == len(rows) and _are_levels(list(zip(*rows, strict=True)))
+
+
+def _are_levels(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether cells are as short as names are, and the first of several columns repeats, as groups do."""
+    cells = [cell for column in columns for cell in column if cell]
+    words = sum(len(cell.split()) for cell in cells)
+    is_short = words <= _WORDS_MOST * len(cells) and max(map(len, cells), default=0) <= _NAME_MOST
+    return is_short and (len(columns) < 2 or len(set(columns[0])) < len(columns[0]))
+
+
+def is_text_column(name: str) -> bool:
+    """Whether a column is called as columns of texts are."""
+    plain = folded(name)
+    return plain in TEXTS or "text" in plain.split()
 
 
 _NAME_MOST = 60
+_WORDS_MOST = 3
+_MOST_LOOKED_AT = 8 << 20
+"""No table of names is larger; rows are not to be held to be looked at."""
 
 
 def _kind_of_json(path: Path) -> Kind:
-    value = parsed(text_of(path), str(path)) if path.stat().st_size < _MOST_JSON else []
+    if path.stat().st_size > _MOST_JSON:
+        return "rows"
+    text = text_of(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        # One object a line is rows; anything else is complained of where it is read.
+        return "rows" if _is_json_line(text) else "json"
     if isinstance(value, dict) and ("@context" in value or "@graph" in value):
         return "skos"
     first = value[0] if isinstance(value, list) and value else value
-    if isinstance(first, dict) and "@id" in first:
+    if not isinstance(first, dict):
+        return "json"
+    if "@id" in first:
         return "skos"
-    is_row = isinstance(first, dict) and not {key.casefold() for key in first}.isdisjoint(TEXTS)
-    return "rows" if is_row and isinstance(value, list) and "children" not in first else "json"
+    is_row = format_of([first]) != "plain" or any(map(is_text_column, first))
+    return "rows" if is_row and "children" not in first else "json"
+
+
+def _is_json_line(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text.lstrip().split("\n", 1)[0]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 _MOST_JSON = 64 << 20

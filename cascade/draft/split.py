@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cascade.checks.duplicates import essence_of
+from cascade.draft.tables import WORKBOOKS
 from cascade.rows.row import Row
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.system.files import atomic_write
@@ -22,6 +23,7 @@ FOLDS = 5
 """One of them is for tests."""
 ROWS_LEAST = 50
 """Of fewer rows a fifth measures nothing, and training misses them."""
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _MOST_CELLS = 500_000_000
 _SEED = 0
 
@@ -98,11 +100,11 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def suffix_for(source: Path) -> str:
     """The suffix of the files that rows of `source` are written to: its own, where it is one of ours."""
-    plain = source.with_suffix("").suffix if source.suffix.lower() == ".gz" else source.suffix
-    plain = plain.lower()
+    suffixes = [suffix.lower() for suffix in source.suffixes if suffix.lower() not in _PACKED]
+    plain = suffixes[-1] if suffixes else ""
     if plain in (".csv", ".tsv", ".parquet"):
         return plain
-    return ".jsonl" if plain in (".jsonl", ".ndjson", ".json") else ".csv"
+    return ".csv" if plain in WORKBOOKS else ".jsonl"
 
 
 def _json_line(row: Row) -> bytes:

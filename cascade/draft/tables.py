@@ -15,6 +15,7 @@ from typing import Any
 
 from cascade.draft.concepts import clean_name
 from cascade.errors import DataError, suggestion
+from cascade.rows.encodings import encoding_of_file
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
@@ -56,15 +57,8 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 where it says so."""
-    raw = path.read_bytes()
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start + 1} is not {encoding}; save the file as UTF-8"
-        ) from error
+    """The text of a file, whatever its encoding."""
+    return path.read_bytes().decode(encoding_of_file(path), "replace").removeprefix("\ufeff")
 
 
 def _of_text(text: str, source: str, tabs: bool) -> Table:

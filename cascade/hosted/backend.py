@@ -161,7 +161,10 @@ class OpenAIBackend:
             There are too few examples.
         """
         codec, settings = self.codec(problem), self.settings
-        examples = Examples.of(problem, codec, settings, problem.seed, held_out)
+        try:
+            examples = Examples.of(problem, codec, settings, problem.seed, held_out)
+        except BackendError as error:
+            raise BackendError(f"{group or 'top level'}: {error}") from error
         made_of = [
             settings.address,
             settings.base_model,

@@ -112,7 +112,7 @@ class Dataset:
     def problem(self, group: str, rows: IntArray, seed: int) -> NodeProblem:
         """What `group` has to learn from these rows."""
         return NodeProblem(
-            children=self.taxonomy.scored_children(group),
+            children=tuple(map(self.taxonomy.last_name, self.taxonomy.scored_children(group))),
             texts=self.texts.take(rows),
             targets=self.targets(group)[rows],
             own=self.reaching(group)[rows],
@@ -122,15 +122,17 @@ class Dataset:
 
 
 def description_of(taxonomy: Taxonomy, group: str) -> GroupDescription:
-    """What a group and its children are about."""
+    """What a group and its children are about, each by its last name.
+
+    Within a group that tells children apart, an answer in words is as short as can be, and a model is the
+    same whether names are paths or not.
+    """
     settings = taxonomy.groups[group]
-    named = {
-        name: taxonomy.labels.get(name) or taxonomy.groups[name] for name in taxonomy.scored_children(group)
-    }
+    children = [taxonomy.node(name) for name in taxonomy.scored_children(group)]
     about = settings.description or taxonomy.description if group == ROOT else settings.description
     return GroupDescription(
         choose=settings.choose,
-        task=": ".join(part for part in (group, about) if part),
-        descriptions={name: one.description for name, one in named.items() if one.description},
-        aliases={name: one.aliases for name, one in named.items() if one.aliases},
+        task=": ".join(part for part in (settings.last_name, about) if part),
+        descriptions={one.last_name: one.description for one in children if one.description},
+        aliases={one.last_name: one.aliases for one in children if one.aliases},
     )

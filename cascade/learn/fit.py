@@ -42,6 +42,7 @@ from cascade.model.folder import (
 )
 from cascade.model.walk import walk
 from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialBackend, sampled
+from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
 from cascade.system.serialization import read_array
@@ -85,6 +86,7 @@ def fit(
     engine: str | None = None,
     report: Report = silent,
     fine_tuner: FineTuner | None = None,
+    readings: Sequence[Reading] = (),
 ) -> Manifest:
     """Train every group and write the model folder `out`; what did not change since the last fit is reused.
 
@@ -110,6 +112,8 @@ def fit(
         Told of every step.
     fine_tuner
         Where hosted models are ordered; by default at their services, whatever they cost.
+    readings
+        How the rows were read, to be kept with the model.
 
     Raises
     ------
@@ -125,7 +129,8 @@ def fit(
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:
         dataset = Dataset.make(taxonomy, texts, labels)
-        return _Fit(dataset, out, seed, jobs, workers, report, fine_tuner or FineTuner()).run()
+        fitting = _Fit(dataset, out, seed, jobs, workers, report, fine_tuner or FineTuner())
+        return fitting.run(tuple(reading.to_dict() for reading in readings))
 
 
 @contextmanager
@@ -182,7 +187,7 @@ class _Fit:
         self.routes: dict[str, float] = {}
         self.paths: dict[str, FloatArray] = {}
 
-    def run(self) -> Manifest:
+    def run(self, readings: tuple[Mapping[str, Any], ...]) -> Manifest:
         for kind, options in {
             (g.backend.kind, canonical(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
@@ -192,7 +197,7 @@ class _Fit:
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
         self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
-        manifest = self.settled(walked.paths)
+        manifest = replace(self.settled(walked.paths), readings=readings)
         write_manifest(self.out, manifest)
         return manifest
 

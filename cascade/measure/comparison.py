@@ -11,6 +11,7 @@ import numpy as np
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import BoolArray, F1Counts, FloatArray, Interval, macro_f1, micro_f1
 from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.members import Label
 
 RESAMPLES = 1000
 
@@ -78,27 +79,41 @@ def compare_models(this: EvaluatedRows, other: EvaluatedRows, seed: int = 0) -> 
     Both have the same rows; what either holds for unknown is left out for both.
     """
     mine, yours = this.graph.labels, other.graph.labels
-    common = [label for label in mine if label in set(yours)]
-    sides = [_cells(one, common) for one in (this, other)]
+    common = _common_labels(this.taxonomy, other.taxonomy)
+    sides = [_cells(this, list(common)), _cells(other, list(common.values()))]
     known = sides[0][2] & sides[1][2]
     truth = sides[0][0] & known
     given = (sides[0][1] & known, sides[1][1] & known)
     return Comparison(
         rows=len(truth),
         labels=len(common),
-        left_out=tuple(sorted(set(mine) ^ set(yours))),
+        left_out=tuple(sorted({*mine} - {*common} | {*yours} - {*common.values()})),
         figures=(_micro(truth, given, seed), _macro(truth, given, seed)),
-        by_label=_by_label(common, truth, given, seed),
+        by_label=_by_label(list(common), truth, given, seed),
     )
 
 
+def _common_labels(this: Taxonomy, other: Taxonomy) -> dict[str, str]:
+    """The labels that both have, by their names in `this`: of one name, or of one place if one has paths."""
+    if this.names == other.names:
+        return {label: label for label in this.labels if label in other.labels}
+    pairs = ((label, this.counterpart(label, other)) for label in this.labels)
+    return {
+        label: found
+        for label, found in pairs
+        if found in other.labels and found is not None and other.counterpart(found, this) == label
+    }
+
+
 def flat_taxonomy(taxonomy: Taxonomy) -> Taxonomy:
-    """The taxonomy without its groups: all labels stand at the top level, with their aliases."""
-    labels = [
-        {"name": label.name} | ({"aliases": list(label.aliases)} if label.aliases else {})
-        for label in taxonomy.labels.values()
-    ]
+    """The taxonomy without its groups: all labels stand at the top level, with the aliases that are clear."""
+    labels = [_flat_label(taxonomy, label) for label in taxonomy.labels.values()]
     return Taxonomy.from_dict({"name": f"{taxonomy.name}_flat", "labels": labels})
+
+
+def _flat_label(taxonomy: Taxonomy, label: Label) -> dict[str, Any]:
+    clear = [alias for alias in label.aliases if taxonomy.resolve(alias) == label.name]
+    return {"name": label.name} | ({"aliases": clear} if clear else {})
 
 
 def flat_labels(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list[str] | None]:

@@ -74,6 +74,7 @@ def _place(
         "id": identity,
         "parent": above,
         "name": name or evaluated.taxonomy.name,
+        "last_name": evaluated.taxonomy.last_name(name) or evaluated.taxonomy.name,
         "group": is_group,
         "rows": rows,
         "f1": f1,

@@ -99,6 +99,8 @@ class Manifest:
         Fixes every random choice.
     versions
         Of this package and of those whose numbers went into the model.
+    readings
+        How the training files were read, see `cascade.rows.readings.Reading`, each once.
     """
 
     taxonomy: Mapping[str, Any]
@@ -109,6 +111,7 @@ class Manifest:
     suspicious: tuple[Mapping[str, Any], ...]
     seed: int
     versions: Mapping[str, str]
+    readings: tuple[Mapping[str, Any], ...] = ()
     schema: int = SCHEMA
 
 
@@ -260,7 +263,9 @@ _GROUP_TYPES = {
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
-    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious")}
+    value = {"readings": [], **value}
+    _check_types(value, {"readings": list})
+    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings")}
     groups = {name: _group(record) for name, record in value["groups"].items()}
     return Manifest(**{**value, **lists, "groups": groups})
 

@@ -45,7 +45,7 @@ class NodeProblem:
     Attributes
     ----------
     children
-        Names of the children, in the order of the columns of `targets`.
+        What the children are called in the group, all different, in the order of the columns of `targets`.
     texts
         The rows to learn from.
     targets

@@ -31,7 +31,7 @@ from cascade.model.walk import Walked, batches, walk
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import Style, prediction_rows
 from cascade.rows.frames import frame_of, frame_rows, texts_of
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns, Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -96,6 +96,11 @@ class Cascade:
     def graph(self) -> Graph:
         """The graph of the taxonomy."""
         return self.taxonomy.graph
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """How the training files were read."""
+        return tuple(map(Reading.from_dict, self.manifest.readings))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -165,7 +170,7 @@ class Cascade:
                 manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
             )
             _check(manifest, taxonomy)
-        except (TaxonomyError, TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
@@ -267,7 +272,7 @@ class Cascade:
         Its columns are ``labels``, a list of names for each row, the most probable first, and ``scores``, the
         path probability of each of them by name.
         """
-        found, index = texts_of(data, Columns.of(self.taxonomy.data))
+        found, index = texts_of(data, Columns.of(self.taxonomy.data), self.readings)
         texts = _strings(found)
         rows = prediction_rows(self, list(range(len(texts))), texts, Style())
         return frame_of({name: [row[name] for row in rows] for name in ("labels", "scores")}, index)

@@ -20,7 +20,7 @@ from cascade.predict.job import MIB
 from cascade.predict.output import output_of
 from cascade.predict.request import Outcome, Progress, Request
 from cascade.predict.slices import SliceTask, answered_slices
-from cascade.rows.slices import Slice, slices_of
+from cascade.rows.slices import Slice, SlicedFile
 from cascade.system import engine
 
 _SLICE_BYTES = 2 * MIB
@@ -61,13 +61,16 @@ def predict_file(
     if request.in_batches:
         request = replace(request, slice_rows=MOST_CELLS // len(model.taxonomy.graph.nodes) or 1)
     most_bytes = _BATCH_SLICE_BYTES if request.in_batches else _SLICE_BYTES
-    slices = _Counted(slices_of(request.source, request.columns, request.slice_rows, most_bytes))
+    source = SlicedFile(request.source, request.columns, request.slice_rows, most_bytes, request.known)
+    if source.reading.is_guessed:
+        report(Progress("reading", 0, 0, source.reading.describe()))
+    slices = _Counted(source)
     with output_of(model, request, stdout, refuse) as sink:
         if sink.note is not None:
             report(sink.note)
         taken_over = sink.answered + sink.refused
         todo = ((number, part) for number, part in slices if number not in sink.done)
-        task = SliceTask.of(model, request, sink.folder)
+        task = SliceTask.of(model, request, source.reading.reading, sink.folder)
         # Closed by hand: workers must not outlive an error for as long as its traceback is looked at.
         with contextlib.closing(answered_slices(model, task, todo, request)) as answers:
             for answer in answers:

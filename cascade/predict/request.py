@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cascade.predict.answers import Form, Style
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns, Reading
 
 SLICE_ROWS = 4000
 """Rows that are lost at most when a worker or a run is stopped."""
@@ -27,7 +27,9 @@ class Request:
         A file that ends in .jsonl, .ndjson, .csv or .tsv; or a folder, as text that ends in a slash or as the
         path of one that exists, for one part of JSON lines a slice; None is standard output, as JSON lines.
     columns
-        Which columns hold the text and the id; labels are not read.
+        What is told of the input; labels are not read.
+    known
+        How the training rows were read, which is tried first.
     top
         So many of the most probable labels, whatever their thresholds.
     scores
@@ -39,7 +41,7 @@ class Request:
     engine
         Where workers are, see `engine.connected`.
     slice_rows
-        Rows of a slice, see `cascade.rows.slices.slices_of`.
+        Rows of a slice, see `cascade.rows.slices.SlicedFile`.
     errors
         Where refused rows go: by default ``OUT.errors.jsonl`` beside `out`, without `out` to the caller.
     in_batches
@@ -50,6 +52,7 @@ class Request:
     source: str
     out: Path | str | None = None
     columns: Columns = field(default_factory=Columns)
+    known: tuple[Reading, ...] = ()
     top: int | None = None
     scores: Literal["chosen", "all"] = "chosen"
     trace: bool = False
@@ -107,9 +110,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of a run: ``resumed`` and ``anew`` come at most once, first, with a sentence in `detail`."""
+    """A step of a run: all but ``slice`` come at most once, first, with a sentence in `detail`."""
 
-    kind: Literal["resumed", "anew", "slice"]
+    kind: Literal["reading", "resumed", "anew", "slice"]
     rows: int
     refused: int
     detail: str = ""

@@ -19,7 +19,8 @@ from cascade.errors import DataError, ModelError
 from cascade.predict.answers import Form, Model, prediction_lines
 from cascade.predict.job import MIB
 from cascade.predict.request import STDIN, Request
-from cascade.rows.row import BadRow, Columns, Row, refusal_line
+from cascade.rows.readings import Reading
+from cascade.rows.row import BadRow, Row, refusal_line
 from cascade.rows.slices import HeldSlice, Slice, read_slice
 from cascade.system import engine
 from cascade.system.files import atomic_write
@@ -49,14 +50,15 @@ class SliceTask:
     source: str
     path: Path
     source_bytes: int | None
-    columns: Columns
+    reading: Reading
+    max_row_mb: int
     form: Form
     folder: Path | None
     suffix: str
     in_batches: bool
 
     @classmethod
-    def of(cls, model: Model, request: Request, folder: Path | None) -> SliceTask:
+    def of(cls, model: Model, request: Request, reading: Reading, folder: Path | None) -> SliceTask:
         path = Path(request.source).absolute()
         is_file = request.source != STDIN and path.is_file()
         return cls(
@@ -66,7 +68,8 @@ class SliceTask:
             source=request.source,
             path=path,
             source_bytes=path.stat().st_size if is_file else None,
-            columns=request.columns,
+            reading=reading,
+            max_row_mb=request.columns.max_row_mb,
             form=request.form,
             folder=None if folder is None else folder.absolute(),
             suffix=request.suffix,
@@ -136,7 +139,7 @@ def _loaded(kind: type[Model], folder: Path, digest: str) -> Model:
 
 
 def _answered(model: Model, task: SliceTask, number: int, part: Slice) -> AnsweredSlice:
-    rows = read_slice(task.path, task.columns, part, task.source)
+    rows = read_slice(task.path, task.reading, task.max_row_mb, part, task.source)
     chunks = _chunks(rows, *_most(model, in_batches=task.in_batches))
     if task.folder is not None:
         files = PartFiles.of(task.folder, number, task.suffix)

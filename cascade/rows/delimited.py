@@ -1,25 +1,27 @@
-"""CSV and TSV to rows."""
+"""CSV and TSV to records."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, TextIO
 
 from cascade.errors import DataError
 from cascade.rows.files import RowFile, refuse_foreign
-from cascade.rows.layout import Record, RowReader, is_well_formed
-from cascade.rows.row import START_BYTES, BadRow, Columns, Row, too_long
+from cascade.rows.layout import Record, is_well_formed, refuse_duplicates
+from cascade.rows.row import START_BYTES, BadRow, too_long
+from cascade.rows.table import Table
 
 _CSV_DELIMITERS = (",", ";", "\t", "|")
 # The greatest C long on every platform; what a file may hold is for its owner to say.
 _FIELD_LIMIT = 2**31 - 1
 _SKIPPED_CHARACTERS = 1 << 20
+_DIALECT_LINES = 200
 
 
 class _TooLongError(Exception):
@@ -59,6 +61,18 @@ class _Lines:
         del self._taken[1:]
         raise _TooLongError
 
+    def peeked(self, most: int, most_characters: int) -> list[str]:
+        """The next lines, which stay to be read; of one that is too long the first piece, and no more."""
+        head: list[str] = []
+        size = 0
+        for line in itertools.islice(self._lines, most):
+            head.append(line)
+            size += len(line)
+            if size > most_characters or not line.endswith(("\n", "\r")):
+                break
+        self._lines = itertools.chain(head, self._lines)
+        return head
+
     def put_back(self) -> None:
         """Read the lines of the row in hand once more."""
         self._lines = itertools.chain(self._taken, self._lines)
@@ -85,16 +99,79 @@ class _Cells:
     fault: str
 
 
-def csv_rows(stream: BinaryIO, file: RowFile, reader: RowReader) -> Iterator[Row | BadRow]:
+@contextmanager
+def csv_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> Iterator[Table]:
+    """The rows of a table of text under its header, in whatever dialect they are written."""
     # Bytes that are not UTF-8 become lone surrogates, which no proper text holds: rows with one are refused.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        lines = _Lines(text, reader.columns.max_row_bytes)
+        lines = _Lines(text, max_row_mb << 20)
         delimiter = _delimiter(lines, file)
-        rows = _csv_cells(lines, delimiter, reader.columns)
+        dialect = _dialect(lines, delimiter) if file.path.is_file() else _Dialect(delimiter)
+        rows = _csv_cells(lines, dialect, max_row_mb)
         header = _csv_header(next(rows), file.name)
-        layout = reader.table_layout(header)
-        for record in _csv_records(rows, header, file.name, delimiter):
-            yield reader.to_row(record, layout)
+        refuse_duplicates(header, file.name)
+        yield Table(header, _csv_records(rows, header, file.name, dialect), notes=dialect.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """How fields are told apart: in quotes with quotes doubled, with quotes escaped, or with none at all."""
+
+    delimiter: str
+    escape: str | None = None
+    is_quoted: bool = True
+
+    def reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        # Strict, since a lenient reader lets a stray quote swallow rows up to the next quote without a word.
+        if not self.is_quoted:
+            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            doublequote=self.escape is None,
+            escapechar=self.escape,
+            strict=True,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.escape is not None:
+            return ("quotes escaped with a backslash",)
+        return () if self.is_quoted else ("quotes read as they stand",)
+
+    @property
+    def joins_surplus(self) -> bool:
+        """Whether fields beyond the last column belong to it: only of tabs can nothing else be meant."""
+        return self.delimiter == "\t"
+
+
+def _dialect(lines: _Lines, delimiter: str) -> _Dialect:
+    """The first dialect under which the first lines have no fault; the usual one where none has."""
+    head = lines.peeked(_DIALECT_LINES, _SKIPPED_CHARACTERS)
+    usual = _Dialect(delimiter)
+    others = []
+    if any('\\"' in line for line in head):
+        others.append(replace(usual, escape="\\"))
+    if delimiter == "\t":  # tables with tabs are often written without any quoting
+        others.append(replace(usual, is_quoted=False))
+    return next((dialect for dialect in (usual, *others) if _is_sound(dialect, head)), usual)
+
+
+def _is_sound(dialect: _Dialect, head: Sequence[str]) -> bool:
+    """Whether all rows have as many fields as the header; a quote may stay open where `head` ends."""
+    rows: list[list[str]] = []
+    reader = dialect.reader(head)
+    try:
+        while (cells := _next_row(reader)) is not None:
+            rows.append(cells)
+    except csv.Error as error:
+        if not (rows and "end of data" in str(error) and len(head) >= _DIALECT_LINES):
+            return False
+    if not dialect.is_quoted and any(cell[:1] == '"' == cell[-1:] for cells in rows for cell in cells):
+        return False
+    counts = {len(cells) for cells in rows if cells}
+    first = len(rows[0]) if rows else 0
+    return all(count == first or (dialect.joins_surplus and count > first) for count in counts)
 
 
 def _delimiter(lines: _Lines, file: RowFile) -> str:
@@ -104,7 +181,7 @@ def _delimiter(lines: _Lines, file: RowFile) -> str:
             if line.strip():
                 refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
                 lines.put_back()
-                return "\t" if file.suffix == ".tsv" else _sniffed(line)
+                return "\t" if file.format == "tsv" else _sniffed(line)
             lines.start_row()
         raise DataError(f"{file.name}: is empty; expected a header line with the names of the columns")
     raise DataError(f"{file.name}: the header is longer than a row may be; is this a table of text?")
@@ -126,9 +203,8 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(previous)
 
 
-def _csv_cells(lines: _Lines, delimiter: str, columns: Columns) -> Iterator[_Cells]:
-    # Strict, since a lenient reader lets a stray quote swallow rows up to the next quote without a word.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+def _csv_cells(lines: _Lines, dialect: _Dialect, max_row_mb: int) -> Iterator[_Cells]:
+    reader = dialect.reader(lines)
     while True:
         lines.start_row()
         try:
@@ -137,7 +213,9 @@ def _csv_cells(lines: _Lines, delimiter: str, columns: Columns) -> Iterator[_Cel
             yield _Cells([], _escaped(lines.raw()), f"{lines.span()}: {_csv_fault(error)}")
             continue
         except _TooLongError:
-            reason = too_long(columns, ", with a quote that is opened and never closed" * lines.is_held_open)
+            reason = too_long(
+                max_row_mb, ", with a quote that is opened and never closed" * lines.is_held_open
+            )
             yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}")
             continue
         if cells is None:
@@ -166,18 +244,22 @@ def _csv_header(first: _Cells, file: str) -> list[str]:
 
 
 def _csv_records(
-    rows: Iterator[_Cells], header: Sequence[str], file: str, delimiter: str
+    rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: _Dialect
 ) -> Iterator[Record | BadRow]:
     number = 0
     for row in rows:
         if not row.fault and _is_blank(row, len(header)):
             continue
         number += 1
-        fault = row.fault or _count_fault(row.cells, header, delimiter)
+        cells = row.cells
+        if len(cells) > len(header) and dialect.joins_surplus:
+            last = len(header) - 1
+            cells = [*cells[:last], dialect.delimiter.join(cells[last:])]
+        fault = row.fault or _count_fault(cells, header, dialect.delimiter)
         if fault:
             yield BadRow(number, None, fault, row.raw, file)
         else:
-            yield Record(number, dict(zip(header, row.cells, strict=True)), row.raw)
+            yield Record(number, dict(zip(header, cells, strict=True)), row.raw)
 
 
 def _is_blank(row: _Cells, n_columns: int) -> bool:

@@ -1,34 +1,23 @@
-"""What the columns of a row mean, whatever format they came in."""
+"""Records to rows, all of a file by one reading."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from cascade.errors import DataError, suggestion
-from cascade.rows.files import RowFile
-from cascade.rows.row import (
-    SHOWN_CHARACTERS,
-    BadRow,
-    Columns,
-    LabelNames,
-    RefusedError,
-    Row,
-    json_text,
-    kind_of,
-    quoted,
-)
+from cascade.rows.cells import LabelParser, flag_of, is_missing
+from cascade.rows.names import KnownNames, folded
+from cascade.rows.readings import Reading
+from cascade.rows.row import BadRow, RefusedError, Row, json_text, kind_of, quoted
+from cascade.rows.shapes import as_columns
 
 _LISTED_COLUMNS = 20
-# Searching for the nearest name takes milliseconds, and a wrong column can hold a million unknown ones.
-_SUGGESTIONS_PER_FILE = 200
 # Rows of one file have a handful of sets of columns; where each has its own, none is worth remembering.
-_LAYOUTS_REMEMBERED = 1000
-_FLAGS = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_FLAGS_REMEMBERED = 1000
 
 
 class Record(NamedTuple):
@@ -39,184 +28,184 @@ class Record(NamedTuple):
     raw: str | None
 
 
-class Layout(NamedTuple):
-    """The columns of text, id and labels; `flags` are 0/1 columns, each with the label that it stands for."""
-
-    text: str
-    id: str | None
-    labels: str | None
-    flags: tuple[tuple[str, str], ...]
-
-
-class _Suggestions:
-    """The caller's names, with suggestions remembered and rationed."""
-
-    def __init__(self, names: LabelNames) -> None:
-        self.resolve = names.resolve
-        self._suggest = names.suggest
-        self._suggested: dict[str, str] = {}
-
-    def unknown(self, name: str) -> str:
-        return f"unknown label {quoted(name)}.{self._suggestion(name)}"
-
-    def _suggestion(self, name: str) -> str:
-        if name not in self._suggested:
-            if len(self._suggested) >= _SUGGESTIONS_PER_FILE or len(name) > SHOWN_CHARACTERS:
-                return ""
-            self._suggested[name] = self._suggest(name)
-        return self._suggested[name]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RowReader:
+    """Rows by one reading; `names` is None where labels are not read."""
+
     file: str
-    columns: Columns
-    names: _Suggestions | None
+    reading: Reading
+    names: KnownNames | None
     is_table: bool
-    is_text_table: bool
-    layouts: dict[tuple[str, ...], Layout]
+    _flags: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def of(cls, file: RowFile, columns: Columns, names: LabelNames | None) -> RowReader:
-        if not columns.delimiter:
-            raise DataError(f"{file.name}: the delimiter of labels is empty; expected a character such as ;")
-        known = None if names is None else _Suggestions(names)
-        reader = cls(file.name, columns, known, file.is_table, file.is_text_table, {})
-        with as_data_error(file.name):
-            reader._declared_flags()
-        return reader
-
-    def to_row(self, record: Record | BadRow, layout: Layout | None = None) -> Row | BadRow:
-        """The row that a record stands for; without a layout its own columns tell."""
+    def to_row(self, record: Record | BadRow) -> Row | BadRow:
+        """The row that a record stands for."""
         if isinstance(record, BadRow):
             return record
         try:
-            return self._usable_row(record, layout or self._layout_of(record.fields))
+            return self._usable_row(record)
         except RefusedError as refusal:
             return self._bad_row(record, str(refusal))
 
-    def _layout_of(self, fields: Mapping[str, Any]) -> Layout:
-        present = tuple(fields)
-        layout = self.layouts.get(present)
-        if layout is None:
-            layout = self.layout(present)
-            if len(self.layouts) < _LAYOUTS_REMEMBERED:
-                self.layouts[present] = layout
-        return layout
-
-    def _usable_row(self, record: Record, layout: Layout) -> Row:
+    def _usable_row(self, record: Record) -> Row:
         number, fields, _ = record
-        text = fields[layout.text]
-        if not (isinstance(text, str) and is_well_formed(text)):
-            raise _unusable_text(text, layout.text)
-        labels = () if self.names is None else self._labels(self.names, fields, layout)
-        identity = _identity(fields, layout.id, number)
-        if isinstance(identity, str) and not is_well_formed(identity):
+        columns: Mapping[str, Any] = fields if self._is_plain else self.columns(fields)
+        text = None if self._text_column is None else columns.get(self._text_column)
+        if type(text) is not str or not text.isascii():
+            text = self._text(columns)
+        labels = () if self.names is None else self.labels(columns)
+        identity = _identity(fields, self._id_column, number)
+        if type(identity) is str and not is_well_formed(identity):
             raise RefusedError("the id holds half of a surrogate pair, which UTF-8 cannot carry")
         return Row(number, identity, text, labels, fields, self.file)
+
+    # What every row needs is looked up once.
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return self.reading.format == "plain"
+
+    @cached_property
+    def _text_column(self) -> str | None:
+        return self.reading.text[0] if len(self.reading.text) == 1 else None
+
+    @cached_property
+    def _id_column(self) -> str | None:
+        return self.reading.id
+
+    @cached_property
+    def _one_column(self) -> str | None:
+        """The column of labels where all names stand in one."""
+        is_one = self.reading.labels_are == "names" and len(self.reading.labels) == 1
+        return self.reading.labels[0] if is_one else None
+
+    def columns(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The columns of a row, whatever its format."""
+        reading = self.reading
+        return as_columns(fields, reading.format, reading.prompt_end, reading.completion_end)
 
     def _bad_row(self, record: Record, reason: str) -> BadRow:
         raw = record.raw
         if raw is None:
             raw = json_text(record.fields)
-        identity: str | int | None = _identity(record.fields, self._id_column(record.fields), record.number)
+        identity: str | int | None = _identity(record.fields, self.reading.id, record.number)
         if isinstance(identity, str) and not is_well_formed(identity):
             identity = None
         return BadRow(record.number, identity, reason, raw, self.file)
 
-    def _labels(self, names: _Suggestions, fields: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
-        if layout.labels is None:
-            found = [label for column, label in layout.flags if _is_flagged(fields, column)]
-        else:
-            elements = self._elements(fields.get(layout.labels), layout.labels)
-            found = [_label(element, names) for element in elements]
-        return tuple(dict.fromkeys(found))
+    def _text(self, columns: Mapping[str, Any]) -> str:
+        wanted = self.reading.text
+        if len(wanted) == 1:
+            return _text_in(columns, wanted[0])
+        present = [column for column in wanted if column in columns]
+        if not present:
+            require_column(wanted[0], "text", tuple(columns))
+        found = [_text_in(columns, one) for one in present if not is_missing(columns[one])]
+        return "\n".join(text for text in found if text.strip())
 
-    def _elements(self, value: Any, column: str) -> list[Any]:
-        if _is_missing(value):
-            return []
-        if isinstance(value, list):
-            return value
-        if not isinstance(value, str):
-            raise RefusedError(
-                f"column {quoted(column)} holds {kind_of(value)}; expected a list of labels, "
-                f"or text with {self.columns.delimiter!r} between them"
-            )
-        listed = _json_list(value) if self.is_text_table else None
-        if listed is not None:
-            return listed
-        return [name for part in value.split(self.columns.delimiter) if (name := part.strip())]
+    def labels(self, columns: Mapping[str, Any]) -> tuple[str, ...]:
+        """The labels that the columns of a row hold, each once.
 
-    def table_layout(self, header: Sequence[str]) -> Layout:
-        """The layout of all rows of a table; DataError where it lacks a column, or has two of one name."""
-        refuse_duplicates(header, self.file)
-        with as_data_error(self.file):
-            return self.layout(header)
+        Raises
+        ------
+        RefusedError
+            One of them is unknown, or a cell holds none.
+        """
+        if self._one_column is not None:
+            return self._parser.labels(columns.get(self._one_column), self._one_column)
+        match self.reading.labels_are:
+            case "flags":
+                flags = self._flags_of(columns)
+                return tuple(dict.fromkeys(label for column, label in flags if _is_flagged(columns, column)))
+            case "levels":
+                return self._of_levels(columns)
+        found = [self._parser.labels(columns.get(column), column) for column in self.reading.labels]
+        return tuple(dict.fromkeys(label for each in found for label in each))
 
-    def layout(self, present: Sequence[str]) -> Layout:
-        """What the columns `present` hold; refuses if one is missing that is needed."""
-        if self.is_table and self.columns.id is not None:
-            _require(self.columns.id, "id", present)
-        labels, flags = self._label_columns(present)
-        text = self._text_column(present, labels, flags)
-        return Layout(text, self._id_column(present), labels, flags)
+    @cached_property
+    def _parser(self) -> LabelParser:
+        assert self.names is not None, "labels are read with names alone"  # noqa: S101
+        return LabelParser(self.names, self.reading.delimiter, self.reading.path_separator)
 
-    def _label_columns(self, present: Sequence[str]) -> tuple[str | None, tuple[tuple[str, str], ...]]:
-        wanted = self.columns.labels
-        if self.names is None:
-            return None, ()
-        if wanted is None:
-            return self._usual_label_columns(present)
-        if self.is_table:
-            for column in [wanted] if isinstance(wanted, str) else wanted:
-                _require(column, "labels", present)
-        return (wanted, ()) if isinstance(wanted, str) else (None, self._declared_flags())
+    def _of_levels(self, columns: Mapping[str, Any]) -> tuple[str, ...]:
+        """The name at the end of the levels; the last may hold several names, or the whole path."""
+        names = self.names
+        assert names is not None, "labels are read with names alone"  # noqa: S101
+        cells = [columns.get(column) for column in self.reading.labels]
+        steps = [_level(cell, names) for cell in cells]
+        last = max((place for place, step in enumerate(steps) if step is not None), default=None)
+        if last is None:
+            return ()
+        above = [step for step in steps[:last] if isinstance(step, str)]
+        if len(above) < last and any(step is None for step in steps[:last]) and self.is_table:
+            raise RefusedError("a path with an empty part: a level is empty and one below it is not")
+        end = steps[last]
+        if isinstance(end, str) and above:
+            return (self._below(names, above, end),)
+        return self._parser.labels(end, self.reading.labels[last])
 
-    def _usual_label_columns(self, present: Sequence[str]) -> tuple[str | None, tuple[tuple[str, str], ...]]:
-        taken = {self.columns.text or "text", self._id_column(present)}
-        free = [column for column in present if column not in taken]
-        if "labels" in free:
-            return "labels", ()
-        flags = self._flags(column for column in free if self._resolve(column) is not None)
-        if self.is_table and not flags:
-            raise RefusedError(
-                "no column of labels: expected one named 'labels', or 0/1 columns named like labels; "
-                f"there {_listed(present)}."
-            )
-        return None, flags
+    def _below(self, names: KnownNames, above: Sequence[str], end: str) -> str:
+        try:
+            return names.find([*above, end])
+        except RefusedError as refusal:
+            # Each level may repeat the path so far.
+            try:
+                found = self._parser.labels(end, self.reading.labels[-1])
+            except RefusedError:
+                raise refusal from None
+            if len(found) == 1 and self._stands_in(names, found[0], above[-1]):
+                return found[0]
+            raise
 
-    def _declared_flags(self) -> tuple[tuple[str, str], ...]:
-        wanted = self.columns.labels
-        return () if self.names is None or wanted is None or isinstance(wanted, str) else self._flags(wanted)
+    def _stands_in(self, names: KnownNames, name: str, above: str) -> bool:
+        try:
+            group = self._parser.labels(above, "")
+        except RefusedError:
+            return False
+        return len(group) == 1 and names.is_below(name, group[0])
 
-    def _flags(self, columns: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        return tuple((column, self._known(column)) for column in columns)
+    def _flags_of(self, columns: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Columns of 0 and 1 with the labels that they stand for."""
+        names, present = self.names, tuple(columns)
+        assert names is not None, "labels are read with names alone"  # noqa: S101
+        found = self._flags.get(present)
+        if found is None:
+            wanted = self.reading.labels or [one for one in present if self._may_be_flag(one, names)]
+            found = tuple((column, flag_label(column, names)) for column in wanted)
+            if len(self._flags) < _FLAGS_REMEMBERED:
+                self._flags[present] = found
+        return found
 
-    def _known(self, column: str) -> str:
-        label = self._resolve(column)
-        if label is None and self.names is not None:
-            raise RefusedError(f"a 0/1 column has the name of an {self.names.unknown(column)}")
-        return str(label)
+    def _may_be_flag(self, column: str, names: KnownNames) -> bool:
+        return column not in (*self.reading.text, self.reading.id) and names.resolve(column) is not None
 
-    def _resolve(self, name: str) -> str | None:
-        return None if self.names is None else self.names.resolve(name)
 
-    def _id_column(self, present: Iterable[str]) -> str | None:
-        if self.columns.id is not None:
-            return self.columns.id
-        return "id" if "id" in present and self.columns.text != "id" else None
+def flag_label(column: str, names: KnownNames) -> str:
+    """The label that a 0/1 column is named like; RefusedError if there is none."""
+    label = names.resolve(column)
+    if label is None:
+        raise RefusedError(f"a 0/1 column has the name of an {names.unknown(column)}")
+    return label
 
-    def _text_column(
-        self, present: Sequence[str], labels: str | None, flags: tuple[tuple[str, str], ...]
-    ) -> str:
-        wanted = self.columns.text or "text"
-        if wanted not in present and self.columns.text is None and self.names is not None:
-            taken = {self._id_column(present), labels, *(column for column, _ in flags)}
-            free = [column for column in present if column not in taken and not _is_index(column)]
-            if len(free) == 1:
-                return free[0]
-        _require(wanted, "text", present)
-        return wanted
+
+def _level(cell: Any, names: KnownNames) -> Any:
+    """A step of a path; None where there is none."""
+    if is_missing(cell):
+        return None
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        cell = str(cell)
+    if isinstance(cell, str):
+        cell = cell.strip()
+        return None if names.is_none(cell) else cell
+    return cell or None
+
+
+def _text_in(columns: Mapping[str, Any], column: str) -> str:
+    require_column(column, "text", columns)
+    text = columns[column]
+    if not (isinstance(text, str) and is_well_formed(text)):
+        raise _unusable_text(text, column)
+    return text
 
 
 def refuse_duplicates(header: Sequence[str], file: str) -> None:
@@ -240,15 +229,15 @@ def as_data_error(file: str) -> Iterator[None]:
         ) from refusal
 
 
-def _require(column: str, use: str, present: Sequence[str]) -> None:
+def require_column(column: str, use: str, present: Sequence[str] | Mapping[str, Any]) -> None:
     if column not in present:
         raise RefusedError(
-            f"no column {quoted(column)} for the {use}; there {_listed(present)}."
-            f"{suggestion(column, present)}"
+            f"no column {quoted(column)} for the {use}; there {listed_columns(tuple(present))}."
+            f"{suggestion(column, tuple(present))}"
         )
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed_columns(columns: Sequence[str]) -> str:
     if not columns:
         return "are no columns"
     verb = "is" if len(columns) == 1 else "are"
@@ -257,13 +246,18 @@ def _listed(columns: Sequence[str]) -> str:
     return f"{verb} {named}" + (f" and {more} more" if more > 0 else "")
 
 
-def _is_index(column: str) -> bool:
-    """Whether pandas wrote this column on its own account."""
-    return not column or column.startswith(("__index_level_", "Unnamed: "))
+def id_column(told: str | None, present: Sequence[str], text: Sequence[str]) -> str | None:
+    """The column of the id: the one that was told, else the one called so."""
+    if told is not None:
+        return told
+    found = [column for column in present if folded(column) == "id" and column not in text]
+    return "id" if "id" in found else (found[0] if found else None)
 
 
 def _identity(fields: Mapping[str, Any], column: str | None, number: int) -> str | int:
     value = None if column is None else fields.get(column)
+    if type(value) is str and value:
+        return value
     # A column of whole numbers with gaps is a column of floats by the time pandas has written it.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -280,40 +274,13 @@ def _unusable_text(value: Any, column: str) -> RefusedError:
     return RefusedError(f"column {quoted(column)} holds {kind_of(value)}; expected text")
 
 
-def _label(element: Any, names: _Suggestions) -> str:
-    is_number = isinstance(element, int) and not isinstance(element, bool)
-    name = str(element) if is_number else element
-    if not isinstance(name, str):
-        raise RefusedError(f"a label is {kind_of(element)}; expected a name")
-    label = names.resolve(name)
-    if label is None:
-        raise RefusedError(names.unknown(name))
-    return label
-
-
 def _is_flagged(fields: Mapping[str, Any], column: str) -> bool:
     value = fields.get(column)
-    if _is_missing(value):
-        return False
-    flag = _FLAGS.get(str(value).strip().casefold()) if isinstance(value, str | int | float) else None
+    flag = flag_of(value)
     if flag is None:
         found = quoted(value) if isinstance(value, str) else kind_of(value)
         raise RefusedError(f"column {quoted(column)} holds {found}; expected 0 or 1")
     return flag
-
-
-def _json_list(cell: str) -> list[Any] | None:
-    """The list that a cell holds as JSON, None if it holds none."""
-    if not cell.lstrip().startswith("["):
-        return None
-    with suppress(ValueError, RecursionError):
-        value = json.loads(cell)
-        return value if isinstance(value, list) else None
-    return None
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def is_well_formed(text: str) -> bool:

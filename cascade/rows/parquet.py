@@ -1,17 +1,20 @@
-"""Parquet to rows."""
+"""Parquet, Arrow and folders of the library datasets to records."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from cascade.errors import DataError
-from cascade.rows.files import RowFile
-from cascade.rows.layout import Record, RowReader
-from cascade.rows.row import BadRow, Row, json_text, quoted, too_long
+from cascade.rows.files import RowFile, printable
+from cascade.rows.layout import Record, refuse_duplicates
+from cascade.rows.row import BadRow, json_text, quoted, too_long
+from cascade.rows.table import Table
 
 _PARQUET_BATCH_ROWS = 1000
 _PARQUET_BUFFER_BYTES = 1 << 20
@@ -26,13 +29,113 @@ class RowSlice:
     rows: int
 
 
-def parquet_rows(file: RowFile, reader: RowReader, part: RowSlice | None) -> Iterator[Row | BadRow]:
+@contextmanager
+def parquet_table(file: RowFile, max_row_mb: int, part: RowSlice | None) -> Iterator[Table]:
+    """The rows of a Parquet file, or some of them."""
     with parquet_file(file) as table:
-        header = list(table.schema_arrow.names)
-        layout = reader.table_layout(header)
+        schema = table.schema_arrow
         part = part or RowSlice(1, table.metadata.num_rows)
-        for record in _parquet_records(_batches(table, part), part.first, reader):
-            yield reader.to_row(record, layout)
+        yield _table(schema, _batches(table, part), part.first, file.name, max_row_mb)
+
+
+def _table(schema: Any, batches: Iterable[Any], first: int, file: str, max_row_mb: int) -> Table:
+    refuse_duplicates(schema.names, file)
+    records = _records(batches, first, file, max_row_mb << 20)
+    names = _class_names(schema)
+    return Table(list(schema.names), _with_names(records, names) if names else records)
+
+
+@contextmanager
+def arrow_table(file: RowFile, max_row_mb: int) -> Iterator[Table]:
+    """The rows of an Arrow file, or of a data set that the library datasets has saved in a folder."""
+    import pyarrow as pa
+
+    paths = _arrow_files(file) if file.path.is_dir() else [file.path]
+    try:
+        readers = [_arrow_reader(path) for path in paths]
+        batches = (batch for reader in readers for batch in _in_pieces(reader))
+        yield _table(readers[0].schema, batches, 1, file.name, max_row_mb)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file.name}: not an Arrow file, or a damaged one: {error}") from error
+
+
+def _arrow_files(file: RowFile) -> list[Path]:
+    """The files of a data set, in order; DataError where the folder has several data sets or none."""
+    folder = file.path
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
+        raise DataError(
+            f"{file.name}: holds {', '.join(map(repr, splits))}; name one of them, such as "
+            f"{printable(folder / (splits[0] if splits else 'train'))!r}"
+        )
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        names = [one["filename"] for one in state["_data_files"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{file.name}: state.json does not name the files of a data set") from error
+    if any(not isinstance(name, str) or Path(name).name != name for name in names) or not names:
+        raise DataError(f"{file.name}: state.json names files outside of the folder, or none")
+    if state.get("_indices_data_files"):
+        raise DataError(f"{file.name}: rows were selected but not written; save it after `flatten_indices()`")
+    return [folder / name for name in names]
+
+
+def _arrow_reader(path: Path) -> Any:
+    """Batches of an Arrow file, which datasets writes as a stream and Feather as a file."""
+    import pyarrow as pa
+
+    source = pa.memory_map(str(path)) if path.stat().st_size else pa.OSFile(str(path))
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source)
+
+
+def _in_pieces(reader: Any) -> Iterator[Any]:
+    batches = (
+        (reader.get_batch(place) for place in range(reader.num_record_batches))
+        if hasattr(reader, "num_record_batches")
+        else reader
+    )
+    for batch in batches:
+        for start in range(0, batch.num_rows, _PARQUET_BATCH_ROWS):
+            yield batch.slice(start, _PARQUET_BATCH_ROWS)
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Columns of numbers that stand for names, as the library datasets notes them."""
+    with suppress(ValueError, LookupError, TypeError, AttributeError):
+        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {column: _names_of(feature) for column, feature in told.items()}
+        return {column: names for column, names in found.items() if names}
+    return {}
+
+
+def _names_of(feature: Any) -> list[str]:
+    if isinstance(feature, list):
+        feature = feature[0]
+    if feature.get("_type") in ("Sequence", "List", "LargeList"):
+        feature = feature["feature"]
+    return list(map(str, feature["names"])) if feature.get("_type") == "ClassLabel" else []
+
+
+def _with_names(
+    records: Iterator[Record | BadRow], names: Mapping[str, Sequence[str]]
+) -> Iterator[Record | BadRow]:
+    for record in records:
+        if isinstance(record, Record):
+            for column, known in names.items():
+                record.fields[column] = _as_names(record.fields.get(column), known)
+        yield record
+
+
+def _as_names(value: Any, known: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_as_names(one, known) for one in value]
+    if isinstance(value, int) and value < len(known):
+        return known[value] if value >= 0 else None  # -1 stands for none
+    return value
 
 
 @contextmanager
@@ -64,17 +167,17 @@ def _batches(table: Any, part: RowSlice) -> Iterator[Any]:
             return
 
 
-def _parquet_records(batches: Iterable[Any], first: int, reader: RowReader) -> Iterator[Record | BadRow]:
+def _records(batches: Iterable[Any], first: int, file: str, most: int) -> Iterator[Record | BadRow]:
     number = first - 1
     for batch in batches:
-        long_rows = _long_rows(batch, reader.columns.max_row_bytes)
+        long_rows = _long_rows(batch, most)
         rows = None if long_rows else _batch_rows(batch)
         for place in range(batch.num_rows):
             number += 1
             if place in long_rows:
-                yield BadRow(number, None, too_long(reader.columns), "", reader.file)
+                yield BadRow(number, None, too_long(most >> 20), "", file)
             elif rows is None:
-                yield _parquet_record(batch, place, number, reader.file)
+                yield _parquet_record(batch, place, number, file)
             else:
                 yield Record(number, rows[place], None)
 

@@ -1,4 +1,4 @@
-"""Rows of text and labels, read from JSONL, CSV, TSV and Parquet files, and the rows that had to be refused.
+"""Rows of text and labels, read from any labelled file, and the rows that had to be refused.
 
 Rows come one at a time, however long the file is. Whatever cannot be used is handed on as a `BadRow`, so
 rows and bad rows together are always the whole file; a file that cannot be read as such raises `DataError`.
@@ -6,66 +6,257 @@ rows and bad rows together are always the whole file; a file that cannot be read
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from cascade.rows.delimited import csv_rows
+from cascade.errors import DataError
+from cascade.rows.delimited import csv_table
+from cascade.rows.encodings import UTF_8
+from cascade.rows.fasttext import fasttext_records
 from cascade.rows.files import RowFile, opened
-from cascade.rows.jsonl import json_rows
-from cascade.rows.layout import RowReader
-from cascade.rows.parquet import parquet_rows
-from cascade.rows.row import BadRow, Columns, LabelNames, Row
+from cascade.rows.jsonl import array_records, json_records
+from cascade.rows.layout import Record, RowReader, as_data_error, flag_label
+from cascade.rows.names import KnownNames, LabelNames
+from cascade.rows.parquet import arrow_table, parquet_table
+from cascade.rows.readings import Columns, FileReading, Reading
+from cascade.rows.row import BadRow, Row
+from cascade.rows.settle import settle
+from cascade.rows.sheets import sheet_table
+from cascade.rows.table import Table
+
+_SAMPLE_ROWS = 1000
+_SAMPLE_TEXTS = 100
+_SAMPLE_CHARACTERS = 16 << 20
+_EXAMPLES = 3
 
 
-def read_rows(path: str | Path, columns: Columns, names: LabelNames | None = None) -> Iterator[Row | BadRow]:
-    """Rows of one file in its order, read as they are asked for.
+def read_rows(
+    path: str | Path,
+    columns: Columns | None = None,
+    names: LabelNames | None = None,
+    known: Sequence[Reading] = (),
+) -> RowIterator:
+    """Rows of one file in its order, read as they are asked for; `.reading` tells how they are read.
 
-    The suffix tells the format: .jsonl, .ndjson and .json (one object a line), .csv, .tsv, each also with
-    .gz, and .parquet; ``-`` is standard input as JSONL.
+    The suffix tells the format: .jsonl, .ndjson, .json (an array, or one object a line), .csv, .tsv and .txt
+    (fastText's lines as well), each also with .gz, .bz2, .xz, .zst or .zip; .parquet, .arrow and a folder of
+    the library datasets; .xlsx, .xls and .ods; ``-`` is standard input as JSONL. Text may be in UTF-8,
+    UTF-16, Windows-1252 or Latin-1.
 
     * Rows are numbered from 1; headers and blank lines are no rows and are not counted.
     * The id is the value of `columns.id` (else of a column ``id``) where that is text or a whole number,
       else the row's number.
-    * The text stands in `columns.text`, else in ``text``; else, if `names` are given, in the one column that
-      is neither id nor labels. In JSONL the first usable row settles that for the file.
-    * Labels stand in the column `columns.labels` as a list or as delimited names, or in several 0/1 columns
-      where it is a tuple; else in ``labels``, else in every column named like a label. Null, absent, NaN and
-      empty mean no labels, and 0 in a 0/1 column.
+    * How text and labels are written is settled once for the file, on its first thousand rows: what `columns`
+      tells counts, and for the rest the one reading is taken under which `names` has all labels. Names count
+      whatever their case, with blanks for underscores, and with words such as NONE for no label.
+    * A label that is unknown then, or a row that the reading does not fit, is a `BadRow`.
 
     Parameters
     ----------
-    names : LabelNames, optional
-        Without it labels are not read: every row has ``labels=()``.
+    columns
+        What is told of the file. By default nothing.
+    names
+        Without it labels are not read: every row has ``labels=()``, and of the text nothing but the names of
+        columns is looked at.
+    known
+        Readings of files before this one, which are tried first.
 
     Raises
     ------
     DataError
         At once for a file that is missing or of an unknown kind and for wrong settings; while reading for
-        a damaged file and for a table without the columns needed.
+        a damaged file, for one without the columns needed, and for one whose labels no reading fits, or
+        several that differ.
     """
-    file = RowFile.at(path)
-    reader = RowReader.of(file, columns, names)
-    return rows_of(file, reader)
+    columns = columns or Columns()
+    file = RowFile.at(path, columns.encoding)
+    if columns.delimiter == "":
+        raise DataError(f"{file.name}: the delimiter of labels is empty; expected a character such as ;")
+    known_names = None if names is None else KnownNames(names)
+    if known_names is not None and columns.labels_are == "flags":
+        with as_data_error(file.name):
+            for column in columns.label_columns:
+                flag_label(column, known_names)
+    return RowIterator(_Source(file, columns, known_names, tuple(known)))
+
+
+class RowIterator(Iterator[Row | BadRow]):
+    """The rows of a file, and how they are read."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._rows = source.rows()
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        return self._rows  # a generator, which is faster than anything around it
+
+    def __next__(self) -> Row | BadRow:
+        return next(self._rows)
+
+    def close(self) -> None:
+        self._rows.close()  # type: ignore[attr-defined]
+
+    @property
+    def reading(self) -> FileReading:
+        """What was settled; the file is looked at for it if that was not done yet."""
+        if self._source.settled is None:
+            first = next(self._rows, None)
+            self._rows = _put_before(first, self._rows)
+        assert self._source.settled is not None, "it is settled before the first row"  # noqa: S101
+        return self._source.settled
+
+
+def _put_before(first: Row | BadRow | None, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    if first is not None:
+        yield first
+    yield from rows
+
+
+@dataclass
+class _Source:
+    file: RowFile
+    columns: Columns
+    names: KnownNames | None
+    known: tuple[Reading, ...] = ()
+    settled: FileReading | None = field(default=None, init=False)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        with table_of(self.file, self.columns) as table:
+            head, rest = self._sample(table)
+            reader = self._settle(table, head)
+            for record in itertools.chain(head, rest):
+                yield reader.to_row(record)
+
+    def _sample(self, table: Table) -> tuple[list[Record | BadRow], Iterator[Record | BadRow]]:
+        """The records that are looked at; of a stream, which may wait for more, the first one alone."""
+        head: list[Record | BadRow] = []
+        size, most = 0, self._most_looked_at
+        while most and size < _SAMPLE_CHARACTERS:
+            record = next(table.records, None)
+            if record is None:
+                break
+            head.append(record)
+            size += _size(record)
+            most -= isinstance(record, Record)
+        return head, table.records
+
+    @property
+    def _most_looked_at(self) -> int:
+        if self.names is not None:
+            return _SAMPLE_ROWS
+        return _SAMPLE_TEXTS if self.file.path.is_file() else 1
+
+    def _settle(self, table: Table, head: Sequence[Record | BadRow]) -> RowReader:
+        rows = [record.fields for record in head if isinstance(record, Record)]
+        with as_data_error(self.file.name):
+            reading, chosen = settle(self.file.name, table.header, rows, self.columns, self.names, self.known)
+        encoding = self.file.encoding if self.file.encoding != UTF_8 else None
+        reading = replace(reading, encoding=encoding, sheet=self.columns.sheet)
+        reader = RowReader(self.file.name, reading, self.names, self.file.is_table)
+        notes = (*((f"encoded in {encoding}",) if encoding else ()), *table.notes)
+        self.settled = FileReading(
+            self.file.name,
+            reading,
+            rows=len(rows),
+            unlabelled=0 if chosen is None else sum(found == frozenset() for found in chosen.labels),
+            is_guessed=self._is_guessed(reading) or bool(table.notes),
+            notes=notes,
+            examples=_examples(reader, head),
+        )
+        return reader
+
+    @property
+    def _plain_labels(self) -> tuple[str, ...]:
+        told = self.columns
+        by_name = told.labels_are == "flags" and told.labels is None
+        return () if self.names is None or by_name else told.label_columns or ("labels",)
+
+    def _is_guessed(self, reading: Reading) -> bool:
+        """Whether something counts that neither was told nor is the documented form."""
+        told, plain = self.columns, Reading(id=reading.id)
+        plain = replace(
+            plain,
+            text=told.text_columns or plain.text,
+            labels=self._plain_labels,
+            labels_are=told.labels_are or plain.labels_are,
+            delimiter=told.delimiter or plain.delimiter,
+            path_separator=told.path_separator,
+            format=told.format or plain.format,
+            prompt_end=told.prompt_end or "",
+            completion_end=told.completion_end or "",
+            encoding=reading.encoding if told.encoding else None,
+            sheet=told.sheet,
+        )
+        return reading != plain
+
+
+def _size(record: Record | BadRow) -> int:
+    if record.raw is not None:
+        return len(record.raw)
+    return sum(len(value) for value in record.fields.values() if isinstance(value, str | list))
+
+
+def _examples(reader: RowReader, head: Sequence[Record | BadRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if reader.names is None:
+        return ()
+    rows = (reader.to_row(record) for record in head)
+    found = [(row.text, row.labels) for row in itertools.islice(rows, 50) if isinstance(row, Row)]
+    return tuple(sorted(found, key=lambda pair: not pair[1])[:_EXAMPLES])
+
+
+@contextmanager
+def table_of(file: RowFile, columns: Columns) -> Iterator[Table]:
+    """The records of a file, whatever its format; the file is open as long as they are read."""
+    most = columns.max_row_mb
+    match file.format:
+        case "parquet":
+            with parquet_table(file, most, None) as table:
+                yield table
+        case "arrow":
+            with arrow_table(file, most) as table:
+                yield table
+        case "sheet":
+            with sheet_table(file, columns.sheet, most) as table:
+                yield table
+        case _:
+            with opened(file) as stream, _text_table(stream, file, most) as table:
+                yield table
+
+
+def _text_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> AbstractContextManager[Table]:
+    if file.format in ("csv", "tsv"):
+        return csv_table(stream, file, max_row_mb)
+    read = {"json": array_records, "fasttext": fasttext_records}.get(file.format, json_records)
+    return nullcontext(Table(None, read(stream, file.name, max_row_mb)))
+
+
+class ReadRows(NamedTuple):
+    """Usable rows and refused rows of several files, each in order, and how each file was read."""
+
+    rows: list[Row]
+    refused: list[BadRow]
+    readings: list[FileReading]
 
 
 def read_all(
-    paths: Sequence[str | Path], columns: Columns, names: LabelNames | None
-) -> tuple[list[Row], list[BadRow]]:
-    """Usable rows and refused rows of several files, each in order; see `read_rows`."""
-    rows: list[Row] = []
-    refused: list[BadRow] = []
+    paths: Sequence[str | Path],
+    columns: Columns | None = None,
+    names: LabelNames | None = None,
+    known: Sequence[Reading] = (),
+) -> ReadRows:
+    """All rows of several files; see `read_rows`. Each reading is tried on the files after it as well."""
+    found = ReadRows([], [], [])
     for path in paths:
-        for row in read_rows(path, columns, names):
+        earlier = [*known, *(one.reading for one in found.readings)]
+        rows = read_rows(path, columns, names, earlier)
+        for row in rows:
             if isinstance(row, Row):
-                rows.append(row)
+                found.rows.append(row)
             else:
-                refused.append(row)
-    return rows, refused
-
-
-def rows_of(file: RowFile, reader: RowReader) -> Iterator[Row | BadRow]:
-    if file.suffix == ".parquet":
-        yield from parquet_rows(file, reader, None)
-        return
-    with opened(file) as stream:
-        yield from csv_rows(stream, file, reader) if file.is_table else json_rows(stream, reader)
+                found.refused.append(row)
+        found.readings.append(rows.reading)
+    return found

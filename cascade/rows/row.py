@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-from cascade.errors import DataError
-
-if TYPE_CHECKING:
-    from cascade.taxonomy.data import DataSpec
+from typing import Any, NamedTuple
 
 SHOWN_CHARACTERS = 80
 _KINDS = {
@@ -20,28 +15,6 @@ _KINDS = {
     list: "a list",
     dict: "an object",
 }
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what; None means the usual names, see `read_rows`."""
-
-    text: str | None = None
-    labels: str | tuple[str, ...] | None = None
-    id: str | None = None
-    delimiter: str = ";"
-    max_row_mb: int = 64
-
-    @classmethod
-    def of(cls, data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
-        """What a taxonomy says of its rows; a `text` or `id` column named here counts instead."""
-        most = data.max_row_mb or cls.max_row_mb
-        return cls(text or data.text, data.labels, id or data.id, data.labels_delimiter, most)
-
-    @property
-    def max_row_bytes(self) -> int:
-        """The largest size of a row; of text that is decoded as it is read, in characters."""
-        return self.max_row_mb << 20
 
 
 class Row(NamedTuple):
@@ -69,53 +42,6 @@ class BadRow:
     file: str
 
 
-class LabelNames(Protocol):
-    """The names that labels may have; a taxonomy is one."""
-
-    def resolve(self, name: str) -> str | None:
-        """Canonical name for a name or an alias, None when unknown."""
-
-    def suggest(self, name: str) -> str:
-        """`` Did you mean 'x'?``, or an empty string."""
-
-
-def plain_row(columns: Columns, id: str | int, text: str) -> dict[str, Any]:  # noqa: A002
-    """A row without labels, from which `read_rows` without label names reads the same."""
-    return {columns.id or "id": id, columns.text or "text": text}
-
-
-def labelled_row(
-    columns: Columns,
-    names: LabelNames,
-    id: str | int,  # noqa: A002
-    text: str,
-    labels: Sequence[str],
-) -> dict[str, Any]:
-    """A row to be written as a line of JSONL, from which `read_rows` with the same arguments reads the same.
-
-    Raises
-    ------
-    DataError
-        Labels stand in 0/1 columns, and there is none for one of these.
-    """
-    row = plain_row(columns, id, text)
-    if columns.labels is None or isinstance(columns.labels, str):
-        return row | {columns.labels or "labels": list(labels)}
-    flags = {column: names.resolve(column) for column in columns.labels}
-    for label in labels:
-        if label not in flags.values():
-            raise DataError(
-                f"label {quoted(label)}: the taxonomy's `data: labels:` lists 0/1 columns, and none for it. "
-                "List it there too, or leave the list out"
-            )
-    return row | {column: int(label in labels) for column, label in flags.items()}
-
-
-def row_line(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of JSONL."""
-    return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
-
-
 def refusal_line(bad: BadRow) -> str:
     """One JSON object without a line break: file, row, id, reason, raw."""
     fields = {"file": bad.file, "row": bad.number, "id": bad.id, "reason": bad.reason, "raw": bad.raw}
@@ -134,12 +60,10 @@ START_BYTES = 1000
 """So much is shown of a row that is too long to be held."""
 
 
-def too_long(columns: Columns, hint: str = "") -> str:
+def too_long(max_row_mb: int, hint: str = "") -> str:
     """Why a row is refused that is longer than rows may be."""
-    return (
-        f"longer than {columns.max_row_mb} MB{hint}. A larger `max_row_mb` under `data:` in the taxonomy "
-        "would admit it"
-    )
+    larger = "A larger `max_row_mb` under `data:` in the taxonomy would admit it"
+    return f"longer than {max_row_mb} MB{hint}. {larger}"
 
 
 class RefusedError(Exception):

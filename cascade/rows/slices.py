@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cascade.errors import DataError
+from cascade.rows.files import BOM, LongLine, RowFile, opened, printable, rest_skipped
+from cascade.rows.jsonl import is_blank_line, json_records, long_record
+from cascade.rows.layout import RowReader
+from cascade.rows.parquet import RowSlice, parquet_file, parquet_table
+from cascade.rows.reading import read_rows
+from cascade.rows.readings import Columns, FileReading, Reading
+from cascade.rows.row import BadRow, Row
 
 if TYPE_CHECKING:
     from cascade.system.array_types import IntArray
-from cascade.rows.files import BOM, LongLine, RowFile, opened, printable, rest_skipped
-from cascade.rows.jsonl import is_blank_line, json_rows, long_record
-from cascade.rows.layout import RowReader
-from cascade.rows.parquet import RowSlice, parquet_file, parquet_rows
-from cascade.rows.reading import rows_of
-from cascade.rows.row import BadRow, Columns, Row
 
 _BLOCK_BYTES = 1 << 20
 _BLANK_STARTS = b" \t\r\n\v\f" + BOM[:1]
@@ -42,47 +43,82 @@ class HeldSlice:
 Slice = ByteSlice | RowSlice | HeldSlice
 
 
-def slices_of(path: str | Path, columns: Columns, most_rows: int, most_bytes: int) -> Iterator[Slice]:
+class SlicedFile:
     """The rows of one file, cut into slices that `read_slice` reads in any order and anywhere.
 
     A slice has `most_rows` rows, or fewer where those would be much longer than `most_bytes`; where it is cut
     depends on these and on the file alone. JSONL is looked through for line breaks, Parquet for its table of
-    contents; tables of text, what is compressed and what is no file are read here, as slices are asked for.
+    contents; all other files, what is compressed and what is no file are read here, as slices are asked for.
+
+    Parameters
+    ----------
+    known
+        Readings of earlier files, which are tried first.
+    keeps_columns
+        Whether rows that are read here keep their columns.
 
     Raises
     ------
     DataError
         As for `read_rows`.
     """
-    file = RowFile.at(path)
-    reader = RowReader.of(file, columns, None)
-    if file.suffix == ".parquet":
-        return _row_slices(file, most_rows, most_bytes)
-    if file.is_table or file.zipped or not file.path.is_file():
-        return _held_slices(rows_of(file, reader), most_rows, most_bytes)
-    return _byte_slices(file, reader, most_rows, most_bytes)
+
+    def __init__(
+        self,
+        path: str | Path,
+        columns: Columns,
+        most_rows: int,
+        most_bytes: int,
+        known: Sequence[Reading] = (),
+        *,
+        keeps_columns: bool = False,
+    ) -> None:
+        self._file = RowFile.at(path, columns.encoding)
+        self._rows = read_rows(path, columns, None, known)
+        self._max_row_mb = columns.max_row_mb
+        self._most_rows, self._most_bytes = most_rows, most_bytes
+        self._keeps_columns = keeps_columns
+
+    @property
+    def reading(self) -> FileReading:
+        return self._rows.reading
+
+    def __iter__(self) -> Iterator[Slice]:
+        if self._file.format == "parquet":
+            return _row_slices(self._file, self._most_rows, self._most_bytes)
+        if not self._file.can_be_cut:
+            return _held_slices(self._rows, self._most_rows, self._most_bytes, keeps=self._keeps_columns)
+        return _byte_slices(self._file, self._max_row_mb, self._most_rows, self._most_bytes)
 
 
-def read_slice(path: Path, columns: Columns, part: Slice, name: str) -> Iterator[Row | BadRow]:
+def read_slice(
+    path: Path, reading: Reading, max_row_mb: int, part: Slice, name: str
+) -> Iterator[Row | BadRow]:
     """The rows of a slice, as `read_rows` gives them without label names.
 
     Rows and complaints call the file by its `name`, which is the same on whatever machine it is read.
     """
     if isinstance(part, HeldSlice):
-        return iter(part.held)
+        yield from part.held
+        return
     file = replace(RowFile.at(path), name=printable(name))
-    reader = RowReader.of(file, columns, None)
+    reader = RowReader(file.name, reading, None, file.is_table)
     if isinstance(part, RowSlice):
-        return parquet_rows(file, reader, part)
-    return json_rows(_bytes_of(file, part), reader, part.first)
+        with parquet_table(file, max_row_mb, part) as table:
+            yield from map(reader.to_row, table.records)
+    else:
+        records = json_records(_bytes_of(file, part), file.name, max_row_mb, part.first)
+        yield from map(reader.to_row, records)
 
 
-def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) -> Iterator[HeldSlice]:
+def _held_slices(
+    rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int, *, keeps: bool
+) -> Iterator[HeldSlice]:
     held: list[Row | BadRow] = []
     characters = 0
     for row in rows:
         if isinstance(row, Row):
-            held.append(row._replace(source={}))
+            held.append(row if keeps else row._replace(source={}))
             characters += len(row.text)
         else:
             held.append(row)
@@ -95,10 +131,10 @@ def _held_slices(rows: Iterator[Row | BadRow], most_rows: int, most_bytes: int) 
 
 
 def _byte_slices(
-    file: RowFile, reader: RowReader, most_rows: int, most_bytes: int
+    file: RowFile, max_row_mb: int, most_rows: int, most_bytes: int
 ) -> Iterator[ByteSlice | HeldSlice]:
     first, rows, start, position = 1, 0, 0, 0
-    for block, long_line in _blocks(file, reader.columns.max_row_bytes):
+    for block, long_line in _blocks(file, max_row_mb << 20):
         ends = _row_ends(block)
         for cut in ends[most_rows - rows - 1 :: most_rows].tolist():
             yield ByteSlice(first, start, position + cut)
@@ -109,7 +145,7 @@ def _byte_slices(
             yield ByteSlice(first, start, position)
             first, rows, start = first + rows, 0, position
         if long_line:
-            yield HeldSlice((long_record(long_line, first, reader),))
+            yield HeldSlice((long_record(long_line, first, file.name, max_row_mb),))
             position += long_line.size
             first, start = first + 1, position
     if rows:

@@ -88,7 +88,7 @@ def _dot_text(text: str) -> str:
 
 def _parts(node: TreeNode) -> Iterator[str]:
     """The lines that stand in a node, the name first."""
-    yield _one_line(node.name)
+    yield _one_line(node.shown)
     figures = [] if node.rows is None else [f"{node.rows:,} rows"]
     if node.f1 is not None:
         figures.append(f"F1 {node.f1:.2f}")

@@ -147,7 +147,7 @@ class _Layout:
         from rich.cells import cell_len
 
         is_fitted = any(line.node.rows is not None for line in lines)
-        widest = max((cell_len(line.guide + line.node.name) for line in lines), default=0)
+        widest = max((cell_len(line.guide + line.node.shown) for line in lines), default=0)
         notes = max((cell_len(note) for line in lines for note, _ in _notes(line.node, usual)), default=0)
         figures = len(_figures_heading()) + min(notes, _NOTE_MOST) if is_fitted else 0
         return cls(max(_NAME_LEAST, min(widest, width - figures)), is_fitted, ascii_only, usual)
@@ -157,7 +157,7 @@ class _Layout:
         from rich.text import Text
 
         node = line.node
-        text = Text(line.guide, style="none").append(node.name, style="bold" if node.kind == "group" else "")
+        text = Text(line.guide, style="none").append(node.shown, style="bold" if node.kind == "group" else "")
         text.truncate(self.name_cells, overflow=_overflow(ascii_only=self.ascii_only))
         if self.is_fitted:
             text.append(" " * (self.name_cells - cell_len(text.plain)))

@@ -5,9 +5,16 @@
   const output = form.querySelector("output");
   const details = [...document.querySelectorAll("details")];
   const atFirst = details.map((one) => one.open);
+  // Without the top, as in a name that is a path.
+  const pathTo = (item) => {
+    const above = item.parentElement.closest("li");
+    if (!above) return "";
+    return `${pathTo(above)}/${item.querySelector(".name").textContent}`;
+  };
   const items = [...document.querySelectorAll("main li")].map((item) => {
     const node = item.querySelector(".node");
-    return { item, node, text: node.textContent.toLowerCase(), parent: item.parentElement.closest("li") };
+    const parent = item.parentElement.closest("li");
+    return { item, node, text: node.textContent.toLowerCase(), path: pathTo(item).toLowerCase(), parent };
   });
   const marked = new Set();
 
@@ -37,8 +44,9 @@
     }
     const shown = new Set();
     let count = 0;
-    for (const { item, node, text } of items) {
-      if (!text.includes(wanted)) continue;
+    for (const { item, node, text, path } of items) {
+      // What is below a group would be found by the name of the group, if paths were always looked at.
+      if (!text.includes(wanted) && !(wanted.includes("/") && path.includes(wanted))) continue;
       count += 1;
       mark(node, wanted);
       for (let one = item; one && !shown.has(one); one = one.parentElement.closest("li")) shown.add(one);

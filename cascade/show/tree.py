@@ -37,6 +37,7 @@ class TreeNode:
 
     Attributes
     ----------
+    last_name : what it is called in its parent; empty at the top of a tree
     rows : training rows that carry the name or something below it; None for a taxonomy that is not fitted
     positives : those among the rows of the parent, which are what its model learnt the name from; None where
         none did, as for the root and for a group that is always visited
@@ -53,6 +54,7 @@ class TreeNode:
 
     name: str
     kind: Literal["group", "label"]
+    last_name: str = ""
     description: str = ""
     rows: int | None = None
     positives: int | None = None
@@ -70,16 +72,32 @@ class TreeNode:
     labels_below: int = 0
     children: tuple[TreeNode, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """What it is called where its parent stands above it; at the top the whole name."""
+        return self.last_name or self.name
+
     def to_json(self) -> dict[str, Any]:
         """The tree as a JSON object; a label has fewer keys than a group."""
         keys = _GROUP_KEYS if self.kind == "group" else _LABEL_KEYS
-        plain = {key: _plain(getattr(self, key)) for key in keys}
+        plain = {key: _plain(getattr(self, key)) for key in keys} | {"last_name": self.shown}
         if self.kind == "group":
             plain["children"] = [child.to_json() for child in self.children]
         return plain
 
 
-_LABEL_KEYS = ("name", "kind", "description", "rows", "positives", "threshold", "f1", "also_in", "warnings")
+_LABEL_KEYS = (
+    "name",
+    "last_name",
+    "kind",
+    "description",
+    "rows",
+    "positives",
+    "threshold",
+    "f1",
+    "also_in",
+    "warnings",
+)
 _SETTINGS = ("backend", "model", "negatives", "choose", "route", "back_off")
 _GROUP_KEYS = (*_LABEL_KEYS, *_SETTINGS, "labels_below", "repeated")
 
@@ -130,6 +148,7 @@ class _TreeBuilder:
         return TreeNode(
             name=name or self.taxonomy.name,
             kind="group",
+            last_name=group.last_name,
             description=group.description if name else self.taxonomy.description,
             rows=record.rows if record else None,
             positives=self.positives.get((parent, name)),
@@ -154,6 +173,7 @@ class _TreeBuilder:
         return TreeNode(
             name=name,
             kind="label",
+            last_name=self.taxonomy.last_name(name),
             description=self.taxonomy.labels[name].description,
             rows=rows,
             positives=rows,
@@ -247,7 +267,7 @@ def subtree(tree: TreeNode, group: str) -> TreeNode:
     if group not in groups:
         hint = suggestion(group, groups) or f" It has: {_listed(sorted(groups)) or 'no groups'}."
         raise DataError(f"{tree.name!r} has no group {group!r}.{hint}")
-    return _rearrange(replace(groups[group], repeated=False), _children(tree))
+    return _rearrange(replace(groups[group], last_name="", repeated=False), _children(tree))
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:
@@ -271,7 +291,7 @@ def ordered(tree: TreeNode, by: SortKey) -> TreeNode:
     keys: dict[SortKey, Callable[[TreeNode], Any]] = {
         "f1": lambda node: (node.f1 is None, node.f1 or 0.0),
         "rows": lambda node: -1 if node.rows is None else -node.rows - 2,
-        "name": lambda node: (node.name.casefold(), node.name),
+        "name": lambda node: (node.shown.casefold(), node.shown),
     }
     in_order = {name: tuple(sorted(below, key=keys[by])) for name, below in _children(tree).items()}
     top = replace(tree, children=tuple(sorted(tree.children, key=keys[by])))

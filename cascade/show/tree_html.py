@@ -72,7 +72,7 @@ class _ListItems:
     def inside(self, node: TreeNode, parent: TreeNode | None) -> str:
         figures = "" if node.rows is None else f'<span class="figures">{_figures(node, parent)}</span>'
         notes = " · ".join(_notes(node, self.usual))
-        return f'<span class="name">{_text(node.name)}</span>{figures}<span class="notes">{notes}</span>'
+        return f'<span class="name">{_text(node.shown)}</span>{figures}<span class="notes">{notes}</span>'
 
 
 def _figures(node: TreeNode, parent: TreeNode | None) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 from yaml.nodes import Node, SequenceNode
 
@@ -17,19 +18,58 @@ from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
 MOST_ROW_MB = 1024
 """What is to be a row has to fit into memory several times over."""
-DATA_KEYS = ("train", "test", "text", "labels", "labels_delimiter", "id", "max_row_mb")
+DATA_KEYS = (
+    *("train", "test", "format", "text", "labels", "labels_are", "labels_delimiter", "path_separator", "id"),
+    *("prompt_end", "completion_end", "encoding", "sheet", "max_row_mb"),
+)
+LabelsAre = Literal["names", "flags", "levels"]
+"""Cells hold names; or 0 and 1, in a column for each label; or a level of one path each."""
+RowFormat = Literal["plain", "chat", "prompt", "label_studio", "prodigy", "argilla"]
+"""What a row is: columns; messages of a chat; prompt and completion; a task of an annotation tool."""
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the labelled rows are and which columns to read; `train` and `test` are kept as written."""
+    """Where the labelled rows are and how they are written; `train` and `test` are kept as written.
+
+    What is None is not told, and is seen from the rows themselves.
+
+    Attributes
+    ----------
+    text
+        The column of the text, or several, whose texts are put below each other.
+    labels
+        The column of the labels, or several.
+    labels_are
+        What columns of labels hold: ``names``, ``flags`` (0 and 1, in a column for each label) or ``levels``
+        (a column for each level of a path).
+    labels_delimiter
+        Stands between names in a cell.
+    path_separator
+        Stands between a name and the group it is in.
+    format
+        ``chat`` and ``prompt`` are files of fine-tunes, others exports of annotation tools.
+    prompt_end, completion_end
+        What follows each prompt and completion and belongs to neither text nor labels.
+    encoding
+        Of a text file, by a name that Python knows.
+    sheet
+        Of a spreadsheet.
+    """
 
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-    text: str | None = None
+    format: RowFormat | None = None
+    text: str | tuple[str, ...] | None = None
     labels: str | tuple[str, ...] | None = None
-    labels_delimiter: str = ";"
+    labels_are: LabelsAre | None = None
+    labels_delimiter: str | None = None
+    path_separator: str | None = None
     id: str | None = None
+    prompt_end: str | None = None
+    completion_end: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
     max_row_mb: int | None = None
     base: Path = field(default=Path(), compare=False)
     train_places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
@@ -90,10 +130,17 @@ def read_data(given: Mapping[str, Node], reader: Reader, base: Path) -> DataSpec
     return DataSpec(
         train=tuple(named.name for named in train),
         test=tuple(named.name for named in test),
-        text=_read_column(data, "text", reader),
-        labels=_read_label_columns(data, reader),
-        labels_delimiter=_read_delimiter(data, reader),
+        format=_read_choice(data, "format", get_args(RowFormat), reader),
+        text=_read_columns(data, "text", reader),
+        labels=_read_columns(data, "labels", reader),
+        labels_are=_read_choice(data, "labels_are", get_args(LabelsAre), reader),
+        labels_delimiter=_read_separator(data, "labels_delimiter", reader),
+        path_separator=_read_separator(data, "path_separator", reader),
         id=_read_column(data, "id", reader),
+        prompt_end=_read_separator(data, "prompt_end", reader),
+        completion_end=_read_separator(data, "completion_end", reader),
+        encoding=_read_encoding(data, reader),
+        sheet=_read_column(data, "sheet", reader),
         max_row_mb=_read_size(data, reader),
         base=base,
         train_places=tuple(named.place for named in train),
@@ -111,17 +158,43 @@ def _read_column(data: Mapping[str, Node], key: str, reader: Reader) -> str | No
     return column
 
 
-def _read_label_columns(data: Mapping[str, Node], reader: Reader) -> str | tuple[str, ...] | None:
-    node = data.get("labels")
+def _read_columns(data: Mapping[str, Node], key: str, reader: Reader) -> str | tuple[str, ...] | None:
+    node = data.get(key)
     if not isinstance(node, SequenceNode):
-        return _read_column(data, "labels", reader)
-    columns = [_read_column({"labels": each}, "labels", reader) for each in node.value]
+        return _read_column(data, key, reader)
+    columns = [_read_column({key: each}, key, reader) for each in node.value]
     if not columns:
-        reader.complain(node, "data.labels is an empty list; expected a column, or a list of 0/1 columns")
+        several = "several columns" if key == "text" else "a list of 0/1 columns"
+        reader.complain(node, f"data.{key} is an empty list; expected a column, or {several}")
     for index, column in enumerate(columns):
         if column in columns[:index]:
-            reader.complain(node.value[index], f"data.labels names the column {column!r} twice; keep one")
+            reader.complain(node.value[index], f"data.{key} names the column {column!r} twice; keep one")
     return tuple(column for column in columns if column is not None)
+
+
+_Choice = TypeVar("_Choice", bound=str)
+
+
+def _read_choice(
+    data: Mapping[str, Node], key: str, choices: tuple[_Choice, ...], reader: Reader
+) -> _Choice | None:
+    if key not in data:
+        return None
+    found = reader.choice(data[key], f"data.{key}", choices)
+    return next((choice for choice in choices if choice == found), None)
+
+
+def _read_encoding(data: Mapping[str, Node], reader: Reader) -> str | None:
+    name = _read_column(data, "encoding", reader)
+    if name is not None:
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            reader.complain(
+                data["encoding"], f"data.encoding is {name!r}; expected such as utf-8, utf-16 or cp1252"
+            )
+            return None
+    return name
 
 
 def _read_size(data: Mapping[str, Node], reader: Reader) -> int | None:
@@ -137,10 +210,11 @@ def _read_size(data: Mapping[str, Node], reader: Reader) -> int | None:
     return None
 
 
-def _read_delimiter(data: Mapping[str, Node], reader: Reader) -> str:
-    if "labels_delimiter" not in data:
-        return ";"
-    delimiter = reader.text(data["labels_delimiter"], "data.labels_delimiter")
-    if delimiter == "":
-        reader.complain(data["labels_delimiter"], "data.labels_delimiter is empty; expected for instance ';'")
-    return delimiter or ";"
+def _read_separator(data: Mapping[str, Node], key: str, reader: Reader) -> str | None:
+    if key not in data:
+        return None
+    separator = reader.text(data[key], f"data.{key}")
+    if separator == "":
+        such = "';'" if key == "labels_delimiter" else "' > '"
+        reader.complain(data[key], f"data.{key} is empty; expected for instance {such}")
+    return separator or None

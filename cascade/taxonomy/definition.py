@@ -8,7 +8,7 @@ so that there is one parser.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from cascade.errors import Problem, suggestion
 from cascade.taxonomy.data import DataSpec
 from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.members import Group, Label
+from cascade.taxonomy.names import SEPARATOR, Names, PathNames
 from cascade.taxonomy.parser import BackendCheck, parse
 from cascade.taxonomy.settings import Combine, SettingsReader, Threshold
 from cascade.taxonomy.writer import to_dict
@@ -29,7 +30,9 @@ class Taxonomy:
     """A whole taxonomy file without faults.
 
     `groups` begins with the root and is in the order of the file, as is `labels`. `notes` is advice: things
-    that are allowed but may be accidents. Two taxonomies are equal when all but places, source and notes are.
+    that are allowed but may be accidents. With `names` ``path`` the name of a group or a label is its path
+    from the top, such as ``billing/tax``; with ``plain`` it is what the file calls it. Two taxonomies
+    are equal when all but places, source and notes are.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Taxonomy:
     graph: Graph
     source: str = field(default="<dict>", compare=False)
     notes: tuple[Problem, ...] = field(default=(), compare=False)
+    names: Names = "plain"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], check_backend: BackendCheck | None = None) -> Taxonomy:
@@ -134,17 +138,70 @@ class Taxonomy:
         return to_dict(self)
 
     def resolve(self, name: str) -> str | None:
-        """The label or group that `name` means, as its name or as an alias; None when unknown."""
-        return self._meanings.get(name)
+        """The label or group that `name` means, as its name or as an alias; None when unknown.
+
+        Where names are paths: a whole path, by any parent and with aliases in the place of last names, else
+        the end of one if no other path ends so; None when ambiguous.
+        """
+        return self._meanings.get(name) if self.names == "plain" else self.paths.resolve(name)
 
     def suggest(self, name: str) -> str:
-        """`` Did you mean 'x'?`` with the name or alias nearest to `name`, or an empty string."""
-        return suggestion(name, self._meanings)
+        """`` Did you mean 'x'?`` with the name or alias nearest to `name`, or an empty string.
+
+        Where names are paths and `name` is the end of several:
+        `` 'x' may be 'a/x' or 'b/x'; write the path.``
+        """
+        return suggestion(name, self._meanings) if self.names == "plain" else self.paths.suggest(name)
+
+    def node(self, name: str) -> Group | Label:
+        """The group or label of this name; KeyError for an unknown one."""
+        return self.groups[name] if name in self.groups else self.labels[name]
+
+    def last_name(self, name: str) -> str:
+        """What a group or label is called in its groups, where no other has that name."""
+        return self.node(name).last_name
+
+    def path_to(self, name: str) -> tuple[str, ...]:
+        """The last names from the top down to a group or label, by its first parents; empty for the root.
+
+        Where names are paths these are the parts of the name.
+        """
+        found: list[str] = []
+        while name != ROOT:
+            found.append(self.last_name(name))
+            name = self.first_parent(name)
+        return tuple(reversed(found))
+
+    def first_parent(self, name: str) -> str:
+        """The parent that counts where one has to; KeyError for the root and unknown names."""
+        within = self.node(name).within if self.names == "path" else None
+        return self.graph.parents[name][0] if within is None else within
+
+    def counterpart(self, name: str, other: Taxonomy) -> str | None:
+        """What a group or label of this taxonomy is called in another one, as itself or as an alias.
+
+        Where names are paths in one of them only, what stands at the same place, or else has the same last
+        name if that is clear in both. None where there is none.
+        """
+        if self.names == other.names:
+            return other.resolve(name) if other.names == "plain" else other.paths.at(name)
+        found = other.paths.at(SEPARATOR.join(self.path_to(name)))
+        last_name = self.last_name(name)
+        is_clear = self.resolve(last_name) == name  # else it may mean what is called so elsewhere
+        return other.resolve(last_name) if found is None and is_clear else found
+
+    def spellings(self) -> Iterable[str]:
+        """All names that `resolve` knows; where names are paths, ends that mean several things as well."""
+        return self._meanings if self.names == "plain" else self.paths.spellings()
+
+    def is_below(self, name: str, group: str) -> bool:
+        """Whether the canonical `name` stands in the canonical `group`, at any depth."""
+        return group in self.graph.ancestors(name)
 
     def threshold_of(self, label: str) -> Threshold:
         """The label's own threshold, else that of its first parent; KeyError for an unknown label."""
         own = self.labels[label].threshold
-        return own if own is not None else self.groups[self.graph.parents[label][0]].threshold
+        return own if own is not None else self.groups[self.first_parent(label)].threshold
 
     def scored_children(self, group: str) -> tuple[str, ...]:
         """The children that the node model of `group` scores: all but the groups that are always visited."""
@@ -153,6 +210,13 @@ class Taxonomy:
     def is_always_visited(self, name: str) -> bool:
         """Whether `name` is a group that is visited wherever a parent is, with conditional score 1."""
         return name in self.groups and name != ROOT and self.groups[name].route == "always"
+
+    @cached_property
+    def paths(self) -> PathNames:
+        """What paths and their ends mean, also where names are plain."""
+        nodes = [self.node(name) for name in self.graph.nodes]
+        parts = {node.name: (node.last_name, *node.aliases) for node in nodes}
+        return PathNames(parts, self.graph.parents)
 
     @cached_property
     def _meanings(self) -> dict[str, str]:

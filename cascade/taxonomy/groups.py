@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cascade.errors import Place, suggestion
+from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.names import Names, PathNames, joined
 from cascade.taxonomy.reader import PlacedName, first_on_line
 from cascade.taxonomy.settings import SETTING_KEYS, Settings, SettingsReader, Threshold
 from cascade.taxonomy.yaml_nodes import TAG, in_words, is_null
 
 GROUP_KEYS = ("description", "aliases", *SETTING_KEYS, "labels", "groups", "also_in")
 LABEL_KEYS = ("name", "description", "aliases", "threshold")
+PATH_LABEL_KEYS = (*LABEL_KEYS, "also_in")
+"""Of labels whose names are paths: a plain name is repeated instead."""
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A label at one place of the file."""
+    """A label at one place of the file; `name` is its path where names are paths."""
 
     group: str
     name: str
+    last_name: str
     place: Place
     description: str = ""
     aliases: tuple[PlacedName, ...] = ()
     threshold: Threshold | None = None
+    also_in: tuple[PlacedName, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"label {self.name!r}"
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.place, *(named.place for named in self.also_in))
 
 
 @dataclass
@@ -33,6 +49,7 @@ class GroupDraft:
     """A group while the file is read; `sound` tells whether its children could be read without complaint."""
 
     name: str
+    last_name: str
     within: str | None
     place: Place
     settings: Settings
@@ -53,6 +70,7 @@ class GroupReader:
 
     reader: SettingsReader
     defaults: Settings
+    names: Names = "plain"
     drafts: dict[str, GroupDraft] = field(default_factory=dict)
     occurrences: dict[str, list[Occurrence]] = field(default_factory=dict)
 
@@ -69,24 +87,34 @@ class GroupReader:
     def groups(self, draft: GroupDraft, node: Node) -> None:
         what, expected = f"groups of {draft.title}", "a mapping such as {billing: {labels: [refund]}}"
         for key_node, value in self.reader.mapping(node, what, expected).values():
-            named = self.reader.name(key_node, f"the name of a group in {draft.title}")
-            if named and self._defined_once(named, draft):
+            written = self.reader.name(key_node, f"the name of a group in {draft.title}")
+            if written and self._defined_once(named := self.named(written, draft), draft):
                 draft.children.append(named.name)
-                self.group(named, value, draft)
+                self.group(named, written.name, value, draft)
+
+    def named(self, written: PlacedName, within: GroupDraft) -> PlacedName:
+        """What is called so in a group, by the name that it has everywhere."""
+        if self.names == "plain":
+            return written
+        return PlacedName(joined(within.name, written.name), written.place)
 
     def _defined_once(self, named: PlacedName, within: GroupDraft) -> bool:
         first = self.drafts.get(named.name)
         if first is None:
             return True
-        way_out = f"write `also_in: [{within.name}]` there instead" if within.name else "keep one"
+        if self.names == "path":
+            way_out = f"the one in {within.title} has the same path: rename one of them"
+        else:
+            way_out = f"write `also_in: [{within.name}]` there instead" if within.name else "keep one"
+            way_out += two_by_path(within.name != first.within)
         again = f"group {named.name!r} is defined twice{first_on_line(first.place)}"
         self.reader.complain(named.place, f"{again}; {way_out}")
         return False
 
-    def group(self, named: PlacedName, node: Node, within: GroupDraft) -> None:
+    def group(self, named: PlacedName, last_name: str, node: Node, within: GroupDraft) -> None:
         reader, what = self.reader, f"group {named.name!r}"
         inherited = replace(within.settings, choose=self.defaults.choose, route=self.defaults.route)
-        draft = GroupDraft(named.name, within.name, named.place, inherited)
+        draft = GroupDraft(named.name, last_name, within.name, named.place, inherited)
         self.drafts[named.name] = draft
         before = reader.faults
         given = self.group_section(node, what)
@@ -125,11 +153,15 @@ class GroupReader:
             self.reader.complain(node, f"{what} is {in_words(node)}; expected a list such as {hint}")
 
     def _once_in_group(self, found: Occurrence, draft: GroupDraft) -> bool:
-        first = next((old for old in self.occurrences.get(found.name, []) if old.group == draft.name), None)
+        others = self.occurrences.get(found.name, [])
+        first = next((old for old in others if old.group == draft.name or self.names == "path"), None)
         if first is None:
             return True
-        message = f"label {found.name!r} stands twice in {draft.title}{first_on_line(first.place)}"
-        self.reader.complain(found.place, f"{message}; keep one")
+        if first.group == draft.name:
+            message, way_out = f"stands twice in {draft.title}", "keep one"
+        else:
+            message, way_out = "is the path of two labels", "rename one of them"
+        self.reader.complain(found.place, f"{found.title} {message}{first_on_line(first.place)}; {way_out}")
         return False
 
     def label(self, node: Node, draft: GroupDraft) -> Occurrence | None:
@@ -139,8 +171,10 @@ class GroupReader:
         if isinstance(node, SequenceNode):
             self.reader.complain(node, f"{what} is a list; expected a name or a mapping with the key 'name'")
             return None
-        named = self.reader.name(node, f"the name of {what}")
-        return Occurrence(draft.name, named.name, named.place) if named else None
+        written = self.reader.name(node, f"the name of {what}")
+        if written is None:
+            return None
+        return Occurrence(draft.name, self.named(written, draft).name, written.name, written.place)
 
     def _long_label(self, node: MappingNode, draft: GroupDraft, what: str) -> Occurrence | None:
         if slip := _short_form_slip(node):
@@ -148,21 +182,83 @@ class GroupReader:
             return None
         reader = self.reader
         before = reader.faults
-        given = reader.section(node, what, LABEL_KEYS)
+        given = reader.section(node, what, PATH_LABEL_KEYS if self.names == "path" else LABEL_KEYS)
         if "name" not in given:
             if reader.faults == before:
                 reader.complain(node, f"{what} has no key 'name'; expected for instance {{name: refund}}")
             return None
-        named = reader.name(given["name"], f"the name of {what}")
+        written = reader.name(given["name"], f"the name of {what}")
+        named = self.named(written, draft) if written else None
         title = f"label {named.name!r}" if named else what
         aliases = reader.names(given["aliases"], f"an alias of {title}") if "aliases" in given else []
         threshold = (
             reader.threshold(given["threshold"], f"threshold of {title}") if "threshold" in given else None
         )
         description = self.description(given, title)
-        if named is None:
+        also_in = reader.names(given["also_in"], f"also_in of {title}") if "also_in" in given else []
+        if written is None or named is None:
             return None
-        return Occurrence(draft.name, named.name, named.place, description, tuple(aliases), threshold)
+        return Occurrence(
+            draft.name,
+            named.name,
+            written.name,
+            named.place,
+            description,
+            tuple(aliases),
+            threshold,
+            tuple(also_in),
+        )
+
+    # What is asked once all is read
+
+    @property
+    def members(self) -> Iterator[GroupDraft | Occurrence]:
+        """Groups, then labels at each of their places."""
+        yield from self.drafts.values()
+        yield from chain.from_iterable(self.occurrences.values())
+
+    @property
+    def all_names(self) -> Mapping[str, None]:
+        return dict.fromkeys((*self.drafts, *self.occurrences))
+
+    def last_name(self, name: str) -> str:
+        """What a group or a label is called in its groups."""
+        return (self.drafts.get(name) or self.occurrences[name][0]).last_name
+
+    def place_of(self, name: str) -> Place:
+        """Where a group or a label is defined."""
+        return (self.drafts.get(name) or self.occurrences[name][0]).place
+
+    def group_meant(self, name: str) -> GroupDraft | None:
+        """The group of this name or, where names are paths, the one whose path ends so."""
+        known = name if self.names == "plain" else self.group_paths.resolve(name)
+        return self.drafts.get(known) if known else None
+
+    @cached_property
+    def group_paths(self) -> PathNames:
+        """The paths of groups, each by the group that it is written in."""
+        groups = [draft for draft in self.drafts.values() if draft.within is not None]
+        parents = {draft.name: (draft.within or ROOT,) for draft in groups}
+        return PathNames({draft.name: (draft.last_name,) for draft in groups}, parents)
+
+    def parents_of(self, name: str) -> dict[str, None]:
+        """The groups that a group or a label is written in or ``also_in``, as far as these are defined."""
+        members = [self.drafts[name]] if name in self.drafts else self.occurrences[name]
+        within = [each.within if isinstance(each, GroupDraft) else each.group for each in members]
+        also = [self.group_meant(named.name) for each in members for named in each.also_in]
+        groups = [*(self.drafts.get(group or ROOT) for group in within), *also]
+        return dict.fromkeys(group.name for group in groups if group is not None)
+
+    def called(self, name: str, last_name: str) -> list[str]:
+        """How a node is written with this last name: the name alone, or the path by each of its parents."""
+        if self.names == "plain":
+            return [last_name]
+        return [joined(group, last_name) for group in self.parents_of(name)]
+
+
+def two_by_path(would_settle: bool) -> str:
+    """What else can be done where a plain name stands for two things, if `names: path` tells them apart."""
+    return ", or if they are two things write `names: path` at the top" if would_settle else ""
 
 
 def _short_form_slip(node: MappingNode) -> str | None:

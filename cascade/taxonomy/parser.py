@@ -14,12 +14,13 @@ from cascade.taxonomy.data import DataSpec, read_data
 from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.groups import GroupDraft, GroupReader, Occurrence
 from cascade.taxonomy.members import Group, Label
+from cascade.taxonomy.names import Names
 from cascade.taxonomy.reader import check_extent, check_tags, children_first, either
 from cascade.taxonomy.rules import check_whole, several_parents
 from cascade.taxonomy.settings import SETTING_KEYS, BackendSpec, Combine, Settings, SettingsReader
 from cascade.taxonomy.yaml_nodes import in_words, only_fault
 
-TOP_KEYS = ("name", "description", "data", "combine", "defaults", "groups", "labels")
+TOP_KEYS = ("name", "description", "data", "combine", "names", "defaults", "groups", "labels")
 MAX_NAME_BYTES = 200
 """Room for a suffix within the 255 bytes that file systems allow a folder name."""
 
@@ -38,6 +39,7 @@ class Parts(NamedTuple):
     graph: Graph
     source: str
     notes: tuple[Problem, ...]
+    names: Names
 
 
 _FORBIDDEN_IN_FOLDERS = frozenset('/\\<>:"|?*')
@@ -80,12 +82,13 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
     name = _read_name(top, given, reader)
     combine = reader.choice(given["combine"], "combine", get_args(Combine)) if "combine" in given else "max"
     data = read_data(given, reader, base)
-    found = _read_groups(top, given, reader, sound)
+    names = _read_names(given, reader)
+    found = _read_groups(top, given, reader, names, sound)
     description = found.description(given, "the taxonomy")
     check_whole(found)
     if check_backend is not None:
         _check_backends(reader, check_backend)
-    if reader.problems or name is None or combine is None:
+    if reader.problems or name is None:
         raise TaxonomyError(list(dict.fromkeys(reader.problems)))
     groups = {draft.name: _group(draft) for draft in found.drafts.values()}
     return Parts(
@@ -98,6 +101,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
         graph=Graph.build({group.name: group.children for group in groups.values()}, found.occurrences),
         source=reader.source,
         notes=tuple(several_parents(found)),
+        names=names,
     )
 
 
@@ -113,14 +117,20 @@ def _read_name(top: Node, given: Mapping[str, Node], reader: SettingsReader) -> 
     return named.name if named else None
 
 
+def _read_names(given: Mapping[str, Node], reader: SettingsReader) -> Names:
+    """What a name is; ``path`` after a complaint, as fewer names are refused then."""
+    names = reader.choice(given["names"], "names", get_args(Names)) if "names" in given else "plain"
+    return "plain" if names == "plain" else "path"
+
+
 def _read_groups(
-    top: MappingNode, given: Mapping[str, Node], reader: SettingsReader, sound: bool
+    top: MappingNode, given: Mapping[str, Node], reader: SettingsReader, names: Names, sound: bool
 ) -> GroupReader:
     defaults = reader.section(given["defaults"], "defaults", SETTING_KEYS) if "defaults" in given else {}
     plain = Settings(backend=BackendSpec("linear", place=Place(reader.source)))
     settings = replace(plain, **reader.settings(defaults, "defaults"))
-    found = GroupReader(reader, settings)
-    root = GroupDraft(ROOT, None, reader.place(top), replace(settings, route="always"), sound=sound)
+    found = GroupReader(reader, settings, names)
+    root = GroupDraft(ROOT, ROOT, None, reader.place(top), replace(settings, route="always"), sound=sound)
     found.drafts[ROOT] = root
     found.children(root, given)
     return found
@@ -129,6 +139,7 @@ def _read_groups(
 def _group(draft: GroupDraft) -> Group:
     return Group(
         name=draft.name,
+        last_name=draft.last_name,
         description=draft.description,
         aliases=tuple(dict.fromkeys(named.name for named in draft.aliases)),
         children=tuple(draft.children),
@@ -146,8 +157,10 @@ def _group(draft: GroupDraft) -> Group:
 def _label(occurrences: Sequence[Occurrence]) -> Label:
     return Label(
         name=occurrences[0].name,
+        last_name=occurrences[0].last_name,
+        within=occurrences[0].group,
         description=next((each.description for each in occurrences if each.description), ""),
         aliases=tuple(dict.fromkeys(alias.name for each in occurrences for alias in each.aliases)),
         threshold=next((each.threshold for each in occurrences if each.threshold is not None), None),
-        places=tuple(each.place for each in occurrences),
+        places=tuple(place for each in occurrences for place in each.places),
     )

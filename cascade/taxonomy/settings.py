@@ -135,5 +135,10 @@ class SettingsReader(Reader):
 
     def hint(self, key: str, known: Sequence[str]) -> str:
         """What may have been meant by an unknown key, which may be one of `defaults`."""
+        if key == "also_in" and "aliases" in known:
+            return (
+                " Labels have `also_in` only with `names: path` at the top; a plain name is repeated in each "
+                "of its groups."
+            )
         at_top = key in SETTING_KEYS and "defaults" in known
         return " Write it under `defaults:`." if at_top else super().hint(key, known)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def to_dict(taxonomy: Taxonomy) -> dict[str, Any]:
     root = taxonomy.groups[ROOT]
     plain: dict[str, Any] = {"name": taxonomy.name}
+    if taxonomy.names != "plain":
+        plain["names"] = taxonomy.names
     if taxonomy.description:
         plain["description"] = taxonomy.description
     if data := _data_to_dict(taxonomy.data):
@@ -32,7 +34,7 @@ def _data_to_dict(data: DataSpec) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key in DATA_KEYS:
         value = getattr(data, key)
-        if value not in (None, ()) and (key, value) != ("labels_delimiter", ";"):
+        if value not in (None, ()):
             plain[key] = list(value) if isinstance(value, tuple) else value
     return plain
 
@@ -71,27 +73,32 @@ class _Writer:
     def children(self, group: Group) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         for name in group.children:
-            if name in self.taxonomy.labels:
+            if name in self.taxonomy.groups:
+                child = self.taxonomy.groups[name]
+                if child.within == group.name:
+                    plain.setdefault("groups", {})[child.last_name] = self.group(child, group)
+            elif self.taxonomy.names == "plain" or self.taxonomy.labels[name].within == group.name:
                 plain.setdefault("labels", []).append(self.label(self.taxonomy.labels[name]))
-            elif self.taxonomy.groups[name].within == group.name:
-                plain.setdefault("groups", {})[name] = self.group(self.taxonomy.groups[name], group)
         return plain
 
     def group(self, group: Group, within: Group) -> dict[str, Any]:
         root = self.taxonomy.groups[ROOT]
         plain = _about(group)
         plain |= _settings_to_dict(group, replace(_settings_of(within), choose=root.choose, route="model"))
-        others = [name for name in self.taxonomy.graph.parents[group.name] if name != within.name]
-        if others:
-            plain["also_in"] = others
-        return plain | self.children(group)
+        return plain | self.also_in(group) | self.children(group)
+
+    def also_in(self, thing: Group | Label) -> dict[str, Any]:
+        others = [name for name in self.taxonomy.graph.parents[thing.name] if name != thing.within]
+        return {"also_in": others} if others else {}
 
     def label(self, label: Label) -> str | dict[str, Any]:
         about = {} if label.name in self.told else _about(label)
         if label.threshold is not None and label.name not in self.told:
             about["threshold"] = _threshold_to_plain(label.threshold)
         self.told.add(label.name)
-        return {"name": label.name, **about} if about else label.name
+        if self.taxonomy.names == "path":
+            about |= self.also_in(label)
+        return {"name": label.last_name, **about} if about else label.last_name
 
 
 def _about(thing: Group | Label) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from cascade.errors import DataError
-from cascade.rows.row import BadRow, Columns, Row, labelled_row
+from cascade.rows.readings import Columns
+from cascade.rows.row import BadRow, Row
+from cascade.rows.writing import labelled_row
 from cascade.system.files import read_at_most
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.names import SEPARATOR
 from cascade.teach.queue import QueuedRow
 
 CONTROL, TEXT, NOTE = "labels", "text", "note"
@@ -50,20 +53,11 @@ def labelling_config(taxonomy: Taxonomy) -> str:
 
 def _add_choices(taxonomy: Taxonomy, group: str, above: ET.Element) -> None:
     for name in taxonomy.graph.children[group]:
-        node = taxonomy.groups.get(name) or taxonomy.labels[name]
+        node = taxonomy.node(name)
         hint = {"hint": node.description} if node.description else {}
-        choice = ET.SubElement(above, "Choice", {"value": name, **hint})
+        choice = ET.SubElement(above, "Choice", {"value": node.last_name, **hint})
         if name in taxonomy.groups:
             _add_choices(taxonomy, name, choice)
-
-
-def path_to(taxonomy: Taxonomy, name: str) -> TaxonomyPath:
-    """The first path to a name: the names from the top down to it."""
-    found: list[str] = []
-    while name != ROOT:
-        found.append(name)
-        name = taxonomy.graph.parents[name][0]
-    return tuple(reversed(found))
 
 
 # Tasks
@@ -92,7 +86,7 @@ def labelled_task(taxonomy: Taxonomy, row: Row) -> dict[str, Any]:
 def _result(taxonomy: Taxonomy, names: Sequence[str]) -> list[dict[str, Any]]:
     if not names:
         return []
-    chosen = {"taxonomy": [list(path_to(taxonomy, name)) for name in names]}
+    chosen = {"taxonomy": [list(taxonomy.path_to(name)) for name in names]}
     return [{"from_name": CONTROL, "to_name": TEXT, "type": "taxonomy", "value": chosen}]
 
 
@@ -275,19 +269,27 @@ def _row(
     labels = _resolve_paths(taxonomy, answer.paths)
     about: dict[str, Any] = {"note": answer.note, "at": answer.at}
     if answer.proposed is not None:
-        proposed = [name for one in answer.proposed if (name := taxonomy.resolve(one[-1])) is not None]
+        proposed = [
+            name for one in answer.proposed if (name := taxonomy.resolve(_written(taxonomy, one))) is not None
+        ]
         verdict = "accepted" if set(proposed) == set(labels) else "corrected"
         about |= {"verdict": verdict, "proposed": proposed}
     return {"review": about} | labelled_row(columns, taxonomy, identity, text, labels)
+
+
+def _written(taxonomy: Taxonomy, path: TaxonomyPath) -> str:
+    """A path as a name: a plain name means the same wherever it stands."""
+    return path[-1] if taxonomy.names == "plain" else SEPARATOR.join(path)
 
 
 def _resolve_paths(taxonomy: Taxonomy, paths: Sequence[TaxonomyPath]) -> list[str]:
     """The name at the end of each path, without those of groups of which more is known."""
     names = []
     for one in paths:
-        name = taxonomy.resolve(one[-1])
+        written = _written(taxonomy, one)
+        name = taxonomy.resolve(written)
         if name is None:
-            raise _TaskError(f"unknown label {one[-1]!r}.{taxonomy.suggest(one[-1])}")
+            raise _TaskError(f"unknown label {written!r}.{taxonomy.suggest(written)}")
         if not any(other[: len(one)] == one for other in paths if len(other) > len(one)):
             names.append(name)
     return list(dict.fromkeys(names))

@@ -12,7 +12,9 @@ from typing import Any
 from cascade.errors import DataError
 from cascade.predict.answers import Model, Style, prediction_rows
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns, Row, row_line, summarise_bad
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row, summarise_bad
+from cascade.rows.writing import row_line
 from cascade.system.files import atomic_write
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import Doubt, Selection, doubts_about
@@ -198,7 +200,7 @@ def path_beside(queue: Path, suffix: str) -> Path:
 
 def rows_of_file(path: Path, columns: Columns, names: Taxonomy | None) -> list[Row]:
     """All rows of a file; DataError that lists those that cannot be read, if any."""
-    rows, refused = read_all([path], columns, names)
+    rows, refused, _ = read_all([path], columns, names)
     if refused:
         raise DataError(f"{summarise_bad(refused)}\n{path}: mend these rows, or name another file")
     return rows

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cascade.errors import CascadeError, DataError
-from cascade.rows.row import Columns, Row, labelled_row, plain_row, row_line
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row
+from cascade.rows.writing import labelled_row, plain_row, row_line
 from cascade.system.files import LockedFile
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.answer_file import AnswerFile

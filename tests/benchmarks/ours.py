@@ -23,7 +23,7 @@ from cascade.model.walk import batches, walk
 from cascade.nodes.contract import NodeModel, NodeProblem
 from cascade.nodes.linear import LEAST_ROWS, LinearBackend
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.features import VERSION, bags_of
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _read(path: Path, taxonomy: Taxonomy) -> tuple[list[str], list[tuple[str, ...]]]:
-    rows, _ = read_all([path], Columns(), taxonomy)
+    rows = read_all([path], Columns(), taxonomy).rows
     return [row.text for row in rows], [row.labels for row in rows]
 
 

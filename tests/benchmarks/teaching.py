@@ -20,7 +20,7 @@ from cascade.learn.datasets import label_truth
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.selection import select_rows
 
@@ -64,8 +64,8 @@ def files_of(name, data):
 def measured(name, train, test, seeds):
     """F1s at first, by chance and by review, shape (n_seeds, 3, 2)."""
     taxonomy = Taxonomy.load(ROOT / "taxonomies" / f"{name}.yaml")
-    rows, _ = read_all([train], Columns(), taxonomy)
-    tests, _ = read_all([test], Columns(), taxonomy)
+    rows = read_all([train], Columns(), taxonomy).rows
+    tests = read_all([test], Columns(), taxonomy).rows
     return np.array(
         [once(taxonomy, rows, tests[:MOST_TEST_ROWS], *SIZES[name], seed) for seed in range(seeds)]
     )

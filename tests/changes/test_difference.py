@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from path_names import with_paths
 from rich.console import Console
 from shop import SHOP
 from trees import manifest_of, taxonomies
@@ -359,6 +360,100 @@ def test_fit_trains_what_was_told_to_be_trained(edit, is_model, shop, shop_model
     assert {one.group for one in exact.retrained} == fitted
     assert exact.kept + len(fitted) == len(after.manifest.groups)
     assert exact.rows_known
+
+
+# Names that are paths
+
+
+GUEST_LAST = SHOP | {"groups": SHOP["groups"] | {"product": {"labels": ["faulty", "broken"]}}}
+"""As a label that is ``also_in`` a group comes last in it."""
+
+
+def to_paths(edit=nothing, plain=GUEST_LAST):
+    """From plain names to paths, after an edit of the file."""
+    return between(edited(nothing, plain), Taxonomy.from_dict(with_paths(edited(edit, plain).to_dict())))
+
+
+def test_names_that_become_paths_are_the_one_difference():
+    found = to_paths()
+    assert [(one.setting, one.before, one.after) for one in found.settings] == [("names", "plain", "path")]
+    assert (found.added, found.removed, found.moved, found.renamed, found.merged) == ((), (), (), (), ())
+    assert (found.split, found.retrained) == ((), ())
+    assert {one.name: one.into for one in found.paths} == {
+        "tax": "billing/tax", "refund": "billing/refund", "double_charge": "billing/double_charge",
+        "vat_missing": "billing/tax/vat_missing", "vat_wrong": "billing/tax/vat_wrong",
+        "late": "delivery/late", "broken": "delivery/broken", "faulty": "product/faulty",
+        "happy": "mood/happy", "angry": "mood/angry",
+    }  # fmt: skip
+
+
+def test_names_that_become_paths_are_told_in_one_line():
+    assert told(to_paths()).splitlines() == [
+        "old -> new",
+        "written otherwise",
+        "  ~ 10 names, such as group tax -> billing/tax",
+        "settings",
+        "  ~ taxonomy shop: names plain -> path",
+        "fit trains no group anew",
+        "Rows were not compared: a group whose rows or texts changed is trained anew too.",
+    ]
+
+
+def test_paths_that_become_plain_names_are_the_one_difference():
+    plain = edited(nothing, GUEST_LAST)
+    found = between(Taxonomy.from_dict(with_paths(GUEST_LAST)), plain)
+    assert [one.setting for one in found.settings] == ["names"]
+    assert (found.added, found.removed, found.moved, found.renamed, found.retrained) == ((), (), (), (), ())
+    assert len(found.paths) == 10
+
+
+def test_one_label_that_becomes_two_is_a_split():
+    before = Taxonomy.from_dict({"name": "n", "groups": {"a": {"labels": ["x"]}, "b": {"labels": ["x"]}}})
+    after = Taxonomy.from_dict(before.to_dict() | {"names": "path"})
+    found = between(before, after)
+    assert [(one.name, one.into) for one in found.paths] == [("x", "a/x")]
+    assert [(one.name, one.into) for one in found.split] == [("b/x", "x")]
+    back = between(after, before)
+    assert [(one.name, one.into) for one in back.merged] == [("a/x", "x"), ("b/x", "x")]
+
+
+def test_a_path_is_another_thing_in_another_group():
+    groups = {"a": {"labels": ["x", "other"]}, "b": {"labels": ["y"]}}
+    before = Taxonomy.from_dict({"name": "n", "names": "path", "groups": groups})
+    groups = {"a": {"labels": ["x"]}, "b": {"labels": ["y", "other"]}}
+    found = between(before, Taxonomy.from_dict({"name": "n", "names": "path", "groups": groups}))
+    assert [one.name for one in found.removed] == ["a/other"]
+    assert [one.name for one in found.added] == ["b/other"]
+    assert not found.moved
+
+
+def test_an_old_path_as_an_alias_is_a_new_name():
+    before = {"name": "n", "names": "path", "groups": {"a": {"labels": ["x", "y"]}, "b": {"labels": ["z"]}}}
+    groups = {"a": {"labels": ["x"]}, "b": {"labels": ["z", {"name": "y", "aliases": ["a/y"]}]}}
+    after = before | {"groups": groups}
+    found = between(Taxonomy.from_dict(before), Taxonomy.from_dict(after))
+    assert [(one.name, one.into) for one in found.renamed] == [("a/y", "b/y")]
+    assert [(one.name, one.before, one.after) for one in found.moved] == [("b/y", ("a",), ("b",))]
+    assert (found.added, found.removed) == ((), ())
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("is_model", [True, False])
+def test_fit_trains_what_was_told_where_names_become_paths_too(edit, is_model, shop, shop_model, tmp_path):
+    taxonomy = Taxonomy.from_dict(with_paths(edited(edit).to_dict()))
+    folder = shutil.copytree(shop_model, tmp_path / "model")
+    before = Version("old", shop.taxonomy, read_manifest(folder) if is_model else None)
+    found = difference(before, Version("new", taxonomy))
+    labels = [[taxonomy.resolve(name) for name in names] for names in shop.labels]
+    assert not any(None in names for names in labels), "an edit has to keep the names of all rows"
+    done = []
+    fit(taxonomy, shop.texts, labels, folder, report=done.append)
+    fitted = {event.group or TOP_LEVEL for event in done if event.kind == "fitted"}
+    sure = {one.group for one in found.retrained if one.sure}
+    assert sure <= fitted <= {one.group for one in found.retrained}
+    after = Version("fitted", taxonomy, read_manifest(folder))
+    exact = difference(Version("old", shop.taxonomy, read_manifest(shop_model)), after)
+    assert {one.group for one in exact.retrained} == fitted
 
 
 def test_rows_that_changed_are_told_where_both_are_models(shop, shop_model, tmp_path):

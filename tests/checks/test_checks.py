@@ -15,7 +15,8 @@ from cascade.checks.subject import Subject
 from cascade.hosted.settings import Settings
 from cascade.hosted.shutdowns import announced_shutdowns
 from cascade.rows.reading import read_all
-from cascade.rows.row import BadRow, Columns, Row
+from cascade.rows.readings import Columns
+from cascade.rows.row import BadRow, Row
 from cascade.taxonomy.definition import Taxonomy
 
 SHOP = {

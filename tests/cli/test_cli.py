@@ -576,7 +576,7 @@ def test_predict_takes_the_columns_of_text_and_id(inside, tmp_path, capsys):
 
 
 def test_predict_tells_the_columns_that_there_are(inside, tmp_path, capsys):
-    (tmp_path / "given.csv").write_text("nr,says\n7,charged twice\n")
+    (tmp_path / "given.csv").write_text("nr,says,adds\n7,charged twice,quite often\n")
     assert inside("predict", tmp_path / "given.csv") == 1
     assert "says" in capsys.readouterr().err
 

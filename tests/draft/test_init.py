@@ -375,7 +375,7 @@ def test_what_a_file_holds_can_be_said(tmp_path):
         (
             "rows.csv",
             "a,b\n" + "a long long text about something or other that goes on\n" * 2,
-            "no column is plainly",
+            r"there are 'a', 'b'\. Name it with --text COLUMN",
         ),
         ("rows.csv", "text,label\nwhere,\nwhat,none\n", "no labels found: no row carries one"),
         ("empty.csv", "", "the table is empty|no column is plainly"),

@@ -107,7 +107,7 @@ def test_a_workbook_is_read_with_cells_merged_downwards(tmp_path):
     rows = [["Group", "Label", "Below"], [], ["", "Charge", "Double"], ["Delivery", "Late"]]
     path = workbook(tmp_path / "labels.xlsx", rows, merged=[("A2:A3", "Billing")])
     with pytest.raises(DataError, match="expected one at each level"):
-        read(wrote(tmp_path, "gap.csv", "Group,Label,Below\n,Refund,\n"))
+        read(wrote(tmp_path, "gap.csv", "Group,Label,Below\n,Refund,\n"), kind="sheet")
     assert nested(read(path)) == {"Billing": {"Charge": {"Double": {}}}, "Delivery": {"Late": {}}}
 
 

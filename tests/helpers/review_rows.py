@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.teach.queue import QueuedRow
 from cascade.teach.selection import Doubt
 

@@ -38,7 +38,8 @@ from cascade.predict.cascade import Cascade
 from cascade.predict.files import predict_file
 from cascade.predict.request import Outcome, Progress, Request
 from cascade.rows.reading import read_rows
-from cascade.rows.row import Columns, Row
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 
 
@@ -265,7 +266,7 @@ def test_output_through_a_link_lands_where_the_link_leads(model, rows_file, tmp_
 
 
 def test_input_that_cannot_be_used_leaves_nothing_behind(model, tmp_path):
-    (tmp_path / "in.csv").write_text("id,body\n1,late\n")
+    (tmp_path / "in.csv").write_text("id,foo,bar\n1,late,soon\n")
     with pytest.raises(DataError, match="no column 'text'"):
         run(model, tmp_path / "in.csv", out=tmp_path / "out" / "p.jsonl")
     with pytest.raises(DataError, match="no such file"):

@@ -10,8 +10,9 @@ import pytest
 
 from cascade.errors import DataError, TaxonomyError
 from cascade.rows.reading import read_rows
-from cascade.rows.row import BadRow, Columns, Row
-from cascade.rows.slices import read_slice, slices_of
+from cascade.rows.readings import Columns
+from cascade.rows.row import BadRow, Row
+from cascade.rows.slices import SlicedFile, read_slice
 from cascade.taxonomy.definition import Taxonomy
 
 SMALL = Columns(text="text", max_row_mb=1)
@@ -23,8 +24,9 @@ def read(path, columns=SMALL):
 
 
 def read_in_slices(path):
-    parts = slices_of(path, SMALL, most_rows=2, most_bytes=100)
-    return [row for part in parts for row in read_slice(path, SMALL, part, str(path))]
+    source = SlicedFile(path, SMALL, most_rows=2, most_bytes=100)
+    reading, most = source.reading.reading, SMALL.max_row_mb
+    return [row for part in source for row in read_slice(path, reading, most, part, str(path))]
 
 
 def told(rows):
@@ -80,11 +82,11 @@ def test_a_row_of_gigabytes_is_never_held_whole(tmp_path):
         tracemalloc.stop()
 
 
-def test_an_array_on_one_long_line_is_still_told_apart(tmp_path):
+def test_an_element_of_an_array_that_is_too_long_is_an_error(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"[" + line("x" * 2 * MB)[:-1] + b"]")
     for read_it in (read, read_in_slices):
-        with pytest.raises(DataError, match=r"a\.json: holds one JSON array; expected one object a line"):
+        with pytest.raises(DataError, match=r"a\.json:1: not a JSON array of rows: longer than 1 MB"):
             read_it(path)
 
 

@@ -34,7 +34,7 @@ from served import (
 from cascade.predict.answers import Style, prediction_rows
 from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.serve.explaining import Explainer
 from cascade.serve.problems import HTTPProblem
 from cascade.serve.review_endpoints import HELD_SECONDS, ReviewEndpoints
@@ -74,7 +74,7 @@ def port(shop_model, queue):
 
 
 def answers(queue, taxonomy):
-    rows, refused = read_all([queue.with_name("in.reviewed.jsonl")], Columns(), taxonomy)
+    rows, refused, _ = read_all([queue.with_name("in.reviewed.jsonl")], Columns(), taxonomy)
     assert refused == []
     return {row.id: row.labels for row in rows}
 
@@ -419,7 +419,7 @@ def test_what_was_reviewed_teaches(shop_model, tmp_path, model):
     with serving(shop_model, "--review", str(queue)) as (port, _):
         row = next_row(port)
         put(port, row["key"], labels=["vat_wrong"], seen="")
-    rows, refused = read_all([tmp_path / "texts.reviewed.jsonl"], Columns(), model.taxonomy)
+    rows, refused, _ = read_all([tmp_path / "texts.reviewed.jsonl"], Columns(), model.taxonomy)
     assert ([one.labels for one in rows], refused) == ([("vat_wrong",)], [])
 
 

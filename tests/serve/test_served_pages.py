@@ -16,7 +16,7 @@ from served import TOKEN, get, put_in_place, serving, wait_for_model, wait_until
 
 from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
-from cascade.rows.row import Columns
+from cascade.rows.readings import Columns
 from cascade.teach.queue import QueuedRow, write_queue
 from cascade.teach.selection import Doubt
 
@@ -94,7 +94,7 @@ def kept(queue, shop_model):
 
     def read():
         path = queue.with_name("in.reviewed.jsonl")
-        rows, refused = read_all([path], Columns(), taxonomy) if path.exists() else ([], [])
+        rows, refused, _ = read_all([path], Columns(), taxonomy) if path.exists() else ([], [], [])
         assert refused == []
         return {row.id: set(row.labels) for row in rows}
 

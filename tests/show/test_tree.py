@@ -151,6 +151,7 @@ def test_json_is_plain_and_complete(shop):
     late = delivery["children"][0]
     assert late == {
         "name": "late",
+        "last_name": "late",
         "kind": "label",
         "description": "",
         "rows": late["rows"],

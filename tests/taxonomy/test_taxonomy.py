@@ -110,7 +110,13 @@ def test_data_is_kept_as_written(whole, tmp_path):
 
 def test_data_may_be_absent(tmp_path):
     data = Taxonomy.load(written(tmp_path, "name: n\nlabels: [a]\n")).data
-    assert (data.train, data.test, data.text, data.labels, data.labels_delimiter) == ((), (), None, None, ";")
+    assert (data.train, data.test, data.text, data.labels, data.labels_delimiter) == (
+        (),
+        (),
+        None,
+        None,
+        None,
+    )
     assert data.files("train") == ()
 
 
@@ -624,14 +630,15 @@ FAULTS = r"""
 
 descripton: d
 => 3:1: unknown key 'descripton' in the top level; expected 'name', 'description', 'data', 'combine',
-   'defaults', 'groups' or 'labels'. Did you mean 'description'?
+   'names', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
 
 threshold: 0.5
 => 3:1: unknown key 'threshold' in the top level; expected 'name', 'description', 'data', 'combine',
-   'defaults', 'groups' or 'labels'. Write it under `defaults:`.
+   'names', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
-=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'text', 'labels', 'labels_delimiter', 'id' or
+=> 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
+   'labels_delimiter', 'path_separator', 'id', 'prompt_end', 'completion_end', 'encoding', 'sheet' or
    'max_row_mb'. Did you mean 'train'?
 
 defaults: {labels: [x]}
@@ -669,13 +676,22 @@ defaults: {backend: {kind: k, C: 1, C: 2}}
 ## wrong types
 
 data: x.jsonl
-=> 3:7: data is 'x.jsonl'; expected a mapping with keys such as 'train', 'test' or 'text'
+=> 3:7: data is 'x.jsonl'; expected a mapping with keys such as 'train', 'test' or 'format'
 
 data: {train: {a: b}}
 => 3:15: data.train is a mapping; expected text
 
-data: {text: [a]}
-=> 3:14: data.text is a list; expected text
+data: {text: []}
+=> 3:14: data.text is an empty list; expected a column, or several columns
+
+data: {text: [a, a]}
+=> 3:18: data.text names the column 'a' twice; keep one
+
+data: {encoding: klingon}
+=> 3:18: data.encoding is 'klingon'; expected such as utf-8, utf-16 or cp1252
+
+data: {labels_are: flag}
+=> 3:20: data.labels_are is 'flag'; expected 'names', 'flags' or 'levels'. Did you mean 'flags'?
 
 data: {labels: {a: b}}
 => 3:16: data.labels is a mapping; expected text
@@ -872,28 +888,33 @@ groups: {ok: {labels: [x]}}
 groups:
   g: {labels: [h]}
   h: {labels: [x]}
-=> 5:3: group 'h' has the name of a label (line 4); rename one of them
+=> 5:3: group 'h' has the name of a label (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   h: {labels: [x]}
   g: {labels: [h]}
-=> 5:16: label 'h' has the name of a group (line 4); rename one of them
+=> 5:16: label 'h' has the name of a group (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   h:
     groups: {g: {labels: [h]}}
-=> 5:27: label 'h' has the name of a group (line 4); rename one of them
+=> 5:27: label 'h' has the name of a group (line 4); rename one of them, or if they are two things
+   write `names: path` at the top
 
 groups:
   g: {labels: [x]}
   h: {groups: {g: {labels: [y]}}}
-=> 5:16: group 'g' is defined twice; first at line 4; write `also_in: [h]` there instead
+=> 5:16: group 'g' is defined twice; first at line 4; write `also_in: [h]` there instead, or if they are
+   two things write `names: path` at the top
 
 groups:
   g: {labels: [x],
     groups: {h: {labels: [y]}}}
   h: {labels: [z]}
-=> 6:3: group 'h' is defined twice; first at line 5; keep one
+=> 6:3: group 'h' is defined twice; first at line 5; keep one, or if they are two things
+   write `names: path` at the top
 
 groups:
   g:
@@ -932,17 +953,20 @@ groups:
 groups:
   g: {labels: [{name: x, description: d}]}
   h: {labels: [{name: x, description: e}]}
-=> 5:23: label 'x' has another description than in group 'g' (line 4); keep one, or rename a label
+=> 5:23: label 'x' has another description than in group 'g' (line 4); keep one, or rename a
+   label, or if they are two things write `names: path` at the top
 
 groups:
   g: {labels: [{name: x, threshold: 0.1}]}
   h: {labels: [{name: x, threshold: auto}]}
-=> 5:23: label 'x' has another threshold than in group 'g' (line 4); keep one, or rename a label
+=> 5:23: label 'x' has another threshold than in group 'g' (line 4); keep one, or rename a
+   label, or if they are two things write `names: path` at the top
 
 ## aliases
 
 groups: {g: {labels: [{name: x, aliases: [ok]}]}}
-=> 3:43: alias 'ok' of 'x' is also the name of a label (line 2); expected one meaning
+=> 3:43: alias 'ok' of 'x' is also the name of a label (line 2); expected one meaning, or if they are
+   two things write `names: path` at the top
 
 groups:
   g: {labels: [x]}
@@ -951,7 +975,8 @@ groups:
 
 groups:
   g: {aliases: [a, b], labels: [{name: x, aliases: b}]}
-=> 4:52: alias 'b' of 'x' is also an alias of 'g' (line 4); expected one meaning
+=> 4:52: alias 'b' of 'x' is also an alias of 'g' (line 4); expected one meaning, or if they are two things
+   write `names: path` at the top
 
 ## also_in
 

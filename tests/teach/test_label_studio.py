@@ -14,13 +14,13 @@ from trees import SHOP, a_shop, taxonomies
 
 from cascade.errors import DataError
 from cascade.rows.reading import read_rows
-from cascade.rows.row import Columns, Row
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.label_studio import (
     MOST_BYTES,
     labelled_task,
     labelling_config,
-    path_to,
     queued_task,
     read_export,
 )
@@ -117,7 +117,7 @@ def test_names_of_any_kind_stand_in_the_control():
 @given(taxonomies())
 def test_what_is_proposed_can_be_chosen(taxonomy):
     there = set(paths_of(control_of(taxonomy)))
-    assert all(path_to(taxonomy, name) in there for name in taxonomy.graph.nodes)
+    assert all(taxonomy.path_to(name) in there for name in taxonomy.graph.nodes)
 
 
 # There and back

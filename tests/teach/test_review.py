@@ -23,7 +23,8 @@ from trees import a_shop
 
 from cascade.errors import DataError
 from cascade.rows.reading import read_all, read_rows
-from cascade.rows.row import Columns, Row
+from cascade.rows.readings import Columns
+from cascade.rows.row import Row
 from cascade.teach.queue import path_beside, read_queue, row_key, write_queue
 from cascade.teach.review import ConflictError, Review, skipped_beside
 
@@ -47,7 +48,7 @@ def opened():
 
 def answered(folder, columns=PLAIN):
     """What `fit` would read."""
-    rows, refused = read_all([Path(folder) / "in.reviewed.jsonl"], columns, a_shop())
+    rows, refused, _ = read_all([Path(folder) / "in.reviewed.jsonl"], columns, a_shop())
     assert refused == []
     return {row.id: row.labels for row in rows}
 

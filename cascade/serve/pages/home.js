@@ -106,7 +106,7 @@
     if (!state.rows.length && !isTop && !at("all").checked) return null;
     const item = make("li"), button = make("button", `node ${entry ? "visited" : ""} ${kind}`);
     button.type = "button";
-    button.append(make("span", `mark ${kind}`, MARKS[kind]), make("span", "name", node.name));
+    button.append(make("span", `mark ${kind}`, MARKS[kind]), make("span", "name", node.last_name));
     if (entry) button.append(meter(entry.path, entry.threshold), make("span", "figure", entry.path.toFixed(2)));
     button.setAttribute("aria-label", `${node.name}, ${SAID[kind]}${entry ? `, ${entry.path.toFixed(2)} of ${entry.threshold.toFixed(2)}` : ""}`);
     for (const event of ["mouseenter", "focus", "click"]) button.addEventListener(event, () => tell(state.picked, node, parent, entry, kind));

@@ -73,10 +73,10 @@
     const item = make("li");
     item.dataset.words = `${node.name.replaceAll("_", " ")} ${node.description || ""}`.toLowerCase();
     if (node.kind === "label") {
-      item.append(drawChoiceOf(node, node.name, ""));
+      item.append(drawChoiceOf(node, node.last_name, ""));
       return item;
     }
-    const details = make("details"), summary = make("summary", "group", node.name);
+    const details = make("details"), summary = make("summary", "group", node.last_name);
     details.open = open;
     details.append(summary);
     if (node.description) summary.title = node.description;
@@ -87,7 +87,7 @@
     } else {
       const alone = make("li");
       alone.dataset.words = item.dataset.words;
-      alone.append(drawChoiceOf(node, `${node.name}, and no more is known`, "alone"));
+      alone.append(drawChoiceOf(node, `${node.last_name}, and no more is known`, "alone"));
       list.append(...node.children.map((child) => drawNode(child, open)), alone);
     }
     details.append(list);

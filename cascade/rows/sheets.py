@@ -1,0 +1,182 @@
+"""Spreadsheets to records, every cell as the text that is shown in it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from cascade.errors import DataError, suggestion
+from cascade.rows.files import RowFile
+from cascade.rows.layout import Record, refuse_duplicates
+from cascade.rows.row import BadRow, too_long
+from cascade.rows.table import Table
+
+_FORMULA_ALONE = re.compile(rb'<c r="([A-Z]+)(\d+)"[^>]*><f[^>]*?(?:/>|>[^<]*</f>)(?:<v\s*/>|<v></v>)?</c>')
+_SHEET = re.compile(rb"<sheet\s[^>]*>")
+_ATTRIBUTE = re.compile(rb'([\w:]+)="([^"]*)"')
+
+
+@contextmanager
+def sheet_table(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[Table]:
+    """The rows of one sheet under its header: the named one, else the only one that holds rows.
+
+    Raises
+    ------
+    DataError
+        It is no spreadsheet or has a password; several sheets hold rows; cells are merged, or hold a formula
+        whose value the file does not tell.
+    """
+    import python_calamine
+
+    try:
+        with python_calamine.CalamineWorkbook.from_path(str(file.path)) as workbook:
+            yield _table(
+                file, _chosen_sheet(workbook, sheet, file.name), len(workbook.sheet_names), max_row_mb
+            )
+    except python_calamine.PasswordError as error:
+        raise DataError(f"{file.name}: has a password; save it without one") from error
+    except python_calamine.WorksheetNotFound as error:
+        raise DataError(
+            f"{file.name}: names a sheet {str(error)!r} and does not hold it: the file is damaged or cut off"
+        ) from error
+    except python_calamine.CalamineError as error:
+        if "password" in str(error).lower():
+            raise DataError(f"{file.name}: has a password; save it without one") from error
+        raise DataError(f"{file.name}: not a spreadsheet, or a damaged one: {error}") from error
+
+
+def _chosen_sheet(workbook: Any, wanted: str | None, file: str) -> Any:
+    names = list(workbook.sheet_names)
+    if wanted is not None:
+        if wanted not in names:
+            listed = ", ".join(map(repr, names))
+            raise DataError(f"{file}: no sheet {wanted!r}; there are {listed}.{suggestion(wanted, names)}")
+        return workbook.get_sheet_by_name(wanted)
+    sheets = [workbook.get_sheet_by_name(name) for name in names]
+    filled = [sheet for sheet in sheets if sheet.height > 1] or [sheet for sheet in sheets if sheet.height]
+    wide = [sheet for sheet in filled if sheet.width > 1] or filled
+    if len(wide) > 1:
+        listed = ", ".join(repr(sheet.name) for sheet in wide)
+        raise DataError(
+            f"{file}: the sheets {listed} hold rows; say which under `data:` in the taxonomy, such as "
+            f"`sheet: {wide[0].name}`"
+        )
+    if not wide:
+        raise DataError(
+            f"{file}: is empty; expected a sheet with the names of the columns and rows below them"
+        )
+    return wide[0]
+
+
+def _table(file: RowFile, sheet: Any, n_sheets: int, max_row_mb: int) -> Table:
+    rows = enumerate(sheet.iter_rows(), (sheet.start or (0, 0))[0] + 1)
+    top, cells = _header_row(rows, file.name, sheet.width)
+    _refuse_merged(sheet, top, file.name)
+    _refuse_formulas(file, sheet.name, top)
+    header = [_text(cell).strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
+    used = _used_columns(sheet, cells)
+    header = [header[place] for place in used]
+    refuse_duplicates(header, file.name)
+    notes = (f"sheet {sheet.name!r}",) if n_sheets > 1 else ()
+    return Table(header, _records(rows, header, used, file.name, max_row_mb), notes)
+
+
+def _header_row(rows: Iterator[tuple[int, list[Any]]], file: str, width: int) -> tuple[int, list[Any]]:
+    """The first row with several cells filled: above it there may be a title."""
+    least = min(width, 2)
+    for number, cells in rows:
+        if sum(cell != "" for cell in cells) >= least:
+            return number, cells
+    raise DataError(f"{file}: no row has the names of the columns; expected them above the rows")
+
+
+def _used_columns(sheet: Any, header: Sequence[Any]) -> list[int]:
+    """Columns that have a name, or at least a cell that is not empty."""
+    unnamed = {place for place, name in enumerate(header) if name == ""}
+    filled: set[int] = set()
+    if unnamed:
+        for cells in sheet.iter_rows():
+            filled |= {place for place in unnamed if cells[place] != ""}
+    return [place for place in range(len(header)) if place not in unnamed or place in filled]
+
+
+def _records(
+    rows: Iterator[tuple[int, list[Any]]],
+    header: Sequence[str],
+    used: Sequence[int],
+    file: str,
+    max_row_mb: int,
+) -> Iterator[Record | BadRow]:
+    number = 0
+    for _, cells in rows:
+        texts = [_text(cells[place]) for place in used]
+        if not any(texts):
+            continue
+        number += 1
+        if sum(map(len, texts)) > max_row_mb << 20:
+            yield BadRow(number, None, too_long(max_row_mb), "", file)
+        else:
+            yield Record(number, dict(zip(header, texts, strict=True)), None)
+
+
+def _text(cell: Any) -> str:
+    """What a cell shows: whole numbers without a point, dates as ISO 8601 has them."""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
+        return cell.date().isoformat()
+    if isinstance(cell, datetime.date | datetime.time):
+        return cell.isoformat()
+    return str(cell)
+
+
+def _refuse_merged(sheet: Any, top: int, file: str) -> None:
+    for (first_row, first_column), (last_row, last_column) in sheet.merged_cell_ranges or ():
+        if last_row + 1 >= top:
+            start, end = _cell(first_row + 1, first_column), _cell(last_row + 1, last_column)
+            raise DataError(
+                f"{file}: sheet {sheet.name!r}: the cells {start}:{end} are merged, so that rows have no "
+                "values of their own; unmerge them and fill each"
+            )
+
+
+def _cell(row: int, column: int) -> str:
+    letters = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return f"{letters}{row}"
+
+
+def _refuse_formulas(file: RowFile, sheet: str, top: int) -> None:
+    """DataError for a formula without its value, as programs other than spreadsheets write it."""
+    if file.path.suffix.lower() not in (".xlsx", ".xlsm"):
+        return
+    with suppress(KeyError, zipfile.BadZipFile), zipfile.ZipFile(file.path) as archive:
+        content = archive.read(_member_of(archive, sheet))
+        for found in _FORMULA_ALONE.finditer(content):
+            if int(found.group(2)) > top:
+                cell = (found.group(1) + found.group(2)).decode()
+                raise DataError(
+                    f"{file.name}: sheet {sheet!r}: cell {cell} holds a formula without its value; open and "
+                    "save the file in a spreadsheet, or put values in place of formulas"
+                )
+
+
+def _member_of(archive: zipfile.ZipFile, sheet: str) -> str:
+    """The part of an .xlsx that holds a sheet; KeyError where it is not told."""
+    import html
+
+    parts = [dict(_ATTRIBUTE.findall(tag)) for tag in _SHEET.findall(archive.read("xl/workbook.xml"))]
+    wanted = next(part for part in parts if html.unescape(part[b"name"].decode()) == sheet)
+    relations = re.findall(rb"<Relationship\s[^>]*>", archive.read("xl/_rels/workbook.xml.rels"))
+    for relation in map(dict, map(_ATTRIBUTE.findall, relations)):
+        if relation[b"Id"] == wanted[b"r:id"]:
+            target: bytes = relation[b"Target"]
+            return "xl/" + target.decode().removeprefix("/xl/")
+    raise KeyError(sheet)
