@@ -79,11 +79,11 @@ def _is_sheet(path: Path, sheet: str | None) -> bool:
 
 
 def _are_levels(columns: Sequence[Sequence[str]]) -> bool:
-    """Whether cells are as short as names are, and the first of several columns repeats, as groups do."""
+    """Whether cells are as short as names are, and the first of several columns repeats or has gaps."""
     cells = [cell for column in columns for cell in column if cell]
     words = sum(len(cell.split()) for cell in cells)
     is_short = words <= _WORDS_MOST * len(cells) and max(map(len, cells), default=0) <= _NAME_MOST
-    return is_short and (len(columns) < 2 or len(set(columns[0])) < len(columns[0]))
+    return is_short and (len(columns) < 2 or "" in columns[0] or len(set(columns[0])) < len(columns[0]))
 
 
 def is_text_column(name: str) -> bool:
