@@ -122,7 +122,8 @@ def _of_rows(request: Request) -> Draft:
 
 def _how_read(request: Request, read: LabelledRows) -> str:
     none = sum(not own for own in read.paths)
-    return f"{request.source}: {len(read.rows):,} rows, {read.told}; {none:,} have none"
+    rest = f"; {none:,} have none" if none else ""
+    return f"{request.source}: {_counted(len(read.rows), 'row')}, {read.told}{rest}"
 
 
 def _canonical(read: LabelledRows, paths: bool) -> list[Row]:
@@ -211,7 +212,8 @@ def _doubts(taxonomy: Taxonomy, rows: _Rows) -> list[str]:
     found = [one for rule in (_RULES if rows.train else _RULES_OF_NAMES) for one in rule(subject)]
     lines = [line for one in found for line in (f"{one.message}:", f"  {'; '.join(one.examples)}")]
     # Lines of a file that gets these very lines above its names.
-    return [re.sub(rf" \({re.escape(taxonomy.source)}:[\d:]+\)", "", line) for line in lines]
+    place = re.compile(rf" \({re.escape(Path(taxonomy.source).name)}:[\d:]+\)")
+    return [place.sub("", line) for line in lines]
 
 
 def _checked(text: str, request: Request) -> Taxonomy:

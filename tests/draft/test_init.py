@@ -102,7 +102,7 @@ def test_from_a_table_to_answers_in_three_commands(tickets):
     done = as_process(folder, "init", "tickets.csv")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert "tickets.csv: 600 rows, text in 'comment', labels in 'topic'; 0 have none" in done.stderr
+    assert "tickets.csv: 600 rows, text in 'comment', labels in 'topic'\n" in done.stderr
     assert "18 labels in 3 groups" in done.stderr
     assert done.stderr.endswith("Look through it, then: cascade fit taxonomy.yaml\n")
 
@@ -267,8 +267,8 @@ def test_what_is_doubtful_is_told_and_stands_in_the_file(tmp_path):
     rows += [(f"the visa card of mine {at}", "card;visa") for at in range(40)]
     rows += [("rare one", "rare")]
     wrote_csv(tmp_path / "rows.csv", ("text", "labels"), rows)
-    done = init(tmp_path, "rows.csv")
-    text = (tmp_path / "taxonomy.yaml").read_text("utf-8")
+    done = init(tmp_path, "rows.csv", "--out", "sub/taxonomy.yaml")
+    text = (tmp_path / "sub" / "taxonomy.yaml").read_text("utf-8")
     for told in (done.stderr, text):
         assert "1 label has fewer than 10 training rows" in told
         assert "labels with nearly the same name" in told
