@@ -107,7 +107,7 @@ def graph_of(edges: Sequence[Edge], concepts: dict[str, Concept], source: str) -
     Raises
     ------
     DataError
-        They form a cycle, which is named, or are deeper than `DEEPEST`.
+        They form a cycle, which is named.
     """
     below: dict[str, list[str]] = defaultdict(list)
     has_parent = set()
@@ -141,14 +141,20 @@ def _refuse_cycle(below: dict[str, list[str]], concepts: dict[str, Concept], sou
 
 
 def walk(top: Sequence[Concept]) -> Iterator[tuple[Path, Concept]]:
-    """Each place with the concept that stands there, from the top down, a group before what is in it."""
+    """Each place with the concept that stands there, from the top down, a group before what is in it.
+
+    What is below a concept of several places comes once: there may be more ways to it than anyone can go.
+    """
     todo: list[tuple[Path, Concept]] = [((concept.name,), concept) for concept in reversed(top)]
+    met: set[int] = set()
     while todo:
         path, concept = todo.pop()
         if len(path) > DEEPEST:
             raise DataError(f"{' > '.join(path[:3])} ...: more than {DEEPEST} levels; expected fewer")
         yield path, concept
-        todo += [((*path, child.name), child) for child in reversed(concept.children)]
+        if id(concept) not in met:
+            met.add(id(concept))
+            todo += [((*path, child.name), child) for child in reversed(concept.children)]
 
 
 def needs_paths(top: Sequence[Concept]) -> bool:
@@ -157,21 +163,30 @@ def needs_paths(top: Sequence[Concept]) -> bool:
     return any(named.setdefault(path[-1], concept) is not concept for path, concept in walk(top))
 
 
-def merge_twins(concepts: list[Concept]) -> list[str]:
+def merge_twins(top: list[Concept]) -> list[str]:
     """Make one of concepts of one name in one place; the names of those that were several."""
     merged: list[str] = []
-    first: dict[str, Concept] = {}
-    for concept in concepts:
-        twin = first.setdefault(concept.name, concept)
-        if twin is not concept:
-            merged.append(concept.name)
-            twin.children += [child for child in concept.children if child not in twin.children]
-            twin.aliases = tuple(dict.fromkeys((*twin.aliases, *concept.aliases)))
-            twin.description = twin.description or concept.description
-    concepts[:] = first.values()
-    for concept in concepts:
-        merged += merge_twins(concept.children)
+    todo, met = [top], {id(top)}
+    while todo:
+        concepts = todo.pop()
+        merged += _merged(concepts)
+        below = [one.children for one in concepts if id(one.children) not in met]
+        met.update(map(id, below))
+        todo += below
     return merged
+
+
+def _merged(concepts: list[Concept]) -> list[str]:
+    """The names that several of these concepts had; of each the first is left, with what the others said."""
+    first: dict[str, Concept] = {}
+    again = [one for one in concepts if first.setdefault(one.name, one) is not one]
+    for concept in again:
+        twin = first[concept.name]
+        twin.children += [child for child in concept.children if child not in twin.children]
+        twin.aliases = tuple(dict.fromkeys((*twin.aliases, *concept.aliases)))
+        twin.description = twin.description or concept.description
+    concepts[:] = first.values()
+    return [concept.name for concept in again]
 
 
 def settle_aliases(top: Sequence[Concept]) -> list[str]:

@@ -133,6 +133,23 @@ def test_a_concept_without_a_label_has_the_end_of_its_address(tmp_path):
     assert places(read_skos(vocabulary(tmp_path, text), "en")) == ["billing", "billing > refund"]
 
 
+def test_a_vocabulary_with_more_ways_than_can_be_gone_is_read(tmp_path):
+    steps = [
+        f":a{at} skos:narrower :b{at}, :c{at} . :a{at + 1} skos:broader :b{at}, :c{at} ." for at in range(15)
+    ]
+    outline = read_skos(vocabulary(tmp_path, PREFIXES + "\n".join(steps)), "en")
+    taxonomy = Taxonomy.of_text(written(outline, Head("x")))
+    assert len(taxonomy.groups) + len(taxonomy.labels) == 1 + 3 * 15 + 1
+    assert taxonomy.graph.parents["a15"] == ("b14", "c14")
+
+
+def test_a_vocabulary_that_is_too_deep_is_told(tmp_path):
+    steps = "\n".join(f":a{at} skos:narrower :a{at + 1} ." for at in range(3000))
+    outline = read_skos(vocabulary(tmp_path, PREFIXES + steps), "en")
+    with pytest.raises(DataError, match=r"a0 > a1 > a2 \.\.\.: more than 40 levels; expected fewer"):
+        needs_paths(outline.top)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
