@@ -10,6 +10,7 @@ from typing import Any
 from cascade.errors import BackendError, suggestion
 from cascade.hosted import settings
 from cascade.nodes.contract import Backend
+from cascade.system.shapes import Option, either, listed
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Kind:
     maker
         ``module:function``; called with the options, it answers a `Backend`.
     options
-        For each option a function that answers what is wrong with a value, or an empty string.
+        What is known of each option; called with a value, it answers what is wrong with that.
     conflicts
         What is wrong with options that are sound one by one, or an empty string.
     hosted
@@ -31,7 +32,7 @@ class Kind:
     """
 
     maker: str
-    options: Mapping[str, Callable[[Any], str]]
+    options: Mapping[str, Option]
     version: int = 1
     conflicts: Callable[[Mapping[str, Any]], str] = lambda _: ""
     hosted: bool = False
@@ -46,8 +47,15 @@ def _penalties(value: Any) -> str:
     return f"expected a number above 0 or a list of them, found {value!r}"
 
 
+_PENALTY = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e6}
+_C = Option(
+    "The weight of errors against smoothness: a number, or a list to choose from.",
+    either(_PENALTY, listed(_PENALTY)),
+    _penalties,
+)
+
 KINDS: Mapping[str, Kind] = {
-    "linear": Kind("cascade.nodes.linear:make", {"C": _penalties}, version=2),
+    "linear": Kind("cascade.nodes.linear:make", {"C": _C}, version=2),
     "constant": Kind("cascade.nodes.constant:make", {}),
     "openai": Kind(
         "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True

@@ -12,10 +12,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
+from browsing import chromium, picture, watched
 from hosted_runs import backend, sandbox
 from hosted_runs import environment as hosted_environment
 from path_names import with_paths
 from processes import command, environment
+from served import serving
 from shop import SHOP
 
 from cascade import CascadeClassifier
@@ -311,6 +313,68 @@ def test_a_queue_for_review_has_paths(desk):
     queued = [json.loads(line) for line in (desk / "more.review.jsonl").read_text().splitlines()]
     assert len(queued) == 20
     assert {name for row in queued for name in row["scores"]} <= {"money", "money/tax", "goods", *WORDS}
+
+
+def test_a_page_of_a_tree_has_last_names_and_finds_paths_and_a_report_is_drawn(desk):
+    run(desk, "evaluate", "more.jsonl", "--report", "report.html")
+    (desk / "tree.html").write_text(run(desk, "inspect-tree", "--format", "html").stdout)
+    with chromium() as browser:
+        with watched(browser, 1280, "file://") as page:
+            page.goto((desk / "tree.html").as_uri())
+            names = [
+                "desk",
+                "money",
+                "refund",
+                "other",
+                "tax",
+                "missing",
+                "other",
+                "goods",
+                "late",
+                "goods",
+                "other",
+            ]
+            assert page.locator("main .name").all_text_contents() == names
+            for wanted, count in {"tax/other": 1, "other": 3, "goods/": 3, "goods/late": 1}.items():
+                page.fill("input", wanted)
+                assert page.text_content("output") == f"{count} of 11 found"
+        with watched(browser, 1280, "file://") as page:
+            page.goto((desk / "report.html").as_uri())
+            page.wait_for_selector("#treemap .slice")
+            picture(page, desk, "report")
+
+
+@pytest.fixture(scope="module")
+def served(desk):
+    run(desk, "review", "more.jsonl", "--rows", 20, "--out", "served.review.jsonl")
+    with serving(desk / "models/desk", "--review", str(desk / "served.review.jsonl")) as (port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_the_page_to_try_the_model_on_tells_labels_of_one_name_apart(served, desk):
+    with chromium() as browser, watched(browser, 1280, served) as page:
+        page.goto(served)
+        page.fill("#texts", "smashed pieces")
+        page.press("#texts", "Control+Enter")
+        page.wait_for_selector("#answers .labels span")
+        assert "goods/other" in page.text_content("#answers")
+        assert page.locator("#tree .node.chosen .name").all_text_contents() == ["other"]
+        picture(page, desk, "home")
+
+
+def test_the_page_of_a_review_takes_paths(served, desk):
+    with chromium() as browser, watched(browser, 1280, served) as page:
+        page.goto(f"{served}/review")
+        page.wait_for_selector("#choices input")
+        assert (
+            page.locator("#choices input")
+            .evaluate_all("all => all.map((one) => one.value)")
+            .count("goods/other")
+            == 1
+        )
+        page.check("#choices input[value='money/tax/other']")
+        assert "money/tax/other" in page.text_content("#chips")
+        picture(page, desk, "review")
 
 
 def test_the_estimator_takes_paths_and_last_names():

@@ -20,6 +20,7 @@ from cascade.cli import (  # noqa: F401
     hosted,
     predicting,
     reviewing,
+    schema,
     serving,
     studio,
     trees,

@@ -63,7 +63,8 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
 
     with progress("checking"):
         columns = columns_of(taxonomy.data)
-        train, refused, readings = read_all(data or taxonomy.data.files("train"), columns, taxonomy)
+        files = data or taxonomy.data.files("train")
+        train, refused, readings = read_all(files, columns_of(taxonomy.data, is_other=bool(data)), taxonomy)
         known = [one.reading for one in readings]
         test, refused_too, others = read_all(taxonomy.data.files("test"), columns, taxonomy, known)
         told = _told_by_services(taxonomy)

@@ -81,7 +81,7 @@ def evaluate(
     if against is not None and (compare is not None or not train):
         raise click.UsageError("--against flat takes --train FILE, and no --compare.")
     models = [Cascade.load(folder) for folder in (chosen_model(model), compare) if folder is not None]
-    columns, known = columns_of(models[0].taxonomy.data), models[0].readings
+    columns, known = columns_of(models[0].taxonomy.data, is_other=True), models[0].readings
     read = [labelled_rows(inputs, columns, one.taxonomy, known)[:2] for one in models]
     if against is not None:
         training = labelled_rows(train, columns, models[0].taxonomy, known).rows

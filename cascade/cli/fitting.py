@@ -122,7 +122,7 @@ def fit(
     folder = out or MODELS / tree.name
     _check_out(folder)
     files, known = training_files(tree, data), readings_in(folder)
-    rows, refused, readings = labelled_rows(files, columns_of(tree.data), tree, known)
+    rows, refused, readings = labelled_rows(files, columns_of(tree.data, is_other=bool(data)), tree, known)
     stop_at_refused(refused, skip=skip_bad_rows)
     if dry_run:
         _show_plan(tree, rows, seed, folder, as_json=as_json)

@@ -118,10 +118,11 @@ def _folders_here() -> list[Path]:
     return sorted(one for one in here if one.is_dir() and not one.name.startswith("."))
 
 
-def columns_of(data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
+def columns_of(data: DataSpec, *, is_other: bool = False) -> Columns:
+    """What a taxonomy tells of the files that it names, or of others."""
     from cascade.rows.readings import Columns
 
-    return Columns.of(data, text=text, id=id)
+    return Columns.of_others(data) if is_other else Columns.of(data)
 
 
 def chosen_model(option: Path | None) -> Path:

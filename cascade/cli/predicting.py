@@ -10,7 +10,7 @@ import click
 
 from cascade.cli.completion import files
 from cascade.cli.hosted import keep_answers, tell_usage
-from cascade.cli.inputs import chosen_model, columns_of
+from cascade.cli.inputs import chosen_model
 from cascade.cli.shell import (
     DONE,
     ERRORS_HELP,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from cascade.predict.request import Progress as Step
 
 
+ALL_COLUMNS = "*"
+
+
 @cascade.command(short_help="Give each row of a file its labels.")
 @click.argument("source", metavar="INPUT", shell_complete=files)
 @model_option
@@ -48,6 +51,22 @@ if TYPE_CHECKING:
     help="Scores of the chosen labels, or of all that were looked at.",
 )
 @click.option("--trace", is_flag=True, help="Tell for each row which nodes were visited, and why.")
+@click.option(
+    "--keep",
+    is_flag=False,
+    flag_value=ALL_COLUMNS,
+    metavar="[COLUMN,...]",
+    help="Columns of INPUT to carry along: all, or those named.",
+)
+@click.option(
+    "--wide",
+    is_flag=False,
+    flag_value="flags",
+    type=click.Choice(["flags", "scores"]),
+    metavar="[flags|scores]",
+    help="A column for each label as well: 0 and 1, or its score.",
+)
+@click.option("--paths", is_flag=True, help="A column for each level of the taxonomy as well.")
 @jobs_option
 @engine_option
 @click.option("--text-column", metavar="NAME", help="Column of the text, if not that of the taxonomy.")
@@ -70,11 +89,12 @@ def predict(
     batch: bool,
     no_cache: bool,
     debug_http: bool,
+    keep: str | None,
     **settings: Any,
 ) -> int:
     """Give each row of a file its labels, one JSON object a row, in the order of the rows.
 
-    INPUT is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    INPUT is a file of rows (.jsonl, .csv, .xlsx, .parquet and many more), or - for standard input as JSONL.
     With --out, a run that was stopped goes on when the same command is given again. Rows that cannot be used
     are written aside, and the exit code is then 3.
     """
@@ -88,10 +108,16 @@ def predict(
         raise click.UsageError(f"{loaded.folder}: all its models are embedded: leave --batch away.")
     if loaded.is_hosted:
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
-    columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
+    columns, known = loaded.columns_of_texts(text=text_column, id=id_column)
     in_batches = batch or loaded.can_wait
     request = Request(
-        source=source, columns=columns, known=loaded.readings, jobs=jobs, in_batches=in_batches, **settings
+        source=source,
+        columns=columns,
+        known=known,
+        jobs=jobs,
+        in_batches=in_batches,
+        keep=tuple(name.strip() for name in (keep or "").split(",") if name.strip()),
+        **settings,
     )
     outcome = _predicted(loaded, request)
     if loaded.is_hosted:
@@ -118,6 +144,8 @@ def _told_outcome(outcome: Outcome, request: Request) -> int:
     """The exit code, after a line about where the rows are."""
     if request.out is not None:
         note(f"{request.out}: {counted(outcome.rows, 'row')}")
+    for line in outcome.notes:
+        note(line)
     if not outcome.refused:
         return DONE
     rows = "1 row was" if outcome.refused == 1 else f"{number(outcome.refused)} rows were"

@@ -93,10 +93,10 @@ def review(
     loaded = Cascade.load(chosen_model(model))
     if loaded.is_hosted:
         keep_answers(loaded.folder)
-    columns = columns_of(loaded.taxonomy.data, text=text_column, id=id_column)
+    columns, readings = loaded.columns_of_texts(text=text_column, id=id_column)
     with progress("reading") as bar:
         texts_known = _texts_known(known, columns, queue, loaded)
-        texts = _Texts(source, columns, loaded.readings, texts_known, bar)
+        texts = _Texts(source, columns, readings, texts_known, bar)
         selection = select_rows(loaded, texts, rows)
         found = queue_rows(loaded, selection)
     if found:

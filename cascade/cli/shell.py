@@ -140,7 +140,7 @@ debug_option = click.option(
     help="Show the traceback of an error.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as one JSON object.")
-OUT_HELP = "File to write (.jsonl, .csv or .tsv) [default: standard output, JSON lines]."
+OUT_HELP = "File to write (.jsonl, .csv, .tsv, .xlsx, .parquet) [default: standard output, JSON lines]."
 ERRORS_HELP = "File for refused rows [default: OUT.errors.jsonl; without --out, standard error]."
 model_option = click.option(
     "--model",

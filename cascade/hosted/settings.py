@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cascade.errors import suggestion
+from cascade.system.shapes import FLAG, WORDS, Option, mapping, one_of, whole
 
 AnswerKind = Literal["auto", "code", "indicator", "names"]
 Format = Literal["chat", "completion"]
@@ -176,6 +177,10 @@ class Settings:
         return MOST_TOP_LOGPROBS if self.format == "chat" else MOST_TOP_LOGPROBS_OF_COMPLETIONS
 
 
+def _choice(about: str, names: tuple[str, ...]) -> Option:
+    return Option(about, one_of(names), _one_of(names))
+
+
 def _one_of(names: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value in names:
@@ -183,6 +188,10 @@ def _one_of(names: tuple[str, ...]) -> Callable[[Any], str]:
         return f"expected one of {', '.join(names)}, found {value!r}.{suggestion(str(value), names)}"
 
     return check
+
+
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_SUFFIX = rf"^[A-Za-z0-9._-]{{1,{LONGEST_SUFFIX}}}$"
 
 
 def _text(value: Any) -> str:
@@ -198,7 +207,7 @@ def _url(value: Any) -> str:
 
 
 def _variable(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+    if isinstance(value, str) and re.fullmatch(_VARIABLE, value):
         return ""
     return "expected the name of an environment variable (the key itself must not stand in a file)"
 
@@ -213,7 +222,7 @@ def _whole(least: int) -> Callable[[Any], str]:
 
 
 def _suffix(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(rf"[A-Za-z0-9._-]{{1,{LONGEST_SUFFIX}}}", value):
+    if isinstance(value, str) and re.fullmatch(_SUFFIX, value):
         return ""
     return f"expected 1 to {LONGEST_SUFFIX} letters, digits, dots, hyphens or underscores, found {value!r}"
 
@@ -244,23 +253,27 @@ def _yes_or_no(value: Any) -> str:
     return "" if isinstance(value, bool) else f"expected true or false, found {value!r}"
 
 
-OPTIONS: Mapping[str, Callable[[Any], str]] = {
-    "provider": _one_of(tuple(PROVIDERS)),
-    "base_url": _url,
-    "api_key_env": _variable,
-    "base_model": _text,
-    "answer": _one_of(ANSWERS),
-    "format": _one_of(FORMATS),
-    "hyperparameters": _hyperparameters,
-    "suffix": _suffix,
-    "model": _text,
-    "max_examples": _whole(10),
-    "concurrency": _whole(1),
-    "limits": _limits,
-    "list_children": _yes_or_no,
-    "batch": _yes_or_no,
+_VALUES = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_RATES = mapping({"rpm": whole(1), "tpm": whole(1)})
+
+OPTIONS: Mapping[str, Option] = {
+    "provider": _choice("Which differences of services to heed.", tuple(PROVIDERS)),
+    "base_url": Option("Where the service is.", {"type": "string", "pattern": "^https?://"}, _url),
+    "api_key_env": Option(
+        "The environment variable with the key.", {"type": "string", "pattern": _VARIABLE}, _variable
+    ),
+    "base_model": Option("What is tuned.", WORDS, _text),
+    "answer": _choice("How children are answered.", ANSWERS),
+    "format": _choice("Chat messages, or prompt and completion.", FORMATS),
+    "hyperparameters": Option("As the service takes them.", _VALUES, _hyperparameters),
+    "suffix": Option("Part of the tuned model's name.", {"type": "string", "pattern": _SUFFIX}, _suffix),
+    "model": Option("A model that was tuned already: nothing is trained.", WORDS, _text),
+    "max_examples": Option("Most training examples of a group.", whole(10), _whole(10)),
+    "concurrency": Option("Most requests in flight.", whole(1), _whole(1)),
+    "limits": Option("Requests (rpm) and tokens (tpm) a minute.", _RATES, _limits),
+    "list_children": Option("Whether each question names all children.", FLAG, _yes_or_no),
+    "batch": Option("Whether questions go through the Batch API.", FLAG, _yes_or_no),
 }
-"""For each option a function that answers what is wrong with a value, or an empty string."""
 
 
 def conflicts(options: Mapping[str, Any]) -> str:

@@ -1,36 +1,31 @@
-"""From a walk to what a user reads: prediction rows, with scores and traces, and their bytes in a file."""
+"""From a walk to what a user reads: prediction rows, with scores and traces."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, repeat, starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from cascade.errors import DataError
 from cascade.model.decide import Ranked, contenders
 from cascade.model.walk import Walked, batches, edges
 from cascade.nodes.contract import NodeModel
+from cascade.predict.extras import NO_EXTRAS, ExtraColumns, Extras, Style
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
 
 if TYPE_CHECKING:
     from cascade.model.folder import Manifest
+    from cascade.predict.form import Form
 
 DIGITS = 6
 """Decimals of every probability and threshold that is written.
 
 Rounding keeps order, so no probability is seen below a threshold that it reached.
 """
-
-_DELIMITERS = {".jsonl": None, ".ndjson": None, ".csv": ",", ".tsv": "\t"}
-_LABEL_DELIMITER = ";"
 
 
 class Model(Protocol):
@@ -61,30 +56,30 @@ Refuse = Callable[[int, str], None]
 # Prediction rows
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """What a prediction row shows; see `Request`."""
-
-    top: int | None = None
-    scores: Literal["chosen", "all"] = "chosen"
-    trace: bool = False
-
-
 class Answer(NamedTuple):
     """What is told of one text: rows and bytes are both made from this.
 
     Labels and scores come the most probable first, equal ones in the order of the taxonomy. `trace` is None
-    where none was asked for.
+    where none was asked for; `extras` are more columns.
     """
 
     id: str | int
     labels: list[str]
     scores: list[tuple[str, float]]
     trace: list[dict[str, Any]] | None = None
+    extras: Extras | None = None
 
     def row(self) -> dict[str, Any]:
-        """``{"id", "labels", "scores"}``, and ``"trace"`` where there is one."""
-        row = {"id": self.id, "labels": self.labels, "scores": dict(self.scores)}
+        """``{"id", "labels", "scores"}``, ``"trace"`` where there is one, and more columns among them."""
+        before, between, after = self.extras or NO_EXTRAS
+        row = {
+            "id": self.id,
+            **before,
+            "labels": self.labels,
+            **between,
+            "scores": dict(self.scores),
+            **after,
+        }
         return row if self.trace is None else row | {"trace": self.trace}
 
 
@@ -101,13 +96,32 @@ def prediction_lines(
     texts: Sequence[str],
     form: Form,
     refuse: Refuse | None = None,
+    sources: Sequence[Mapping[str, Any]] | None = None,
 ) -> bytes:
-    """The same rows as they stand in a file of that form.
+    """The same rows as they stand in a file of that form; `sources` are the columns of the input, to be kept.
 
     Texts that a service did not answer for are left out, and `refuse` is called with the position of each and
     the reason; without it they raise RowsError.
     """
-    return form.lines(_answers(model, ids, texts, form.style, refuse))
+    refused: set[int] = set()
+
+    def note(position: int, why: str) -> None:
+        refused.add(position)
+        if refuse is not None:
+            refuse(position, why)
+
+    answers = _answers(model, ids, texts, form.style, None if refuse is None else note)
+    if form.style.is_plain:
+        return form.lines(answers)
+    extras = ExtraColumns(model.taxonomy, form.style)
+    found = list(answers)
+    left = [place for place in range(len(ids)) if place not in refused]
+    columns = sources or [{}] * len(ids)
+    pairs = zip(found, left, strict=True)
+    return form.lines(
+        answer._replace(extras=extras.of(answer.labels, answer.scores, columns[place]))
+        for answer, place in pairs
+    )
 
 
 def _answers(
@@ -135,7 +149,7 @@ def _answers_of_walk(
     model: Model, ids: Sequence[str | int], walked: Walked, style: Style
 ) -> Iterator[Answer]:
     chosen = _chosen(model, walked, style.top)
-    shown = chosen | _visited_labels(model, walked.paths) if style.scores == "all" else chosen
+    shown = chosen | _visited_labels(model, walked.paths) if style.shows_all else chosen
     traces = _Tracer(model, walked, chosen) if style.trace else repeat(None, len(chosen))
     return _answers_of_arrays(ids, model.taxonomy.graph.nodes, walked.paths, chosen, shown, traces)
 
@@ -245,77 +259,3 @@ class _Tracer:
         # A group that only leads to groups that are always visited has no model, and so no record.
         record = manifest.groups.get(node)
         return 0.0 if record is None else record.route_threshold
-
-
-# Rows to bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What the rows of a file look like; `delimiter` is None for JSON lines."""
-
-    delimiter: str | None
-    style: Style
-
-    @classmethod
-    def of(cls, out: Path | None, style: Style) -> Form:
-        """The form that the name of the output asks for; DataError where it is of no known kind."""
-        if out is None:
-            return cls(None, style)
-        suffix = out.suffix.lower()
-        if suffix not in _DELIMITERS:
-            raise DataError(
-                f"{out}: unknown kind of output file; expected a name that ends in "
-                f"{', '.join(_DELIMITERS)}, or none for JSON lines on standard output"
-            )
-        return cls(_DELIMITERS[suffix], style)
-
-    def head(self) -> bytes:
-        """What stands before the first row."""
-        names = ["id", "labels", "scores", *(["trace"] if self.style.trace else [])]
-        return b"" if self.delimiter is None else _table([names], self.delimiter)
-
-    def lines(self, answers: Iterable[Answer]) -> bytes:
-        """One line for each answer, as UTF-8, with the line break after it."""
-        if self.delimiter is None:
-            return "".join(map(_json_line, answers)).encode()
-        return _table(map(_table_row, answers), self.delimiter)
-
-
-# An encoder of its own for each value would take longer than the encoding.
-_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-
-def _json_line(answer: Answer) -> str:
-    """What `json.dumps` makes of the row, and a line break."""
-    identity = _json(answer.id) if isinstance(answer.id, str) else str(answer.id)
-    labels = ", ".join([_json(name) for name in answer.labels])
-    trace = "" if answer.trace is None else f', "trace": {_json(answer.trace)}'
-    return f'{{"id": {identity}, "labels": [{labels}], "scores": {_json_scores(answer)}{trace}}}\n'
-
-
-def _json_scores(answer: Answer) -> str:
-    return "{" + ", ".join([f"{_json(name)}: {score!r}" for name, score in answer.scores]) + "}"
-
-
-def _table_row(answer: Answer) -> list[str | int]:
-    cells = [answer.id, _label_cell(answer.labels), _json_scores(answer)]
-    return cells if answer.trace is None else [*cells, _json(answer.trace)]
-
-
-def _label_cell(labels: Sequence[str]) -> str:
-    """Names with ; between them; as a JSON list where a name would not come back from that."""
-    if any(_LABEL_DELIMITER in label for label in labels) or (labels and labels[0].startswith("[")):
-        return _json(labels)
-    return _LABEL_DELIMITER.join(labels)
-
-
-class _Lines(list[str]):
-    write = list.append
-
-
-def _table(rows: Iterable[Sequence[str | int]], delimiter: str) -> bytes:
-    lines = _Lines()
-    # A lone carriage return is quoted only by a writer that ends its own lines with one.
-    csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
-    return "".join([line.removesuffix("\r\n") + "\n" for line in lines]).encode()

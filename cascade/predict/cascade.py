@@ -29,7 +29,8 @@ from cascade.model.folder import (
 )
 from cascade.model.walk import Walked, batches, walk
 from cascade.nodes.contract import NodeModel
-from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.answers import prediction_rows
+from cascade.predict.extras import Style
 from cascade.rows.frames import frame_of, frame_rows, texts_of
 from cascade.rows.readings import Columns, Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -101,6 +102,18 @@ class Cascade:
     def readings(self) -> tuple[Reading, ...]:
         """How the training files were read."""
         return tuple(map(Reading.from_dict, self.manifest.readings))
+
+    def columns_of_texts(
+        self,
+        *,
+        text: str | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> tuple[Columns, tuple[Reading, ...]]:
+        """What is told of a file of texts, and readings to be tried on it.
+
+        Without a `text` column named here, that of the training rows is taken where the file has it.
+        """
+        return Columns.of_others(self.taxonomy.data, text=text, id=id), self.readings
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -272,7 +285,7 @@ class Cascade:
         Its columns are ``labels``, a list of names for each row, the most probable first, and ``scores``, the
         path probability of each of them by name.
         """
-        found, index = texts_of(data, Columns.of(self.taxonomy.data), self.readings)
+        found, index = texts_of(data, *self.columns_of_texts())
         texts = _strings(found)
         rows = prediction_rows(self, list(range(len(texts))), texts, Style())
         return frame_of({name: [row[name] for row in rows] for name in ("labels", "scores")}, index)

@@ -16,6 +16,7 @@ from typing import IO, Any
 from cascade.errors import DataError
 from cascade.model.walk import MOST_CELLS
 from cascade.predict.answers import Model
+from cascade.predict.extras import ExtraColumns
 from cascade.predict.job import MIB
 from cascade.predict.output import output_of
 from cascade.predict.request import Outcome, Progress, Request
@@ -61,7 +62,15 @@ def predict_file(
     if request.in_batches:
         request = replace(request, slice_rows=MOST_CELLS // len(model.taxonomy.graph.nodes) or 1)
     most_bytes = _BATCH_SLICE_BYTES if request.in_batches else _SLICE_BYTES
-    source = SlicedFile(request.source, request.columns, request.slice_rows, most_bytes, request.known)
+    source = SlicedFile(
+        request.source,
+        request.columns,
+        request.slice_rows,
+        most_bytes,
+        request.known,
+        keeps_columns=bool(request.keep),
+    )
+    ExtraColumns(model.taxonomy, request.style).check(source.header)
     if source.reading.is_guessed:
         report(Progress("reading", 0, 0, source.reading.describe()))
     slices = _Counted(source)
@@ -76,8 +85,8 @@ def predict_file(
             for answer in answers:
                 sink.add(answer)
                 report(Progress("slice", sink.answered, sink.refused))
-        sink.finish(slices.count)
-        return Outcome(sink.answered, sink.refused, taken_over, sink.errors_path)
+        notes = sink.finish(slices.count)
+        return Outcome(sink.answered, sink.refused, taken_over, sink.errors_path, tuple(notes))
 
 
 def _check_engine(request: Request) -> None:

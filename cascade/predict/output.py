@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +14,11 @@ from typing import IO, Any, Protocol, Self
 
 from cascade.errors import DataError
 from cascade.predict.answers import Model
+from cascade.predict.extras import ExtraColumns
 from cascade.predict.job import MIB, job_in, job_of, key_of
 from cascade.predict.request import STDIN, Progress, Request
 from cascade.predict.slices import WORK, AnsweredSlice, PartFiles
+from cascade.rows.tables import write_table
 from cascade.system.files import LockedFile, atomic_write, renames_open_files, write_all, writing
 
 _PART = ".part"
@@ -68,7 +70,7 @@ class Output(Protocol):
     @property
     def errors_path(self) -> Path | None: ...
     def add(self, answer: AnsweredSlice) -> None: ...
-    def finish(self, n_slices: int) -> None: ...
+    def finish(self, n_slices: int) -> Sequence[str]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -79,7 +81,7 @@ def output_of(model: Model, request: Request, stdout: IO[bytes], refuse: Callabl
     targets = _OutputPaths.of(request)
     if targets.out is None:
         return _Stdout(stdout, targets.errors, refuse)
-    return _PartFolder(targets, job_of(model, request), request)
+    return _PartFolder(targets, job_of(model, request), request, ExtraColumns(model.taxonomy, request.style))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,9 @@ class _Stdout:
         self._stdout.flush()
         self.answered += answer.answered
 
-    def finish(self, n_slices: int) -> None:
+    def finish(self, n_slices: int) -> Sequence[str]:
         del n_slices
+        return ()
 
     def __enter__(self) -> Self:
         return self
@@ -213,14 +216,16 @@ class _PartFolder:
     older run, which may live on, writes into another one.
     """
 
-    def __init__(self, targets: _OutputPaths, job: Mapping[str, Any] | None, request: Request) -> None:
+    def __init__(
+        self, targets: _OutputPaths, job: Mapping[str, Any] | None, request: Request, extras: ExtraColumns
+    ) -> None:
         if targets.out is None or targets.errors is None:
             raise ValueError("expected files to write to")
         self.answered, self.refused = 0, 0
         self.done: frozenset[int] = frozenset()
         self.note: Progress | None = None
         self._job, self._out, self._to_folder = job, targets.out, request.is_to_folder
-        self._form, self._suffix = request.form, request.suffix
+        self._form, self._suffix, self._extras = request.form, request.suffix, extras
         self._root = targets.out.with_name(targets.out.name + _PART)
         self.folder = self._root / key_of(job)
         with contextlib.ExitStack() as stack:
@@ -291,7 +296,7 @@ class _PartFolder:
         self.answered += answer.answered
         self.refused += answer.refused
 
-    def finish(self, n_slices: int) -> None:
+    def finish(self, n_slices: int) -> Sequence[str]:
         files = [PartFiles.of(self.folder, number, self._suffix) for number in range(n_slices)]
         for one in files:
             if not one.lines.exists():
@@ -308,11 +313,15 @@ class _PartFolder:
         else:
             self._errors.drop()
         # Answers come last: who sees them finds everything else in its place.
+        parts, notes = [one.lines for one in files], list[str]()
         if self._to_folder:
             self._move()
+        elif self._form.is_made:
+            notes = write_table(self._out, parts, self._extras.shape, self.folder / WORK)
         else:
-            self._join([one.lines for one in files])
+            self._join(parts)
         shutil.rmtree(self._root, ignore_errors=True)
+        return notes
 
     def _join(self, parts: Iterable[Path]) -> None:
         with atomic_write(self._out, self.folder / WORK) as joined:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cascade.predict.answers import Form, Style
+from cascade.predict.extras import Style
+from cascade.predict.form import Form
 from cascade.rows.readings import Columns, Reading
 
 SLICE_ROWS = 4000
@@ -24,8 +25,9 @@ class Request:
     source
         The input, see `cascade.rows.reading.read_rows`; ``-`` is standard input.
     out
-        A file that ends in .jsonl, .ndjson, .csv or .tsv; or a folder, as text that ends in a slash or as the
-        path of one that exists, for one part of JSON lines a slice; None is standard output, as JSON lines.
+        A file that ends in .jsonl, .ndjson, .csv, .tsv, .xlsx or .parquet; or a folder, as text that ends in
+        a slash or as the path of one that exists, for one part of JSON lines a slice; None is standard
+        output, as JSON lines.
     columns
         What is told of the input; labels are not read.
     known
@@ -36,6 +38,12 @@ class Request:
         Probabilities of the labels in the answer, or of all visited labels.
     trace
         Whether every visited node is told with its scores and threshold.
+    keep
+        Columns of the input that come with the answers; `extras.ALL` are all of them.
+    wide
+        A column for each label: 0 and 1, or the path probability.
+    paths
+        A column for each level of the taxonomy.
     jobs
         Worker processes, None for one a core; with any number of them the same bytes are written.
     engine
@@ -56,6 +64,9 @@ class Request:
     top: int | None = None
     scores: Literal["chosen", "all"] = "chosen"
     trace: bool = False
+    keep: tuple[str, ...] = ()
+    wide: Literal["flags", "scores"] | None = None
+    paths: bool = False
     jobs: int | None = 1
     engine: str | None = None
     slice_rows: int = SLICE_ROWS
@@ -69,15 +80,21 @@ class Request:
         return self.out is not None and (str(self.out).endswith(ends) or Path(self.out).is_dir())
 
     @property
+    def style(self) -> Style:
+        """What a row shows."""
+        return Style(self.top, self.scores, self.trace, self.keep, self.wide, self.paths)
+
+    @property
     def form(self) -> Form:
         """What the rows of the output look like."""
         out = None if self.out is None or self.is_to_folder else Path(self.out)
-        return Form.of(out, Style(self.top, self.scores, self.trace))
+        return Form.of(out, self.style)
 
     @property
     def suffix(self) -> str:
         """How the names of parts end."""
-        return ".jsonl" if self.out is None or self.is_to_folder else Path(self.out).suffix
+        are_lines = self.out is None or self.is_to_folder or self.form.is_made
+        return ".jsonl" if are_lines else Path(str(self.out)).suffix
 
     def __post_init__(self) -> None:
         for name in ("top", "jobs", "slice_rows"):
@@ -100,12 +117,15 @@ class Outcome:
         How many of both were taken over from a stopped run.
     errors
         The file of refused rows; None where there are none, or where the caller got them.
+    notes
+        What is worth telling of the file that was written.
     """
 
     rows: int
     refused: int
     resumed_from: int
     errors: Path | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

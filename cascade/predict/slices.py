@@ -8,15 +8,16 @@ import json
 import socket
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cascade.errors import DataError, ModelError
-from cascade.predict.answers import Form, Model, prediction_lines
+from cascade.predict.answers import Model, prediction_lines
+from cascade.predict.form import Form
 from cascade.predict.job import MIB
 from cascade.predict.request import STDIN, Request
 from cascade.rows.readings import Reading
@@ -144,9 +145,9 @@ def _answered(model: Model, task: SliceTask, number: int, part: Slice) -> Answer
     if task.folder is not None:
         files = PartFiles.of(task.folder, number, task.suffix)
         # A cluster asks once more for what a worker had answered before it was lost.
-        return files.answer() or files.written(model, chunks, task.form)
+        return files.answer() or files.written(model, chunks, task.form, task.reading.id)
     lines, refusals = io.BytesIO(), io.BytesIO()
-    counts = _write_chunks(model, chunks, task.form, lines, refusals)
+    counts = _write_chunks(model, chunks, task.form, task.reading.id, lines, refusals)
     return AnsweredSlice(number, *counts, lines.getvalue(), refusals.getvalue())
 
 
@@ -162,11 +163,16 @@ class _Writable(Protocol):
 
 
 def _write_chunks(
-    model: Model, chunks: Iterator[_Chunk], form: Form, lines: _Writable, refusals: _Writable
+    model: Model,
+    chunks: Iterator[_Chunk],
+    form: Form,
+    id_column: str | None,
+    lines: _Writable,
+    refusals: _Writable,
 ) -> tuple[int, int]:
     """How many rows were answered and refused."""
     answered = refused = 0
-    for chunk, found in _in_flight(model, chunks, form):
+    for chunk, found in _in_flight(model, chunks, form, id_column):
         lines.write(found)
         refusals.write("".join(refusal_line(bad) + "\n" for bad in chunk.refused()).encode())
         answered += len(chunk.rows) - len(chunk.failed)
@@ -174,19 +180,21 @@ def _write_chunks(
     return answered, refused
 
 
-def _in_flight(model: Model, chunks: Iterator[_Chunk], form: Form) -> Iterator[tuple[_Chunk, bytes]]:
+def _in_flight(
+    model: Model, chunks: Iterator[_Chunk], form: Form, id_column: str | None
+) -> Iterator[tuple[_Chunk, bytes]]:
     """Chunks with the lines of their answers, in order.
 
     Of models at a service several are asked about at once: while the leaves of one chunk are waited for, the
     router of the next is asked.
     """
     if not model.is_hosted:
-        yield from ((chunk, _lines(model, chunk, form)) for chunk in chunks)
+        yield from ((chunk, _lines(model, chunk, form, id_column)) for chunk in chunks)
         return
     waiting: deque[tuple[_Chunk, Future[bytes]]] = deque()
     with ThreadPoolExecutor(_CHUNKS_IN_FLIGHT) as pool:
         for chunk in chunks:
-            waiting.append((chunk, pool.submit(_lines, model, chunk, form)))
+            waiting.append((chunk, pool.submit(_lines, model, chunk, form, id_column)))
             if len(waiting) == _CHUNKS_IN_FLIGHT:
                 first, found = waiting.popleft()
                 yield first, found.result()
@@ -194,11 +202,17 @@ def _in_flight(model: Model, chunks: Iterator[_Chunk], form: Form) -> Iterator[t
             yield first, found.result()
 
 
-def _lines(model: Model, chunk: _Chunk, form: Form) -> bytes:
+def _lines(model: Model, chunk: _Chunk, form: Form, id_column: str | None) -> bytes:
     if not chunk.rows:
         return b""
     ids, texts = [row.id for row in chunk.rows], [row.text for row in chunk.rows]
-    return prediction_lines(model, ids, texts, form, chunk.failed.__setitem__)
+    sources = [_beside_id(row.source, id_column) for row in chunk.rows] if form.style.keep else None
+    return prediction_lines(model, ids, texts, form, chunk.failed.__setitem__, sources)
+
+
+def _beside_id(source: Mapping[str, Any], id_column: str | None) -> Mapping[str, Any]:
+    """The columns of a row without that of its id, where the answer tells it under the same name."""
+    return source if id_column != "id" else {name: value for name, value in source.items() if name != "id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +277,12 @@ class PartFiles:
             number, folder / f"part-{name}{suffix}", work / f"{name}.refused.jsonl", work / f"{name}.json"
         )
 
-    def written(self, model: Model, chunks: Iterator[_Chunk], form: Form) -> AnsweredSlice:
+    def written(
+        self, model: Model, chunks: Iterator[_Chunk], form: Form, id_column: str | None
+    ) -> AnsweredSlice:
         work = self.note.parent
         with atomic_write(self.lines, work) as lines, atomic_write(self.refusals, work) as refusals:
-            answered, refused = _write_chunks(model, chunks, form, lines, refusals)
+            answered, refused = _write_chunks(model, chunks, form, id_column, lines, refusals)
         with atomic_write(self.note, work) as note:
             counts = (answered, refused, lines.size, refusals.size)
             note.write(json.dumps(dict(zip(_NOTED, counts, strict=True))).encode())

@@ -16,6 +16,7 @@ from cascade.rows.files import RowFile, refuse_foreign
 from cascade.rows.layout import Record, is_well_formed, refuse_duplicates
 from cascade.rows.row import START_BYTES, BadRow, too_long
 from cascade.rows.table import Table
+from cascade.rows.writing import unguarded
 
 _CSV_DELIMITERS = (",", ";", "\t", "|")
 # The greatest C long on every platform; what a file may hold is for its owner to say.
@@ -252,6 +253,8 @@ def _csv_records(
             continue
         number += 1
         cells = row.cells
+        if "'" in row.raw:
+            cells = list(map(unguarded, cells))
         if len(cells) > len(header) and dialect.joins_surplus:
             last = len(header) - 1
             cells = [*cells[:last], dialect.delimiter.join(cells[last:])]

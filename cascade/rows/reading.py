@@ -101,6 +101,12 @@ class RowIterator(Iterator[Row | BadRow]):
         self._rows.close()  # type: ignore[attr-defined]
 
     @property
+    def header(self) -> tuple[str, ...] | None:
+        """The columns of a table; None where each row has its own."""
+        self.reading  # noqa: B018  # looks at the file
+        return self._source.header
+
+    @property
     def reading(self) -> FileReading:
         """What was settled; the file is looked at for it if that was not done yet."""
         if self._source.settled is None:
@@ -123,9 +129,11 @@ class _Source:
     names: KnownNames | None
     known: tuple[Reading, ...] = ()
     settled: FileReading | None = field(default=None, init=False)
+    header: tuple[str, ...] | None = field(default=None, init=False)
 
     def rows(self) -> Iterator[Row | BadRow]:
         with table_of(self.file, self.columns) as table:
+            self.header = None if table.header is None else tuple(table.header)
             head, rest = self._sample(table)
             reader = self._settle(table, head)
             for record in itertools.chain(head, rest):
@@ -161,7 +169,7 @@ class _Source:
         self.settled = FileReading(
             self.file.name,
             reading,
-            rows=len(rows),
+            rows=0 if self.names is None else len(rows),
             unlabelled=0 if chosen is None else sum(found == frozenset() for found in chosen.labels),
             is_guessed=self._is_guessed(reading) or bool(table.notes),
             notes=notes,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from cascade.errors import DataError
@@ -18,7 +18,11 @@ _MOST_LISTED = 6
 
 @dataclass(frozen=True)
 class Columns:
-    """What is told of a file before it is looked at, None is not told; see `DataSpec` of the taxonomy."""
+    """What is told of a file before it is looked at, None is not told; see `DataSpec` of the taxonomy.
+
+    Of `optional`, some of ``text``, ``labels`` and ``id``, columns count only where the file has them: they
+    were told of other files.
+    """
 
     text: str | tuple[str, ...] | None = None
     labels: str | tuple[str, ...] | None = None
@@ -32,14 +36,15 @@ class Columns:
     format: RowFormat | None = None
     prompt_end: str | None = None
     completion_end: str | None = None
+    optional: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, data: DataSpec, *, text: str | None = None, id: str | None = None) -> Columns:  # noqa: A002
-        """What a taxonomy says of its rows; a `text` or `id` column named here counts instead."""
+    def of(cls, data: DataSpec) -> Columns:
+        """What a taxonomy says of its rows."""
         return cls(
-            text=text or data.text,
+            text=data.text,
             labels=data.labels,
-            id=id or data.id,
+            id=data.id,
             delimiter=data.labels_delimiter,
             max_row_mb=data.max_row_mb or MAX_ROW_MB,
             labels_are=data.labels_are,
@@ -51,10 +56,29 @@ class Columns:
             completion_end=data.completion_end,
         )
 
-    @property
-    def max_row_bytes(self) -> int:
-        """The largest size of a row; of text that is decoded as it is read, in characters."""
-        return self.max_row_mb << 20
+    @classmethod
+    def of_others(
+        cls,
+        data: DataSpec,
+        *,
+        text: str | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> Columns:
+        """The same for files that the taxonomy does not name; a column named here has to be there."""
+        optional = ("labels", *(["text"] if text is None else []), *(["id"] if id is None else []))
+        told = cls.of(data)
+        return replace(told, text=text or told.text, id=id or told.id, optional=optional)
+
+    def present(self, columns: Sequence[str]) -> Columns:
+        """The same without what is optional and not among the columns of a file."""
+        there, found = frozenset(columns), self
+        if "text" in self.optional and not there.issuperset(self.text_columns):
+            found = replace(found, text=None)
+        if "id" in self.optional and self.id not in there:
+            found = replace(found, id=None)
+        if "labels" in self.optional and not there.issuperset(self.label_columns):
+            found = replace(found, labels=None, labels_are=None, delimiter=None, path_separator=None)
+        return found
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -158,9 +182,10 @@ class Reading:
     def describe(self) -> str:
         """In words: where text and labels are, and how names are told apart."""
         labels = self.describe_labels().replace(f", separated by {DELIMITER!r}", "")
-        return f"{self._text_words()}, {labels}"
+        return f"{self.describe_text()}, {labels}"
 
-    def _text_words(self) -> str:
+    def describe_text(self) -> str:
+        """In words: where the text is."""
         words = {"chat": "text in the user's message", "prompt": "text in the prompt"}
         return words.get(self.format) or f"text in {_named(self.text)}"
 
@@ -201,7 +226,7 @@ class FileReading:
     Attributes
     ----------
     rows, unlabelled
-        Rows that were looked at, and those of them that have no label.
+        Rows that were looked at, and those of them that have no label; no rows where labels are not read.
     is_guessed
         Whether something was settled by looking that nobody had told.
     notes
@@ -227,4 +252,5 @@ class FileReading:
     def describe(self) -> str:
         """One line: the file, where its texts and labels are, how many rows have none."""
         none = f"; {self.unlabelled:,} of {self.rows:,} rows have none" if self.rows else ""
-        return f"{self.file}: {', '.join((self.reading.describe(), *self.notes))}{none}"
+        words = self.reading.describe() if self.rows else self.reading.describe_text()
+        return f"{self.file}: {', '.join((words, *self.notes))}{none}"

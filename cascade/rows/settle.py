@@ -53,6 +53,7 @@ USUAL_TEXTS = (
     *("prompt", "answer", "response", "comments", "summary", "abstract", "note", "notes", "data", "title"),
     *("subject", "headline", "kommentar", "nachricht", "texte", "commentaire", "texto", "mensaje", "testo"),
 )
+DOCUMENTED = "labels"
 _HEADS = ("title", "subject", "headline", "betreff", "titel", "titre", "asunto")
 _BODIES = (
     "body",
@@ -100,6 +101,8 @@ def settle(
     base = _with_ends(replace(Reading(), format=name, id=columns.id), columns, rows)
     flat = _flattened(rows, base)
     present = _present(header if name == "plain" else None, flat)
+    columns = columns.present(present)
+    base = replace(base, id=columns.id)
     base = replace(base, id=id_column(columns.id, present, columns.text_columns))
     if header is not None and columns.id is not None:
         require_column(columns.id, "id", present)
@@ -112,7 +115,7 @@ def settle(
     looked = Looked(file, flat, present, columns, names, base, header is not None)
     chosen = _known(looked, known) or _Choice(looked).chosen()
     base = (
-        chosen.reading if chosen is not None else replace(base, labels=columns.label_columns or ("labels",))
+        chosen.reading if chosen is not None else replace(base, labels=columns.label_columns or (DOCUMENTED,))
     )
     labels = _label_columns(base, present, names)
     text = columns.text_columns or _text_columns(
@@ -197,6 +200,9 @@ class _Choice:
     def _undominated(self, best: list[Candidate]) -> list[Candidate]:
         """Without readings that leave columns aside in which others find labels."""
         wide = [one for one in best if len(one.used) > 1 and self._belongs_together(one)]
+        if any(one.reading.labels == (DOCUMENTED,) and not one.faults for one in best):
+            # Whoever writes the documented column may tell the same again beside it.
+            wide = [one for one in wide if DOCUMENTED in one.used and self._looked.is_series(one.used)]
         if any(one.reading.labels_are == "levels" for one in wide):
             wide = [one for one in wide if one.reading.labels_are == "levels"]
         if not wide:
@@ -299,8 +305,8 @@ class _Choice:
                 near.sort(key=lambda one: one.reading.labels_are != "flags")
             raise DataError(self._nearest(near))
         silent = [one for one in near if not one.labelled and one.rank[0] < len(USUAL_LABELS)]
-        if told.labels is not None or (told.labels_are is None and "labels" in self._looked.present):
-            column = told.label_columns or ("labels",)
+        if told.labels is not None or (told.labels_are is None and DOCUMENTED in self._looked.present):
+            column = told.label_columns or (DOCUMENTED,)
             plain = [one for one in self._all if one.reading.labels == column]
             return min(plain, key=lambda one: (-one.share, one.rank), default=None)
         if silent:

@@ -83,6 +83,11 @@ class SlicedFile:
     def reading(self) -> FileReading:
         return self._rows.reading
 
+    @property
+    def header(self) -> tuple[str, ...] | None:
+        """The columns of a table; None where each row has its own."""
+        return self._rows.header
+
     def __iter__(self) -> Iterator[Slice]:
         if self._file.format == "parquet":
             return _row_slices(self._file, self._most_rows, self._most_bytes)

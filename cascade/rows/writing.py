@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cascade.errors import DataError
 from cascade.rows.names import LabelNames
-from cascade.rows.readings import Columns
+from cascade.rows.readings import DELIMITER, Columns
 from cascade.rows.row import quoted
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""Tables of text, by the suffix of the file."""
 
 
 def plain_row(columns: Columns, id: str | int, text: str) -> dict[str, Any]:  # noqa: A002
@@ -48,3 +52,55 @@ def labelled_row(
 def row_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSONL."""
     return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def guarded(cell: str) -> str:
+    """A cell of a table of text that no spreadsheet takes for a formula.
+
+    One that begins with ``= + - @``, a tab or a carriage return, and is no number, gets the apostrophe before
+    it by which spreadsheets mark text (OWASP, CSV Injection); `unguarded` takes it away again.
+    """
+    inside = cell.lstrip("'")
+    if not inside.startswith(_RUN_BY_SPREADSHEETS) or (inside == cell and _is_number(cell)):
+        return cell
+    return "'" + cell
+
+
+def unguarded(cell: str) -> str:
+    """A cell without the apostrophe that marks it as text."""
+    inside = cell.lstrip("'")
+    return cell[1:] if inside != cell and inside.startswith(_RUN_BY_SPREADSHEETS) else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def label_cell(labels: Sequence[str]) -> str:
+    """Names with ; between them; as a JSON list where a name would not come back from that."""
+    if any(DELIMITER in label for label in labels) or (labels and labels[0].startswith("[")):
+        return json.dumps(list(labels), ensure_ascii=False)
+    return DELIMITER.join(labels)
+
+
+class _Lines(list[str]):
+    write = list.append
+
+
+def table_lines(rows: Iterable[Sequence[Any]], delimiter: str) -> bytes:
+    """Lines of a table, as UTF-8; cells that a spreadsheet would run are marked as text, see `guarded`."""
+    lines = _Lines()
+    # A lone carriage return is quoted only by a writer that ends its own lines with one.
+    csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(map(_guarded_row, rows))
+    return "".join([line.removesuffix("\r\n") + "\n" for line in lines]).encode()
+
+
+def _guarded_row(row: Sequence[Any]) -> list[Any]:
+    return [guarded(cell) if isinstance(cell, str) else cell for cell in row]

@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cascade.errors import BackendError
-from cascade.predict.answers import Form, Model, Style, prediction_lines
+from cascade.predict.answers import Model, prediction_lines
+from cascade.predict.extras import Style
+from cascade.predict.form import Form
 from cascade.serve.problems import overloaded
 
 MOST_TEXTS = 256

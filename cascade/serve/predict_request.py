@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cascade.predict.answers import Style
+from cascade.predict.extras import Style
 from cascade.serve.problems import HTTPProblem
 from cascade.serve.request_body import check_text, parse_object, wrong_kind
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from cascade.errors import ModelError
 from cascade.model.folder import MANIFEST, NODES
-from cascade.predict.answers import Form, Model, Style, prediction_lines
+from cascade.predict.answers import Model, prediction_lines
+from cascade.predict.extras import Style
+from cascade.predict.form import Form
 
 Log = Callable[[str], None]
 _Stamp = tuple[int, int, int] | None

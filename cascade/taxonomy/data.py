@@ -12,20 +12,39 @@ from typing import Literal, TypeVar, get_args
 from yaml.nodes import Node, SequenceNode
 
 from cascade.errors import DataError, Place, suggestion
+from cascade.system.shapes import FILLED, NAMES, Key, either, listed, one_of, whole
 from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
 MOST_ROW_MB = 1024
 """What is to be a row has to fit into memory several times over."""
-DATA_KEYS = (
-    *("train", "test", "format", "text", "labels", "labels_are", "labels_delimiter", "path_separator", "id"),
-    *("prompt_end", "completion_end", "encoding", "sheet", "max_row_mb"),
-)
 LabelsAre = Literal["names", "flags", "levels"]
 """Cells hold names; or 0 and 1, in a column for each label; or a level of one path each."""
 RowFormat = Literal["plain", "chat", "prompt", "label_studio", "prodigy", "argilla"]
 """What a row is: columns; messages of a chat; prompt and completion; a task of an annotation tool."""
+_COLUMNS = either(FILLED, listed(FILLED))
+
+DATA: Mapping[str, Key] = {
+    "train": Key("Labelled rows: a path relative to this file, a pattern, or a list of them.", NAMES),
+    "test": Key("Rows to compare answers with: a path, a pattern, or a list of them.", NAMES),
+    "format": Key("What a row is, where it is more than columns.", one_of(get_args(RowFormat))),
+    "text": Key("The column of the text, or columns whose texts are put below each other.", _COLUMNS),
+    "labels": Key("The column of labels, or a list of columns.", _COLUMNS),
+    "labels_are": Key(
+        "What columns of labels hold: names, flags (0 and 1, a column for each label), or levels of a path.",
+        one_of(get_args(LabelsAre)),
+    ),
+    "labels_delimiter": Key("What stands between labels in one cell.", FILLED),
+    "path_separator": Key("What stands between a label and the group it is in.", FILLED),
+    "id": Key("The column of the id.", FILLED),
+    "prompt_end": Key("What follows each prompt and is no part of the text.", FILLED),
+    "completion_end": Key("What follows each completion and is no part of the labels.", FILLED),
+    "encoding": Key("The encoding of text files: utf-8, utf-16, cp1252 ...", FILLED),
+    "sheet": Key("The sheet of a spreadsheet.", FILLED),
+    "max_row_mb": Key("How many MB a row may have; 64 by default.", whole(1, MOST_ROW_MB)),
+}
+DATA_KEYS = tuple(DATA)
 
 
 @dataclass(frozen=True)

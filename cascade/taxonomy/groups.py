@@ -10,16 +10,41 @@ from itertools import chain
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cascade.errors import Place, suggestion
+from cascade.system.shapes import NAME, NAMES, TEXT, Key
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.names import Names, PathNames, joined
 from cascade.taxonomy.reader import PlacedName, first_on_line
-from cascade.taxonomy.settings import SETTING_KEYS, Settings, SettingsReader, Threshold
+from cascade.taxonomy.settings import SETTINGS, Settings, SettingsReader, Threshold
 from cascade.taxonomy.yaml_nodes import TAG, in_words, is_null
 
-GROUP_KEYS = ("description", "aliases", *SETTING_KEYS, "labels", "groups", "also_in")
-LABEL_KEYS = ("name", "description", "aliases", "threshold")
-PATH_LABEL_KEYS = (*LABEL_KEYS, "also_in")
-"""Of labels whose names are paths: a plain name is repeated instead."""
+CHILDREN: Mapping[str, Key] = {
+    "labels": Key(
+        "Its labels: names, or mappings with name, description, aliases and threshold.",
+        {"type": "array", "items": {"$ref": "#/$defs/label"}},
+    ),
+    "groups": Key(
+        "Its groups, by name.",
+        {"type": "object", "propertyNames": NAME, "additionalProperties": {"$ref": "#/$defs/group"}},
+    ),
+}
+GROUP: Mapping[str, Key] = {
+    "description": Key("What the group is about, for people.", TEXT),
+    "aliases": Key("Other names that the data have for it.", NAMES),
+    **SETTINGS,
+    **CHILDREN,
+    "also_in": Key("Further groups that this group stands in.", NAMES),
+}
+LABEL: Mapping[str, Key] = {
+    "name": Key("The name of the label.", NAME),
+    "description": Key("What the label means, for people.", TEXT),
+    "aliases": Key("Other names that the data have for it.", NAMES),
+    "threshold": SETTINGS["threshold"],
+    "also_in": Key("Further groups that this label stands in; with names: path only.", NAMES),
+}
+GROUP_KEYS = tuple(GROUP)
+PATH_LABEL_KEYS = tuple(LABEL)
+LABEL_KEYS = tuple(key for key in LABEL if key != "also_in")
+"""Without paths a name is repeated in each group instead."""
 
 
 @dataclass(frozen=True)

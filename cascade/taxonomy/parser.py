@@ -10,9 +10,10 @@ from typing import NamedTuple, get_args
 from yaml.nodes import MappingNode, Node
 
 from cascade.errors import Place, Problem, TaxonomyError
+from cascade.system.shapes import NAME, TEXT, Key, one_of
 from cascade.taxonomy.data import DataSpec, read_data
 from cascade.taxonomy.graph import ROOT, Graph
-from cascade.taxonomy.groups import GroupDraft, GroupReader, Occurrence
+from cascade.taxonomy.groups import CHILDREN, GroupDraft, GroupReader, Occurrence
 from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import Names
 from cascade.taxonomy.reader import check_extent, check_tags, children_first, either
@@ -20,7 +21,21 @@ from cascade.taxonomy.rules import check_whole, several_parents
 from cascade.taxonomy.settings import SETTING_KEYS, BackendSpec, Combine, Settings, SettingsReader
 from cascade.taxonomy.yaml_nodes import in_words, only_fault
 
-TOP_KEYS = ("name", "description", "data", "combine", "names", "defaults", "groups", "labels")
+_FOLDER = r'^[^\s./\\<>:"|?*\x00-\x1f]([^/\\<>:"|?*\x00-\x1f]*[^\s./\\<>:"|?*\x00-\x1f])?$(?!\n)'
+"""Most of `_folder_fault`."""
+TOP: Mapping[str, Key] = {
+    "name": Key("Names the model folder.", NAME | {"pattern": _FOLDER, "not": {"type": "null"}}),
+    "description": Key("What the taxonomy is about.", TEXT),
+    "data": Key("Where the rows are.", {"$ref": "#/$defs/data"}),
+    "combine": Key("How several parents combine.", one_of(get_args(Combine))),
+    "names": Key(
+        "plain: a name is what stands here; path: it is the path from the top.", one_of(get_args(Names))
+    ),
+    "defaults": Key("Settings of all groups.", {"$ref": "#/$defs/settings"}),
+    "groups": CHILDREN["groups"],
+    "labels": CHILDREN["labels"],
+}
+TOP_KEYS = tuple(TOP)
 MAX_NAME_BYTES = 200
 """Room for a suffix within the 255 bytes that file systems allow a folder name."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from cascade.errors import Place, suggestion
+from cascade.system.shapes import FLAG, Key, one_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import NUMBER, in_words, number_of
 
@@ -19,7 +20,25 @@ Combine = Literal["max", "noisy_or"]
 ThresholdKind = Literal["auto", "value", "precision", "recall"]
 
 INHERITED_KEYS = ("threshold", "negatives", "back_off", "backend")
-SETTING_KEYS = ("choose", "route", *INHERITED_KEYS)
+SETTINGS: Mapping[str, Key] = {
+    "choose": Key(
+        "many: any number of its children is answered; one: the best at most.", one_of(get_args(Choose))
+    ),
+    "route": Key(
+        "model: the router decides whether it is visited; always: every text of its parent visits it.",
+        one_of(get_args(Route)),
+    ),
+    "threshold": Key(
+        "The least probability of an answer: auto, a number, {precision: 0.9} or {recall: 0.95}.",
+        {"$ref": "#/$defs/threshold"},
+    ),
+    "negatives": Key("Which rows of other groups its model learns from.", one_of(get_args(Negatives))),
+    "back_off": Key(
+        "Whether the group itself is answered where it is sure and nothing below it was chosen.", FLAG
+    ),
+    "backend": Key("The kind of node model, with its options.", {"$ref": "#/$defs/backend"}),
+}
+SETTING_KEYS = tuple(SETTINGS)
 
 
 @dataclass(frozen=True)

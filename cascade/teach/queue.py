@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import DataError
-from cascade.predict.answers import Model, Style, prediction_rows
+from cascade.predict.answers import Model, prediction_rows
+from cascade.predict.extras import Style
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.rows.row import Row, summarise_bad

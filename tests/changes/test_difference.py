@@ -387,6 +387,21 @@ def test_names_that_become_paths_are_the_one_difference():
     }  # fmt: skip
 
 
+@settings(max_examples=100, deadline=None)
+@given(taxonomies())
+def test_any_names_that_become_paths_are_the_one_difference(plain):
+    paths = Taxonomy.from_dict(with_paths(plain.to_dict()))
+    for before, after in ((plain, paths), (paths, plain)):
+        found = between(before, after)
+        assert [one.setting for one in found.settings] == ["names"]
+        assert (found.added, found.removed, found.moved) == ((), (), ())
+        assert (found.renamed, found.merged, found.split) == ((), (), ())
+        # A guest comes last in its group.
+        assert {reason for one in found.retrained for reason in one.reasons} <= {
+            "another order of its children"
+        }
+
+
 def test_names_that_become_paths_are_told_in_one_line():
     assert told(to_paths()).splitlines() == [
         "old -> new",

@@ -33,13 +33,15 @@ from prediction_rows import (
 
 from cascade.errors import CascadeError, DataError, ModelError
 from cascade.learn.fit import fit
-from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.answers import prediction_rows
 from cascade.predict.cascade import Cascade
+from cascade.predict.extras import Style
 from cascade.predict.files import predict_file
 from cascade.predict.request import Outcome, Progress, Request
 from cascade.rows.reading import read_rows
 from cascade.rows.readings import Columns
 from cascade.rows.row import Row
+from cascade.rows.writing import unguarded
 from cascade.taxonomy.definition import Taxonomy
 
 
@@ -152,14 +154,14 @@ def test_table_holds_the_same_as_json_lines(model, rows_file, tmp_path, name, de
         table = list(csv.DictReader(file, delimiter=delimiter, strict=True))
     assert [
         {
-            "id": row["id"],
+            "id": unguarded(row["id"]),
             "labels": row["labels"].split(";") if row["labels"] else [],
             "scores": json.loads(row["scores"]),
             "trace": json.loads(row["trace"]),
         }
         for row in table
     ] == answers_in(tmp_path / "p.jsonl")
-    assert [row["id"] for row in table] == odd
+    assert [unguarded(row["id"]) for row in table] == odd
 
 
 def test_labels_of_a_table_can_be_read_back_whatever_their_names(rows_file, tmp_path):
@@ -271,7 +273,7 @@ def test_input_that_cannot_be_used_leaves_nothing_behind(model, tmp_path):
         run(model, tmp_path / "in.csv", out=tmp_path / "out" / "p.jsonl")
     with pytest.raises(DataError, match="no such file"):
         run(model, tmp_path / "on.csv", out=tmp_path / "out" / "p.jsonl")
-    assert names_in(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_columns_of_text_and_id_can_be_named(model, tmp_path):

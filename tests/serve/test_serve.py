@@ -28,8 +28,9 @@ from served import TOKEN, ask, check_by_schemathesis, environment, get, run, ser
 from cascade.errors import DataError
 from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST
-from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.answers import prediction_rows
 from cascade.predict.cascade import Cascade
+from cascade.predict.extras import Style
 from cascade.serve import pages
 from cascade.serve.batching import Batcher
 from cascade.serve.limits import Limits

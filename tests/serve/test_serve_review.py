@@ -31,8 +31,9 @@ from served import (
     wait_for_model,
 )
 
-from cascade.predict.answers import Style, prediction_rows
+from cascade.predict.answers import prediction_rows
 from cascade.predict.cascade import Cascade
+from cascade.predict.extras import Style
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.serve.explaining import Explainer

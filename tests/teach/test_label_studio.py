@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from path_names import with_paths
 from processes import command, environment
 from trees import SHOP, a_shop, taxonomies
 
@@ -124,8 +125,10 @@ def test_what_is_proposed_can_be_chosen(taxonomy):
 
 
 @settings(max_examples=50, deadline=None)
-@given(taxonomies(), st.data())
-def test_labels_come_back_as_they_went(taxonomy, data):
+@given(taxonomies(), st.data(), st.booleans())
+def test_labels_come_back_as_they_went(taxonomy, data, has_paths):
+    if has_paths:
+        taxonomy = Taxonomy.from_dict(with_paths(taxonomy.to_dict()))
     text = st.text(st.characters(codec="utf-8"))
     names = st.lists(st.sampled_from(taxonomy.graph.labels), unique=True, max_size=4)
     rows = [
