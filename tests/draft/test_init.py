@@ -11,7 +11,9 @@ import re
 import subprocess
 from dataclasses import dataclass
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import command, environment
@@ -131,6 +133,14 @@ def test_what_is_written_is_explicit_and_check_has_nothing_against_it(tickets):
     assert counts == {label: f"{real.count(label)} rows" for label in set(real)}
     report = json.loads(cascade(folder, "check", "taxonomy.yaml", "--json").stdout)
     assert [finding for finding in report["findings"] if finding["severity"] != "advice"] == []
+
+
+def test_what_is_written_fits_the_schema_that_its_first_line_names(tickets):
+    init(tickets.parent, "tickets.csv")
+    text = (tickets.parent / "taxonomy.yaml").read_text("utf-8")
+    assert text.startswith("# yaml-language-server: $schema=taxonomy.schema.json\n")
+    schema = json.loads(here(tickets.parent, "schema").stdout)
+    jsonschema.validate(yaml.safe_load(text), schema)
 
 
 def test_the_split_keeps_every_row_and_column_once(tickets):
