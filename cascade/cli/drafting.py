@@ -106,7 +106,14 @@ def _told(drafted: Draft) -> int:
     if drafted.refused:
         note(summarise_bad(drafted.refused))
         note(f"{counted(len(drafted.refused), 'bad row')} left out")
-    has_rows = "\n  train: " in drafted.text
-    next_one = f"cascade fit {shlex.quote(str(drafted.out))}{'' if has_rows else ' --data ROWS'}"
+    next_one = f"cascade fit {shlex.quote(str(drafted.out))}{_more_words(drafted)}"
     note(f"wrote {drafted.out}. Look through it, then: {next_one}")
     return REFUSED if drafted.refused else DONE
+
+
+def _more_words(drafted: Draft) -> str:
+    """What a fit needs to be told beside the taxonomy."""
+    if "\n  train: " not in drafted.text:
+        return " --data ROWS"
+    # Where rows were split, the refused ones are in neither file.
+    return " --skip-bad-rows" if drafted.refused and not drafted.rows else ""

@@ -58,6 +58,8 @@ def read_labelled(path: Path, asked: Asked) -> LabelledRows:
     """
     read, settled = _read(path, asked)
     rows = [row for row in read if isinstance(row, Row)]
+    if not rows:
+        raise DataError(f"{path}: holds no row that can be used")
     fields, base = _fields_of(rows, settled.reading)
     found = label_columns(str(path), fields, base, asked.labels)
     reading, paths = _read_labels(fields, replace(base, labels=found.columns), found, asked)

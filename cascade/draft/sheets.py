@@ -22,6 +22,7 @@ _LEVEL = re.compile(
     r"topic|sub ?topic|theme|sub ?theme|domain|area|family|type|"
     r"ebene|niveau|nivel|categoria|kategorie)s?[ _-]?\d*"
 )
+_MOST_TITLES = 5
 _ALIAS_MARKS = re.compile(r"\s*[;|\n]\s*")
 
 
@@ -54,6 +55,7 @@ def read_sheet(table: Table) -> Outline:
     rows = [(number, row) for number, row in enumerate(table.rows) if any(row)]
     if not rows:
         raise DataError(f"{table.source}: the table is empty; expected names")
+    rows = rows[title_rows([row for _, row in rows]) :]
     header = [_plain(cell) for cell in rows[0][1]]
     if _find(header, PARENTS) is not None:
         return Outline(_of_parents(table, header, rows[1:]))
@@ -74,6 +76,15 @@ def _is_header(header: Sequence[str]) -> bool:
     return any(
         cell in (*SAID, *ALIASES, *PATHS, *CHILDREN) or _LEVEL.fullmatch(cell) for cell in header if cell
     )
+
+
+def title_rows(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows stand above the headers, each with one cell filled; none where there are no headers."""
+    for number, row in enumerate(rows[:_MOST_TITLES]):
+        filled = [_plain(cell) for cell in row if cell]
+        if len(filled) > 1:
+            return number if _is_header(filled) or _find(filled, PARENTS) is not None else 0
+    return 0
 
 
 def is_sheet(header: Sequence[str]) -> bool:

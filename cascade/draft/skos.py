@@ -24,6 +24,7 @@ FORMATS = {
     ".jsonld": "json-ld",
     ".json": "json-ld",
 }
+_MOST_SAID = 200
 Node = Any  # rdflib ships no types that we read
 
 
@@ -62,8 +63,8 @@ def _graph(path: Path) -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             graph.parse(data=data, format=kind, publicID=path.absolute().as_uri())
     except Exception as error:  # parsers of rdflib raise what they like
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path}: not valid {kind}: {lines[0]}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not valid {kind}: {said[:_MOST_SAID]}") from error
     return graph
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from cascade.draft.concepts import Outline, refuse_empty
 from cascade.draft.nested import parsed, read_nested
 from cascade.draft.outlines import read_outline
-from cascade.draft.sheets import is_sheet, read_sheet
+from cascade.draft.sheets import is_sheet, read_sheet, title_rows
 from cascade.draft.skos import FORMATS, read_skos
 from cascade.draft.tables import WORKBOOKS, read_table, text_of
 from cascade.errors import DataError
@@ -70,6 +70,7 @@ def _refuse_absent(path: Path) -> None:
 def _is_sheet(path: Path, sheet: str | None) -> bool:
     """Whether a table is one of names: by its headers, or by short cells and no column of texts."""
     rows = [tuple(row) for row in read_table(path, sheet).rows if any(row)]
+    rows = rows[title_rows(rows) :]
     header = rows[0] if rows else ()
     if is_sheet(header):
         return True

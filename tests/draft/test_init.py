@@ -268,6 +268,15 @@ def test_rows_that_cannot_be_used_are_listed_and_the_rest_goes_on(tmp_path):
     assert Taxonomy.load(tmp_path / "taxonomy.yaml").labels
 
 
+def test_rows_that_cannot_be_used_and_are_not_split_off_are_skipped_by_the_next_command(tmp_path):
+    (tmp_path / "few.jsonl").write_text(
+        '{"text": "a", "labels": ["x"]}\n{"text": "b", "labels": ["y"]}\n{', "utf-8"
+    )
+    done = init(tmp_path, "few.jsonl")
+    assert done.stderr.endswith("cascade fit taxonomy.yaml --skip-bad-rows\n")
+    assert here(tmp_path, "fit", "taxonomy.yaml", "--skip-bad-rows").returncode == 3
+
+
 # What is doubtful
 
 
@@ -388,6 +397,7 @@ def test_what_a_file_holds_can_be_said(tmp_path):
             r"there are 'a', 'b'\. Name it with --text COLUMN",
         ),
         ("rows.csv", "text,label\nwhere,\nwhat,none\n", "no labels found: no row carries one"),
+        ("empty.jsonl", "", "holds no row that can be used"),
         ("empty.csv", "", "the table is empty|no column is plainly"),
         (
             "gap.csv",

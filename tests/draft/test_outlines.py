@@ -47,6 +47,9 @@ FORMS = {
     "levels.csv": "Level 1,Level 2,Level 3\nBilling,Refund,\n,Charge,Double\nDelivery,Late,\n",
     "levels.tsv": "Level 1\tLevel 2\tLevel 3\nBilling\tRefund\t\nBilling\tCharge\tDouble\nDelivery\tLate\t\n",
     "staircase.csv": "Group;Label;Sublabel\nBilling;;\n;Refund;\n;Charge;\n;;Double\nDelivery;;\n;Late;\n",
+    "titled.csv": (
+        "Our labels,,\n,,\nGroup,Label,Sublabel\nBilling,Refund,\n,Charge,Double\nDelivery,Late,\n"
+    ),
     "parents.csv": "name,parent\nRefund,Billing\nCharge,Billing\nDouble,Charge\nDelivery,\nLate,Delivery\n",
     "ids.csv": "id,name,parent_id\n1,Billing,\n2,Refund,1\n3,Charge,1\n4,Double,3\n5,Delivery,\n6,Late,5\n",
     "bare.csv": "Billing,Refund,\nBilling,Charge,Double\nDelivery,Late,\n",
