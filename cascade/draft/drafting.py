@@ -15,7 +15,7 @@ from cascade.draft.concepts import Outline, clean_name, needs_paths, settle_alia
 from cascade.draft.grouped_rows import outline_of_rows
 from cascade.draft.labelled import Asked, LabelledRows, read_labelled
 from cascade.draft.sources import Kind, kind_of, outline_of
-from cascade.draft.split import ROWS_LEAST, suffix_for, test_rows, write_rows
+from cascade.draft.split import ROWS_LEAST, rows_for_tests, suffix_for, write_rows
 from cascade.draft.yaml_text import Head, written
 from cascade.errors import DataError, TaxonomyError
 from cascade.rows.row import BadRow, Row
@@ -151,7 +151,7 @@ def _split(request: Request, rows: _Rows, told: list[str]) -> dict[str, str]:
     if len(every) < ROWS_LEAST:
         told.append(f"no split: of {len(every):,} rows none can be spared for tests")
         return {"train": _relative(request.source, request)}
-    is_test = test_rows([row.text for row in every], [row.labels for row in every])
+    is_test = rows_for_tests([row.text for row in every], [row.labels for row in every])
     stem, suffix = request.source.name.split(".")[0], suffix_for(request.source)
     train, test = (request.out.with_name(f"{stem}_{side}{suffix}") for side in ("train", "test"))
     rows.train = [row for row, left in zip(every, is_test, strict=True) if not left]

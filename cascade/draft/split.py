@@ -28,7 +28,7 @@ _MOST_CELLS = 500_000_000
 _SEED = 0
 
 
-def test_rows(texts: Sequence[str], labels: Sequence[Sequence[Hashable]]) -> BoolArray:
+def rows_for_tests(texts: Sequence[str], labels: Sequence[Sequence[Hashable]]) -> BoolArray:
     """Which rows are for tests, bool (n_texts,): a fifth of each label's, as far as that goes.
 
     Texts that are nearly equal, or equal but for case, punctuation and blanks, are on one side. A label of

@@ -21,8 +21,7 @@ from processes import command, environment
 from cascade.checks.duplicates import essence_of
 from cascade.cli import drafting, run
 from cascade.draft import sources
-from cascade.draft.split import FOLDS
-from cascade.draft.split import test_rows as rows_for_tests
+from cascade.draft.split import FOLDS, rows_for_tests
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.parser import TOP_KEYS
 
