@@ -75,15 +75,15 @@ def _conflict(subject: Subject, rows: Sequence[Row]) -> str:
 
 def train_test_overlap(subject: Subject) -> Iterator[Finding]:
     """Test rows whose text, but for case, punctuation and white space, is a training row's, too."""
-    essences = {essence for row in subject.test if (essence := _essence(row.text))}
+    essences = {essence for row in subject.test if (essence := essence_of(row.text))}
     first: dict[str, Row] = {}
     for row in subject.train if essences else ():
-        if (essence := _essence(row.text)) in essences:
+        if (essence := essence_of(row.text)) in essences:
             first.setdefault(essence, row)
-    leaked = [row for row in subject.test if _essence(row.text) in first]
+    leaked = [row for row in subject.test if essence_of(row.text) in first]
     if leaked:
         shown = [
-            f"{subject.at(row)} and {subject.at(first[_essence(row.text)])}: {quoted(row.text)}"
+            f"{subject.at(row)} and {subject.at(first[essence_of(row.text)])}: {quoted(row.text)}"
             for row in leaked[:SHOWN_ROWS]
         ]
         yield Finding(
@@ -109,7 +109,8 @@ class _WithoutMarks(dict[int, int | None]):
 _REMOVED = _WithoutMarks()
 
 
-def _essence(text: str) -> str:
+def essence_of(text: str) -> str:
+    """A text without case, punctuation and white space."""
     return text.casefold().translate(_REMOVED)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from cascade.cli import (  # noqa: F401
     caching,
     checking,
+    drafting,
     evaluating,
     explaining,
     fitting,

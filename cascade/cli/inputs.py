@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cascade.taxonomy.settings import BackendSpec
 
 _NEARBY_MOST = 1000
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+_OF_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls", ".ods")
 
 
 def training_files(taxonomy: Taxonomy, data: Sequence[str]) -> Sequence[str | Path]:
@@ -80,7 +82,16 @@ def load_taxonomy(path: str) -> Taxonomy:
 
     if not Path(path).exists():
         raise TaxonomyError([Problem(Place(path), f"no such file.{_nearby(Path(path))}")])
+    if _holds_rows(Path(path)):
+        words = f"cascade init {shlex.quote(path)}"
+        raise TaxonomyError([Problem(Place(path), f"is no taxonomy but data; `{words}` drafts one from it")])
     return Taxonomy.load(path, check_backend=_backend_faults)
+
+
+def _holds_rows(path: Path) -> bool:
+    """Whether the name is that of rows, or of a table, which no YAML has."""
+    plain = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    return path.is_file() and plain.suffix.lower() in _OF_ROWS
 
 
 def _backend_faults(spec: BackendSpec) -> Iterable[str]:

@@ -177,8 +177,8 @@ def cores() -> int:
 def cascade(ctx: click.Context) -> None:
     """Give each text several labels out of a taxonomy.
 
-    A router picks the coarse groups, a model for each group picks the labels. Begin with `cascade check`,
-    then `cascade fit`, then `cascade predict`.
+    A router picks the coarse groups, a model for each group picks the labels. Begin with `cascade init`
+    where there is no taxonomy yet, else with `cascade check`; then `cascade fit`, then `cascade predict`.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -8,7 +8,7 @@ so that there is one parser.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -62,8 +62,20 @@ class Taxonomy:
             With every complaint about the file at once.
         """
         source = os.fspath(path)
-        top = compose(read_text(source), source)
-        return cls(*parse(top, SettingsReader(source, from_file=True), Path(source).parent, check_backend))
+        return cls.of_text(read_text(source), source, base=Path(source).parent, check_backend=check_backend)
+
+    @classmethod
+    def of_text(
+        cls,
+        text: str,
+        source: str = "<text>",
+        *,
+        base: str | os.PathLike[str] = "",
+        check_backend: BackendCheck | None = None,
+    ) -> Taxonomy:
+        """The taxonomy in the text of a YAML file that need not be there; otherwise as `load`."""
+        top = compose(text, source)
+        return cls(*parse(top, SettingsReader(source, from_file=True), Path(base), check_backend))
 
     @classmethod
     def from_dict(
@@ -88,6 +100,36 @@ class Taxonomy:
         """
         top = represent(mapping, source)
         return cls(*parse(top, SettingsReader(source, from_file=False), Path(base), check_backend))
+
+    @classmethod
+    def from_rows(
+        cls,
+        texts: Sequence[str],
+        labels: Sequence[Sequence[str]],
+        *,
+        name: str = "taxonomy",
+        groups: int | None = None,
+    ) -> Taxonomy:
+        """A taxonomy of the labels of some rows, in groups proposed from their texts, names and company.
+
+        How: `cascade.grouping.proposal.propose_groups`. What is like nothing else stands at the top level.
+
+        Parameters
+        ----------
+        groups : how many groups; by default settled by the data, with none for fewer than eight labels
+
+        Raises
+        ------
+        TaxonomyError
+            No row has a label, or a label is no name.
+        ValueError
+            `groups` is less than 1, or texts and labels differ in number.
+        """
+        from cascade.grouping.proposal import propose_groups
+
+        proposed = propose_groups(texts, labels, n_groups=groups)
+        given = {group: {"labels": list(own)} for group, own in proposed.groups.items()}
+        return cls.from_dict({"name": name, "groups": given, "labels": list(proposed.alone)}, source="<rows>")
 
     def to_dict(self) -> dict[str, Any]:
         """The same taxonomy in the file's own format, of JSON's types only.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import groups
 import hosted
 from bench import Bench
 from page import Aim, Section, Table, compare
@@ -251,5 +252,5 @@ def start(bench: Bench) -> Section:
 
 PARTS = {
     part.__name__: part
-    for part in (fit, predict, growth, us_bills, sets, start, hosted.tokens, hosted.asking)
+    for part in (fit, predict, growth, us_bills, sets, start, groups.init, hosted.tokens, hosted.asking)
 }

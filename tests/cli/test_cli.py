@@ -20,6 +20,7 @@ from cascade.cli import Commands, run
 from cascade.model.folder import read_manifest
 
 COMMANDS = (
+    "init",
     "check",
     "fit",
     "predict",

@@ -72,6 +72,7 @@ def by_bash(home, variables, line):
         ("cascade inspect", ["inspect-tree"]),
         ("cascade inspect-tree --de", ["--depth", "--debug"]),
         ("cascade inspect-tree --sort ", ["f1", "rows", "name"]),
+        ("cascade init --from s", ["sheet", "skos"]),
         ("cascade inspect-tree --model ", ["models/one", "models/two"]),
         ("cascade serve --model models/t", ["models/two"]),
         ("cascade evaluate rows.jsonl --compare models/o", ["models/one"]),
