@@ -85,5 +85,7 @@ def _how(n_groups: int, n_alone: int, has_texts: bool) -> str:
         if has_texts
         else "the words of names"
     )
-    rest = f"; {n_alone:,} labels are like no others and stand at the top level" if n_alone else ""
+    one = "1 label is like no other and stands"
+    lonely = one if n_alone == 1 else f"{n_alone:,} labels are like no others and stand"
+    rest = f"; {lonely} at the top level" if n_alone else ""
     return f"groups are proposed, by {by}; --groups N asks for another number{rest}"
