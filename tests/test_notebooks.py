@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 
+import nbformat
 import pandas as pd
 import polars as pl
 import pytest
+from nbclient import NotebookClient
+from places import ROOT
 from processes import command, environment
 
 import cascade
@@ -109,3 +112,20 @@ def test_reading_is_there_in_python(shop, tmp_path):
     rows = cascade.read_rows(path, names=shop.taxonomy)
     assert rows.reading.reading.text == ("Comment",)
     assert [list(row.labels) for row in rows] == [list(labels) for labels in shop.labels[:60]]
+
+
+def test_the_example_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "docs" / "example.ipynb", as_version=4)
+    # ipykernel waits for its sockets in ways that Python warns of at exit; what counts is what cells say.
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}
+    )
+    client.execute(env=environment(PYTHONWARNINGS="error::UserWarning"))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [
+        output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    drawn = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    assert sum("<iframe" in html for html in drawn) == 1
+    assert any("cascade-evaluation" in html for html in drawn)
+    assert any("cascade-explanation" in html for html in drawn)

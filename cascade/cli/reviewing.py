@@ -31,7 +31,7 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.rows.readings import Columns, Reading
     from cascade.rows.row import BadRow, Row
     from cascade.teach.queue import QueuedRow
@@ -81,7 +81,7 @@ def review(
     What was answered or skipped before is left out. `cascade serve --review` shows the rows of the queue, one
     at a time.
     """
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.teach.queue import QUEUE, path_beside, queue_rows, write_queue
     from cascade.teach.selection import select_rows
 

@@ -20,6 +20,7 @@ from typing import BinaryIO, Literal, NamedTuple, cast
 from cascade.errors import DataError, suggestion
 from cascade.rows.encodings import UTF_8, as_utf_8, encoding_of, encoding_of_file, told_encoding
 from cascade.rows.row import START_BYTES
+from cascade.taxonomy.patterns import is_dataset_folder
 
 STANDARD_INPUT = "<stdin>"
 
@@ -132,11 +133,6 @@ class RowFile:
     def can_be_cut(self) -> bool:
         """Whether its lines can be read from anywhere."""
         return self.format == "jsonl" and not self.packing and self.encoding == UTF_8 and self.path.is_file()
-
-
-def is_dataset_folder(path: Path) -> bool:
-    """Whether a folder is a data set that the library datasets has saved."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
 def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:

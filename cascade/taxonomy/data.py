@@ -13,7 +13,7 @@ from yaml.nodes import Node, SequenceNode
 
 from cascade.errors import DataError, Place, suggestion
 from cascade.system.shapes import FILLED, NAMES, Key, either, listed, one_of, whole
-from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
+from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, is_dataset_folder, kind_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
@@ -122,8 +122,9 @@ class DataSpec:
 
     def _matching(self, pattern: str) -> list[Path]:
         path = self.base / os.path.expanduser(pattern)  # noqa: PTH111  # the method raises for an unknown user
-        if path.is_file() or not has_wildcard(pattern):
-            return [path] if path.is_file() else []
+        is_there = path.is_file() or is_dataset_folder(path)
+        if is_there or not has_wildcard(pattern):
+            return [path] if is_there else []
         return files_matching(self.base, pattern)
 
     def _missing(self, which: str, pattern: str) -> str:
