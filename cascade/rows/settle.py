@@ -131,6 +131,11 @@ def _require_all(text: Sequence[str], present: Sequence[str]) -> None:
         require_column(column, "text", present)
 
 
+def has_usual_text(columns: Sequence[str]) -> bool:
+    """Whether a column has a usual name of texts or labels."""
+    return any(folded(one) in USUAL_TEXTS or folded(one) in USUAL_LABELS for one in columns)
+
+
 def _flattened(rows: Sequence[Mapping[str, Any]], base: Reading) -> list[Mapping[str, Any]]:
     found = []
     for fields in rows:

@@ -123,11 +123,11 @@ def test_a_later_fit_reads_as_the_one_before(folder, fitted, tmp_path):
 def test_a_file_that_no_reading_fits_is_an_error_with_the_nearest(folder):
     (folder / "odd.csv").write_text("text,topic\na,laat\nb,brokn\nc,late\n")
     done = run(folder, "fit", "shop.yaml", "--data", "odd.csv", code=1)
-    assert done.stderr.splitlines()[:2] == [
-        "error: odd.csv: no reading of its labels fits the taxonomy. The nearest:",
-        "  labels in 'topic', separated by ';': fits 1 of 3 rows; row 1: unknown label 'laat'. Did you mean "
-        "'late'?",
-    ]
+    first, second = done.stderr.splitlines()[:2]
+    assert first == "error: odd.csv: no reading of its labels fits the taxonomy. The nearest:"
+    assert second.startswith(
+        "  labels in 'topic', separated by ';': fits 1 of 3 rows; row 1: unknown label 'laat'."
+    )
 
 
 CASES = sorted(path.parent for path in (SHARED / "cases").glob("*/t.yaml"))

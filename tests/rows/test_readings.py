@@ -482,6 +482,54 @@ def test_a_long_array_is_read_piece_by_piece(written):
     assert [row.text for row in read_rows(path)] == texts
 
 
+@pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
+def test_json_as_pandas_writes_it(tmp_path, orient):
+    frame = pd.DataFrame({"text": TEXTS, "labels": [";".join(names) for names in LABELS]})
+    frame.to_json(tmp_path / "a.json", orient=orient)
+    assert labels_in(tmp_path / "a.json") == LABELS
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_inside_of_one_object(written, indent):
+    rows = [{"text": text, "labels": names} for text, names in zip(TEXTS, LABELS, strict=True)]
+    assert labels_in(written("a.json", json.dumps({"version": 1, "data": rows}, indent=indent))) == LABELS
+
+
+@pytest.mark.parametrize("content", ['{\n "a": 1\n}', '{"a": [1, 2],', "{\n"])
+def test_an_object_without_rows_is_an_error(written, content):
+    with pytest.raises(DataError, match=r"a\.json: (one JSON object without rows|not JSON)"):
+        list(read_rows(written("a.json", content)))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize("text_first", [True, False])
+def test_tables_without_a_header_lose_no_row(written, name, text_first):
+    pairs = [(text, ";".join(names)) for text, names in zip(TEXTS, LABELS, strict=True)]
+    content = csv_text(*_head_and_rest(pairs, text_first), delimiter="," if name == "a.csv" else "\t")
+    path = written(name, content)
+    rows, refused, [found] = read_all([path], None, SHOP)
+    assert ([row.text for row in rows], [row.labels for row in rows], refused) == (TEXTS, LABELS, [])
+    assert "no header" in found.describe()
+    texts = list(read_rows(path, None, None, [found.reading]))
+    assert [row.text for row in texts] == TEXTS
+    assert read_all([path], told(found.reading), SHOP).rows == rows
+
+
+def _head_and_rest(pairs, text_first):
+    first, *rest = [pair if text_first else pair[::-1] for pair in pairs]
+    return first, rest
+
+
+def test_a_header_that_is_told_is_one(written):
+    path = written("a.csv", "it is late,late\nin pieces,broken\n")
+    [row] = read_rows(path, Columns(header=True), SHOP)
+    assert (row.text, row.labels) == ("in pieces", ("broken",))
+
+
+def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(written):
+    assert labels_in(written("a.csv", "sep=;\ntext;labels\na, b;late\n")) == [("late",)]
+
+
 # Spreadsheets
 
 
