@@ -77,7 +77,7 @@ def review(
 ) -> int:
     """Queue the rows that teach most: those the model is least certain of, of all kinds, none twice.
 
-    TEXTS is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    TEXTS is a file of rows (.jsonl, .csv, .xlsx, .parquet and many more), or - for standard input as JSONL.
     What was answered or skipped before is left out. `cascade serve --review` shows the rows of the queue, one
     at a time.
     """

@@ -163,7 +163,7 @@ def _present(header: Sequence[str] | None, rows: Sequence[Mapping[str, Any]]) ->
 
 def _label_columns(reading: Reading, present: Sequence[str], names: KnownNames) -> frozenset[str]:
     if reading.labels_are == "flags" and not reading.labels:
-        flags = (column for column in present if names.resolve(column) is not None)
+        flags = (column for column in present if names.of_flag(column) is not None)
         return frozenset(column for column in flags if folded(column) != "text" and column != reading.id)
     return frozenset(reading.labels)
 

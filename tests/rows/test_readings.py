@@ -93,13 +93,13 @@ def test_names_may_have_any_usual_mark_between_them(written, between):
     assert reading_of(path).reading.delimiter == (between.strip() or between)
 
 
-@pytest.mark.parametrize("between", ["/", " > ", ">", "::", "|", " -> ", " → "])
+@pytest.mark.parametrize("between", ["/", " > ", ">", "::", "|", " -> ", " → ", ": ", " - ", "."])
 def test_paths_may_have_any_usual_separator(written, between):
     groups = {"late": "goods", "broken": "goods", "refund": "money"}
     cells = [";".join(f"{groups[name]}{between}{name}" for name in names) for names in LABELS]
     path = written("a.csv", csv_text(["text", "labels"], zip(TEXTS, cells, strict=True)))
     assert labels_in(path) == LABELS
-    assert reading_of(path).reading.path_separator == between.strip()
+    assert reading_of(path).reading.path_separator.strip() == between.strip()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,20 @@ def test_a_column_for_each_label(written, yes, no):
     path = written("a.csv", csv_text(header, rows))
     assert labels_in(path) == LABELS
     assert reading_of(path).reading.labels_are == "flags"
+
+
+def test_columns_of_dummies_as_pandas_names_them(tmp_path):
+    frame = pd.DataFrame({"text": TEXTS, "topic": [names[0] if names else None for names in LABELS]})
+    pd.get_dummies(frame, columns=["topic"]).to_csv(tmp_path / "a.csv", index=False)
+    assert labels_in(tmp_path / "a.csv") == [names[:1] for names in LABELS]
+
+
+def test_labels_that_are_numbers(tmp_path):
+    taxonomy = Taxonomy.from_dict({"name": "n", "groups": {"g": {"labels": ["1", "2", "30"]}}})
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": [1, None, 30]})
+    for name, write in (("a.csv", frame.to_csv), ("a.parquet", frame.to_parquet), ("a.xlsx", frame.to_excel)):
+        write(tmp_path / name, index=False)
+        assert labels_in(tmp_path / name, taxonomy) == [("1",), (), ("30",)]
 
 
 @pytest.mark.parametrize("last", ["late", "goods > late", "goods/late"])
