@@ -24,6 +24,8 @@ _CSV_DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 2**31 - 1
 _SKIPPED_CHARACTERS = 1 << 20
 _DIALECT_LINES = 200
+_MARKED_AS_TEXT = re.compile(r"'[=+\-@\t\r]")
+"""What `unguarded` may find; most apostrophes stand inside of words."""
 _TOLD_DELIMITER = re.compile(r"""["']?sep=(.)["']?""", re.IGNORECASE)
 """What Excel writes above a table so that it opens it again."""
 
@@ -266,7 +268,7 @@ def _csv_records(
             continue
         number += 1
         cells = row.cells
-        if "'" in row.raw:
+        if "'" in row.raw and _MARKED_AS_TEXT.search(row.raw):
             cells = list(map(unguarded, cells))
         if len(cells) > len(header) and dialect.joins_surplus:
             last = len(header) - 1
