@@ -65,10 +65,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Looked:
-    """Rows that are looked at, as columns, with what is told of them."""
+    """Rows that are looked at, as columns and with their numbers, and what is told of them."""
 
     file: str
     rows: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
     present: tuple[str, ...]
     columns: Columns
     names: KnownNames

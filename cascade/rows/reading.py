@@ -188,7 +188,7 @@ class _Source:
         return _SAMPLE_TEXTS if self.file.path.is_file() else 1
 
     def _settle(self, table: Table, head: Sequence[Record | BadRow], *, has_header: bool) -> RowReader:
-        rows = [record.fields for record in head if isinstance(record, Record)]
+        rows = [record for record in head if isinstance(record, Record)]
         with as_data_error(self.file.name):
             reading, chosen = settle(self.file.name, table.header, rows, self.columns, self.names, self.known)
         encoding = self.file.encoding if self.file.encoding != UTF_8 else None

@@ -665,10 +665,10 @@ def test_where_no_reading_fits_the_nearest_are_told(written):
     )
 
 
-def test_two_separators_at_once_are_told(written):
-    rows = [["a", "late;broken"], ["b", "late;refund"], ["c", "broken, late"]]
+def test_two_separators_at_once_are_told_with_the_row_of_the_file(written):
+    rows = [["a", "late;broken"], ["torn"], ["b", "late;refund"], ["c", "broken, late"]]
     path = written("a.csv", csv_text(["text", "topic"], rows))
-    with pytest.raises(DataError, match=r"separated by ';' in some rows and by ',' in others \(row 3"):
+    with pytest.raises(DataError, match=r"separated by ';' in some rows and by ',' in others \(row 4"):
         list(read_rows(path, None, SHOP))
 
 
