@@ -60,6 +60,15 @@ def test_evaluate_is_the_command(shop, shop_model, model, tmp_path, library):
     assert json.loads(done.stdout) == json.loads(json.dumps(found.to_json()))
 
 
+def test_no_router_is_asked_about_groups_that_are_always_visited(shop, model):
+    always = {name for name, group in shop.taxonomy.groups.items() if group.route == "always" and name}
+    recalls = {
+        name: one.router_recall for name, one in model.evaluate(shop.texts, shop.labels).per_group.items()
+    }
+    assert always
+    assert {name for name, recall in recalls.items() if recall is None} == always
+
+
 def test_what_is_no_frame_needs_labels(shop, model):
     with pytest.raises(DataError, match="expected a frame where no labels are given, found list"):
         model.evaluate(shop.texts[:3])

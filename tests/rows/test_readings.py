@@ -192,6 +192,12 @@ def test_several_columns_of_names(written, names):
     assert labels_in(written("a.csv", csv_text(["text", *names], rows))) == LABELS
 
 
+def test_numbered_columns_belong_together_whatever_stands_in_them(written):
+    rows = [["a", "late", "broken"], ["b", "broken", "late"], ["c", "", "late"], ["d", "late", "late"]]
+    path = written("a.csv", csv_text(["text", "topic 1", "topic 2"], rows))
+    assert labels_in(path) == [("late", "broken"), ("broken", "late"), ("late",), ("late",)]
+
+
 def test_columns_of_two_facets_hold_the_labels_together(written):
     rows = [["a", "refund", "late"], ["b", "-", "broken"], ["c", "card fee", "-"]]
     path = written("a.csv", csv_text(["text", "about money", "about goods"], rows))
@@ -325,6 +331,19 @@ def test_label_studio_tasks_and_their_short_form(written):
         {"id": 3, "message": "c", "topic": [["goods", "late"]]},
     ]
     assert labels_in(written("min.json", json.dumps(short))) == [("late",), ("late", "broken"), ("late",)]
+
+
+def test_of_several_answers_the_ground_truth_counts_else_the_newest(written):
+    def answer(name, **about):
+        return {"result": [{"value": {"choices": [name]}}], **about}
+
+    old, new = answer("late", updated_at="2026-01-01"), answer("broken", updated_at="2026-02-01")
+    truth = answer("refund", updated_at="2025-01-01", ground_truth=True)
+    tasks = [
+        {"data": {"text": "a"}, "annotations": [old, new]},
+        {"data": {"text": "b"}, "annotations": [new, truth, old]},
+    ]
+    assert labels_in(written("a.json", json.dumps(tasks))) == [("broken",), ("refund",)]
 
 
 def test_a_task_that_nobody_answered_is_refused_alone(written):
@@ -542,6 +561,12 @@ def test_a_header_that_is_told_is_one(written):
 
 def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(written):
     assert labels_in(written("a.csv", "sep=;\ntext;labels\na, b;late\n")) == [("late",)]
+
+
+def test_numbers_are_whole_wherever_an_array_is_cut(written):
+    numbers = list(range(100_000, 200_000))
+    found = list(read_rows(written("a.json", "[{}, " + ", ".join(map(str, numbers)) + "]")))
+    assert [bad.raw for bad in found[1:]] == list(map(str, numbers))
 
 
 # Spreadsheets
