@@ -101,7 +101,7 @@ def settle(
     """
     rows = [record.fields for record in records]
     name = columns.format or format_of(rows)
-    base = _with_ends(replace(Reading(), format=name, id=columns.id), columns, rows)
+    base = _with_ends(replace(Reading(), format=name, id=columns.id), columns, rows, known)
     usable = list(_flattened(records, base))
     flat = [fields for _, fields in usable]
     present = _present(header if name == "plain" else None, flat)
@@ -148,10 +148,17 @@ def _flattened(records: Sequence[Record], base: Reading) -> Iterator[tuple[int, 
             yield record.number, as_columns(record.fields, base.format, base.prompt_end)
 
 
-def _with_ends(base: Reading, columns: Columns, rows: Sequence[Mapping[str, Any]]) -> Reading:
+def _with_ends(
+    base: Reading, columns: Columns, rows: Sequence[Mapping[str, Any]], known: Sequence[Reading]
+) -> Reading:
+    """What follows each prompt: as told, as in earlier files if all end so, or what all end with."""
     if base.format != "prompt":
         return base
+    earlier = (one.prompt_end for one in known if one.format == "prompt")
+    prompts = [str(fields.get("prompt")) for fields in rows]
     end = columns.prompt_end
+    if end is None:
+        end = next((one for one in earlier if all(prompt.endswith(one) for prompt in prompts)), None)
     if end is None:
         end = common_end(fields.get("prompt") for fields in rows)
     return replace(base, prompt_end=end)

@@ -299,6 +299,15 @@ def test_prompts_and_completions_of_fine_tunes(written, prompt_end, completion_e
     assert ([row.text for row in found], [row.labels for row in found], refused) == (TEXTS, LABELS, [])
 
 
+def test_one_prompt_ends_as_those_of_training_did(written):
+    rows = [{"prompt": f"{text} ->", "completion": " late"} for text in TEXTS]
+    kept = reading_of(written("a.jsonl", "\n".join(map(json.dumps, rows)))).reading
+    [row] = read_rows(written("b.jsonl", json.dumps({"prompt": "where is it ->"})), None, None, [kept])
+    assert row.text == "where is it"
+    [row] = read_rows(written("c.jsonl", json.dumps({"prompt": "where is it"})), None, None, [kept])
+    assert row.text == "where is it"
+
+
 def test_text_that_ends_alike_is_left_whole(written):
     rows = [{"prompt": f"{text}.", "completion": " late"} for text in TEXTS]
     [first, *_] = read_rows(written("a.jsonl", "\n".join(map(json.dumps, rows))), None, SHOP)
