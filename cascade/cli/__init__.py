@@ -17,6 +17,7 @@ from cascade.cli import (  # noqa: F401
     explaining,
     fitting,
     hosted,
+    migrating,
     predicting,
     reviewing,
     schema,

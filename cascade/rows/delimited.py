@@ -86,6 +86,10 @@ class _Lines:
     def raw(self) -> str:
         return "".join(self._taken).rstrip("\r\n")
 
+    def as_they_stand(self) -> str:
+        """The row in hand with its line ends."""
+        return "".join(self._taken)
+
     def span(self) -> str:
         last = self._first + len(self._taken) - 1
         return f"line {last}" if last == self._first else f"lines {self._first} to {last}"
@@ -107,7 +111,7 @@ def csv_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> Iterator[Tabl
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Lines(text, max_row_mb << 20)
         delimiter = _delimiter(lines, file)
-        dialect = _dialect(lines, delimiter) if file.path.is_file() else _Dialect(delimiter)
+        dialect = _dialect(lines, delimiter) if file.path.is_file() else Dialect(delimiter)
         rows = _csv_cells(lines, dialect, max_row_mb)
         header = _csv_header(next(rows), file.name)
         refuse_duplicates(header, file.name)
@@ -115,7 +119,54 @@ def csv_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> Iterator[Tabl
 
 
 @dataclass(frozen=True, slots=True)
-class _Dialect:
+class Piece:
+    """A piece of a table of text as it stands, bytes that are not UTF-8 as lone surrogates.
+
+    `record` is None for the header, which comes first, and for blank lines.
+    """
+
+    text: str
+    record: Record | BadRow | None
+
+
+@contextmanager
+def csv_pieces(
+    stream: BinaryIO, file: RowFile, max_row_mb: int
+) -> Iterator[tuple[list[str], Dialect, Iterator[Piece]]]:
+    """The header and the dialect of a table of text, and all of it, piece by piece.
+
+    Raises
+    ------
+    DataError
+        As `csv_table`, and for a row that is too long to be held.
+    """
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _Lines(text, max_row_mb << 20)
+        delimiter = _delimiter(lines, file)
+        dialect = _dialect(lines, delimiter)
+        rows = _csv_cells(lines, dialect, max_row_mb)
+        header = _csv_header(next(rows), file.name)
+        first = Piece(lines.as_they_stand(), None)
+        yield header, dialect, itertools.chain([first], _pieces(lines, rows, header, file.name, dialect))
+
+
+def _pieces(
+    lines: _Lines, rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: Dialect
+) -> Iterator[Piece]:
+    number = 0
+    for row in rows:
+        text = lines.as_they_stand()
+        if not row.fault and _is_blank(row, len(header)):
+            yield Piece(text, None)
+            continue
+        number += 1
+        if not row.cells and "longer than" in row.fault and not lines.is_held_open:
+            raise DataError(f"{file} row {number}: {row.fault}")
+        yield Piece(text, _csv_record(row, number, header, file, dialect))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
     """How fields are told apart: in quotes with quotes doubled, with quotes escaped, or with none at all."""
 
     delimiter: str
@@ -134,6 +185,34 @@ class _Dialect:
             strict=True,
         )
 
+    def raw_cells(self, text: str) -> list[str]:
+        """The cells of a row without its line end, as they stand."""
+        cells, start, place, is_open = [], 0, 0, False
+        while place < len(text):
+            character = text[place]
+            if self.is_quoted and character == self.escape:
+                place += 1
+            elif self.is_quoted and character == '"' and (is_open or place == start):
+                is_open = not is_open
+            elif self.is_quoted and character == '"' and text[place - 1] == '"':
+                is_open = True  # the second of two quotes inside of a field
+            elif character == self.delimiter and not is_open:
+                cells.append(text[start:place])
+                start = place + 1
+            place += 1
+        return [*cells, text[start:]]
+
+    def raw_cell(self, value: str, like: str) -> str:
+        """A value as a cell that is in quotes if `like` was, or if it has to be."""
+        if not self.is_quoted:
+            return value
+        needs = any(one in value for one in (self.delimiter, '"', "\r", "\n"))
+        if not needs and not like.startswith('"'):
+            return value
+        quote = '""' if self.escape is None else f'{self.escape}"'
+        inside = value if self.escape is None else value.replace(self.escape, self.escape * 2)
+        return '"' + inside.replace('"', quote) + '"'
+
     @property
     def notes(self) -> tuple[str, ...]:
         if self.escape is not None:
@@ -146,10 +225,10 @@ class _Dialect:
         return self.delimiter == "\t"
 
 
-def _dialect(lines: _Lines, delimiter: str) -> _Dialect:
+def _dialect(lines: _Lines, delimiter: str) -> Dialect:
     """The first dialect under which the first lines have no fault; the usual one where none has."""
     head = lines.peeked(_DIALECT_LINES, _SKIPPED_CHARACTERS)
-    usual = _Dialect(delimiter)
+    usual = Dialect(delimiter)
     others = []
     if any('\\"' in line for line in head):
         others.append(replace(usual, escape="\\"))
@@ -158,7 +237,7 @@ def _dialect(lines: _Lines, delimiter: str) -> _Dialect:
     return next((dialect for dialect in (usual, *others) if _is_sound(dialect, head)), usual)
 
 
-def _is_sound(dialect: _Dialect, head: Sequence[str]) -> bool:
+def _is_sound(dialect: Dialect, head: Sequence[str]) -> bool:
     """Whether all rows have as many fields as the header; a quote may stay open where `head` ends."""
     rows: list[list[str]] = []
     reader = dialect.reader(head)
@@ -204,7 +283,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(previous)
 
 
-def _csv_cells(lines: _Lines, dialect: _Dialect, max_row_mb: int) -> Iterator[_Cells]:
+def _csv_cells(lines: _Lines, dialect: Dialect, max_row_mb: int) -> Iterator[_Cells]:
     reader = dialect.reader(lines)
     while True:
         lines.start_row()
@@ -245,24 +324,29 @@ def _csv_header(first: _Cells, file: str) -> list[str]:
 
 
 def _csv_records(
-    rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: _Dialect
+    rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: Dialect
 ) -> Iterator[Record | BadRow]:
     number = 0
     for row in rows:
         if not row.fault and _is_blank(row, len(header)):
             continue
         number += 1
-        cells = row.cells
-        if "'" in row.raw:
-            cells = list(map(unguarded, cells))
-        if len(cells) > len(header) and dialect.joins_surplus:
-            last = len(header) - 1
-            cells = [*cells[:last], dialect.delimiter.join(cells[last:])]
-        fault = row.fault or _count_fault(cells, header, dialect.delimiter)
-        if fault:
-            yield BadRow(number, None, fault, row.raw, file)
-        else:
-            yield Record(number, dict(zip(header, cells, strict=True)), row.raw)
+        yield _csv_record(row, number, header, file, dialect)
+
+
+def _csv_record(
+    row: _Cells, number: int, header: Sequence[str], file: str, dialect: Dialect
+) -> Record | BadRow:
+    cells = row.cells
+    if "'" in row.raw:
+        cells = list(map(unguarded, cells))
+    if len(cells) > len(header) and dialect.joins_surplus:
+        last = len(header) - 1
+        cells = [*cells[:last], dialect.delimiter.join(cells[last:])]
+    fault = row.fault or _count_fault(cells, header, dialect.delimiter)
+    if fault:
+        return BadRow(number, None, fault, row.raw, file)
+    return Record(number, dict(zip(header, cells, strict=True)), row.raw)
 
 
 def _is_blank(row: _Cells, n_columns: int) -> bool:

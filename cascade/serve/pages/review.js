@@ -250,6 +250,7 @@
     "near threshold": "near their thresholds",
     "parents disagree": "groups disagree about",
     "nothing chosen": "no label reached its threshold",
+    "label split": "a label became several, of which one is meant",
   };
 
   // A line for each reason, with the labels that it is about.
