@@ -80,6 +80,11 @@ def decisions_yaml(questions: Sequence[Question], old: str, new: str) -> str:
     return _HEAD.format(old=old, new=new) + "".join(f"{line}\n" for line in told)
 
 
+def told_yaml(decisions: Mapping[str, str]) -> str:
+    """A file of decisions that were made: old names with what `Decision.yaml` gives."""
+    return "".join(f"{_written(name)}: {told}\n" for name, told in decisions.items())
+
+
 def read_decisions(path: str | Path, old: Taxonomy, new: Taxonomy) -> dict[str, Decision]:
     """The decisions in a file of YAML, by old names.
 

@@ -12,6 +12,7 @@ from cascade.changes.decisions import Decision, Question
 from cascade.changes.difference import TaxonomyDifference, difference
 from cascade.changes.retraining import Version
 from cascade.errors import nearest
+from cascade.rows.names import folded
 from cascade.rows.spelling import NewLabels
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -50,7 +51,7 @@ class RowChange:
 
 
 class OldNames:
-    """The names of the old taxonomy, with those apart that were aliases in it and are labels of their own now.
+    """The names of the old taxonomy, with those apart that were aliases in it and have labels of their own.
 
     A row that says such a name says already which label is meant.
     """
@@ -168,7 +169,7 @@ class LabelChanges:
         if meant := self.new.paths.candidates(self.old.last_name(name)):
             return Decision(meant, is_open=len(meant) > 1)
         fresh = [one.name for one in self.difference.added]
-        near = nearest(self.old.last_name(name), fresh)
+        near = _named_like(self.old.last_name(name), {one: self.new.last_name(one) for one in fresh})
         if near is not None:
             return Decision((near,))
         group = self._nearest_group(name)
@@ -189,7 +190,7 @@ class LabelChanges:
         return tuple(one for one in below if one in fresh) or below
 
     def _nearest_group(self, name: str) -> str:
-        """What the name itself is now, else the nearest group above it that is still there; `ROOT` for none."""
+        """What the name is now, else the nearest group above it that is still there; `ROOT` for none."""
         while name != ROOT:
             now = self.old.counterpart(name, self.new)
             if now is not None:
@@ -234,6 +235,16 @@ class LabelChanges:
         names = (*self.old.graph.nodes, *self.old_names.owner)
         found = {name: self.outcome(name) for name in names}
         return {name: () if one is None else one.names for name, one in found.items()}
+
+
+def _named_like(name: str, names: Mapping[str, str]) -> str | None:
+    """The one whose last name is spelled much like `name`, or alone has all of its words; None for none."""
+    near = nearest(name, names.values())
+    if near is not None:
+        return next(one for one, last in names.items() if last == near)
+    words = set(folded(name).split())
+    found = [one for one, last in names.items() if words <= set(folded(last).split())]
+    return found[0] if len(found) == 1 else None
 
 
 def count_changes(changes: Iterable[Change]) -> dict[str, int]:

@@ -47,8 +47,8 @@ class DecisionsNeededError(DataError):
         names = ", ".join(repr(one.name) for one in questions[:5])
         more = f" and {len(questions) - 5} more" if len(questions) > 5 else ""
         super().__init__(
-            f"nothing tells what becomes of {names}{more}. Say it in a file such as this one, and give it with "
-            f"--decisions FILE (--write-decisions FILE writes it); nothing was written:\n\n{self.yaml}"
+            f"nothing tells what becomes of {names}{more}. Say it in a file such as this one, and give it "
+            f"with --decisions FILE (--write-decisions FILE writes it); nothing was written:\n\n{self.yaml}"
         )
 
 
@@ -242,7 +242,7 @@ class _Migration:
         with _workplace(self._out) as place:
             found = []
             for file, name, count in zip(files, names, counts, strict=True):
-                file.settle_columns(self._changes.became(), self._wanted(file, count))
+                file.settle_columns(self._changes.became(), self._wanted(count))
                 found.append(self._migrated(file, place, name))
             if self._queue:
                 write_queue(place / QUEUE_NAME, list(self._queue.values()))
@@ -281,7 +281,7 @@ class _Migration:
         self._changes = LabelChanges(self._changes.old, self._changes.new, told)
         self._settle(rows, None)
 
-    def _wanted(self, file: LabelledFile, rows: Counter[tuple[str, ...]]) -> list[str]:
+    def _wanted(self, rows: Counter[tuple[str, ...]]) -> list[str]:
         """All labels that rows of a file will have."""
         wanted = dict.fromkeys(
             label for labels in rows for label in self._changes.of_row(labels).labels.labels
@@ -354,8 +354,8 @@ class _Migration:
         if other and not self._force:
             listed = ", ".join(str(self._out / name) for name in other[:5])
             raise DataError(
-                f"{listed}: {'is' if len(other) == 1 else 'are'} there already, with other content; nothing was "
-                "written. Name another folder with --out, or overwrite with --force"
+                f"{listed}: {'is' if len(other) == 1 else 'are'} there already, with other content; nothing "
+                "was written. Name another folder with --out, or overwrite with --force"
             )
         if self._force and Path(QUEUE_NAME) not in names:
             (self._out / QUEUE_NAME).unlink(missing_ok=True)

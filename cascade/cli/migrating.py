@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cascade.taxonomy.definition import Taxonomy
 
 
+_DECISIONS = "decisions.yaml"
+
+
 @cascade.command("migrate", short_help="Rewrite labelled rows for a taxonomy that was changed.")
 @click.argument("old", shell_complete=files)
 @click.argument("new", shell_complete=files)
@@ -83,7 +86,7 @@ def migrate(
     OLD is the taxonomy file, or the model folder, by which the rows are labelled, NEW the taxonomy file by
     which they are to be. ROWS are files; without them all that OLD names under data, train and test.
 
-    Labels of which neither names nor aliases tell what they become are asked about at a terminal, or are taken
+    Labels of which neither names nor aliases tell what they become are asked about at a terminal, or taken
     from the decisions. Rows whose label became several keep the group that is sure and go into a queue for
     `cascade serve --review`; --answers puts what was said there into the same files.
     """
@@ -111,6 +114,8 @@ def migrate(
         return _write_decisions(needed, write_decisions, force=force)
     if write_decisions is not None:
         note("nothing has to be decided: the rows were migrated")
+    if asked is not None and asked.has_asked:
+        decisions = _kept_decisions(report, out)
     return _report(report, (old, new, rows, out, decisions), as_json=as_json)
 
 
@@ -133,8 +138,10 @@ class _Asking:
 
     def __init__(self, old: Taxonomy, new: Taxonomy) -> None:
         self._old, self._new = old, new
+        self.has_asked = False
 
     def __call__(self, questions: Sequence[Question]) -> Mapping[str, Decision]:
+        self.has_asked = True
         note(
             f"What becomes of {counted(len(questions), 'label')}? A new name; [a, b]: one of these, which a "
             "person says row by row; review: a person says it; none: rows lose it. Enter takes the proposal."
@@ -165,6 +172,18 @@ def _write_decisions(needed: DecisionsNeededError, path: Path, *, force: bool) -
         f"{path}: {counted(len(needed.questions), 'label')} to decide; look through it, then give --decisions"
     )
     return DONE
+
+
+def _kept_decisions(report: MigrationReport, out: Path) -> Path:
+    """A file with all that was said, so that nobody is asked twice."""
+    from cascade.changes.decisions import told_yaml
+    from cascade.system.files import atomic_write
+
+    path = out / _DECISIONS
+    with atomic_write(path) as file:
+        file.write(told_yaml(report.decisions).encode())
+    note(f"{path}: what was decided, for --decisions")
+    return path
 
 
 Given = tuple[str, str, Sequence[str], Path, Path | None]

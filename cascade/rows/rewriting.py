@@ -205,7 +205,7 @@ class RowRewriter:
         raise RefusedError(reason or "its labels cannot be written")
 
     def _stays(self, fields: Mapping[str, Any], new: NewLabels) -> bool:
-        if any(became != (label,) for label, became in new.became.items()) or not self.columns.is_same:
+        if new.is_other or not self.columns.is_same:
             return False
         return not self._fault(fields, {}, new)
 
@@ -336,33 +336,26 @@ class RowRewriter:
         return [*cells[:-1], joined]
 
     def _levels(self, fields: Mapping[str, Any], new: NewLabels) -> Iterator[dict[Path, Any]]:
-        """A level of the one path in each column; of labels beside each other the last column holds all."""
+        """A level of the one path in each column."""
         columns = self.reading.labels
         written = [str(one) for column in columns if not self._says_none(one := fields.get(column))]
-        olds = {label: old for old, now in new.became.items() for label in now}
-        paths = [self._spelling.steps(label, written, olds.get(label, label)) for label in new.labels]
-        if not paths:
-            yield self._level_values(columns, [], fields)
-            return
-        above = paths[0][:-1]
-        ends = self._spelling_between.join(path[-1] for path in paths)
-        if all(path[:-1] == above for path in paths):
-            steps = [*above, ends]
-            if len(steps) > len(columns):  # a level is left out, or the whole path stands in the last one
-                separator = self.reading.path_separator or "/"
-                yield self._level_values(columns, [*steps[: len(columns) - 1], ends], fields)
-                yield self._level_values(
-                    columns, [*([""] * (len(columns) - 1)), separator.join(steps)], fields
-                )
-            else:
-                yield self._level_values(columns, steps, fields)
-                yield self._level_values(
-                    columns, [*above, *([""] * (len(columns) - len(steps))), ends], fields
-                )
+        if len(new.labels) > 1:
+            raise RefusedError("its labels cannot be written in columns of levels, which hold one path")
+        steps = self._steps(written, new)
+        room = len(columns)
+        if len(steps) <= room:
+            yield self._level_values(columns, steps, fields)
+        if steps:  # a level is left out, or the whole path stands in the last column
+            gap = [""] * (room - len(steps))
+            yield self._level_values(columns, [*steps[: min(room, len(steps)) - 1], *gap, steps[-1]], fields)
+            whole = (self.reading.path_separator or "/").join(steps)
+            yield self._level_values(columns, [*([""] * (room - 1)), whole], fields)
 
-    @property
-    def _spelling_between(self) -> str:
-        return usual(self._spelling.habits.between, self.reading.delimiter)
+    def _steps(self, written: Sequence[str], new: NewLabels) -> list[str]:
+        for label in new.labels:
+            old = next((one for one, now in new.became.items() if label in now), label)
+            return self._spelling.steps(label, written, old)
+        return []
 
     def _level_values(
         self, columns: Sequence[str], steps: Sequence[str], fields: Mapping[str, Any]

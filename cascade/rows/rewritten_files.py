@@ -34,7 +34,8 @@ class RewrittenFile:
     Attributes
     ----------
     rows, changed
-        How many it has, those that could not be read among them, and how many do not stand as they stood.
+        How many it has, those that could not be read among them, and how many have other labels
+        or other words for them.
     refused
         Rows that were carried over as they stand, each with the reason.
     notes
@@ -172,7 +173,7 @@ class LabelledFile:
             fields = record.fields if isinstance(record, Record) else None
             return " ".join(row.raw.splitlines()) if fields is None else _dumped(fields)
         new = edits.labels_of(row)
-        edits.changed += any(became != (label,) for label, became in new.became.items())
+        edits.changed += new.is_other
         return _dumped(
             {"id": row.id, "text": row.text, "labels": list(new.labels), "source": dict(row.source)}
         )

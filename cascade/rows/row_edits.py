@@ -26,7 +26,8 @@ class RowEdits:
     labels_of
         Says the new labels of a row.
     rows, changed
-        How many there were, bad ones among them, and how many do not stand as they stood.
+        How many there were, bad ones among them, and how many have other labels or other
+        words for them.
     refused
         Those that are carried over as they are.
     """
@@ -53,11 +54,12 @@ class RowEdits:
             known = record.fields if isinstance(record, Record) else fields
             return {} if known is None else self.rewriter.carried(known)
         assert isinstance(record, Record), "rows come of records"  # noqa: S101
+        new = self.labels_of(row)
         try:
-            values = self.rewriter.values(record.fields, self.labels_of(row))
+            values = self.rewriter.values(record.fields, new)
         except RefusedError as refusal:
             bad = BadRow(row.number, row.id, str(refusal), record.raw or "", row.file)
             self.refused.append(bad)
             return self.rewriter.carried(record.fields)
-        self.changed += bool(values)
+        self.changed += bool(values) or new.is_other
         return values

@@ -47,6 +47,11 @@ class NewLabels:
     labels: tuple[str, ...]
     became: Mapping[str, tuple[str, ...]]
 
+    @property
+    def is_other(self) -> bool:
+        """Whether it is not the labels that there were."""
+        return any(now != (old,) for old, now in self.became.items()) or len(self.became) != len(self.labels)
+
 
 def spelled_like(written: str, old: str, new: str) -> str:
     """`new` in the case and with the blanks in which `old` was written as `written`.
