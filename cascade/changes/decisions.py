@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,11 @@ class Decision:
 
     names: tuple[str, ...]
     is_open: bool = False
+
+    def without(self, taken: Collection[str]) -> Decision:
+        """The same with fewer candidates; as it is where that would leave none."""
+        left = tuple(name for name in self.names if name not in taken)
+        return Decision(left, is_open=len(left) > 1) if self.is_open and left else self
 
     def yaml(self) -> str:
         """As it stands in a file."""

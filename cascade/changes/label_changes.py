@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -19,6 +19,7 @@ from cascade.taxonomy.graph import ROOT
 
 Change = Literal["kept", "renamed", "moved", "merged", "split", "open", "removed"]
 _MOST_CANDIDATES = 12
+_GONE = "it is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,18 @@ class LabelChanges:
 
     # What is proposed
 
-    def question(self, name: str, rows: int) -> Question:
-        """What to ask about an old name of which nothing tells what it becomes."""
+    def questions(self, rows: Mapping[str, int]) -> list[Question]:
+        """What to ask about old names that so many rows have, where nothing tells what becomes of them."""
+        order = (*self.old.graph.nodes, *self.old_names.owner)
+        found = [
+            self._question(name, rows[name]) for name in order if rows.get(name) and not self.outcome(name)
+        ]
+        taken = {one.proposal.names[0] for one in found if one.proposal.names and not one.proposal.is_open}
+        return [
+            one if one.why != _GONE else replace(one, proposal=one.proposal.without(taken)) for one in found
+        ]
+
+    def _question(self, name: str, rows: int) -> Question:
         now = self.old.counterpart(name, self.new)
         if name in self._splits:
             there = (now,) if now is not None else ()
@@ -163,7 +174,7 @@ class LabelChanges:
             return Question(name, proposal, rows, "it was split")
         if now is not None:
             return Question(name, Decision((), is_open=True), rows, f"it is the group {now!r} now")
-        return Question(name, self._proposal(name), rows, "it is gone")
+        return Question(name, self._proposal(name), rows, _GONE)
 
     def _proposal(self, name: str) -> Decision:
         if meant := self.new.paths.candidates(self.old.last_name(name)):

@@ -270,9 +270,7 @@ class _Migration:
         counts: Counter[str] = Counter()
         for labels, count in rows.items():
             counts.update(dict.fromkeys(labels, count))
-        order = (*self._changes.old.graph.nodes, *self._changes.old_names.owner)
-        open_names = [name for name in order if counts[name] and self._changes.outcome(name) is None]
-        questions = [self._changes.question(name, counts[name]) for name in open_names]
+        questions = self._changes.questions(counts)
         if not questions:
             return
         if ask is None:

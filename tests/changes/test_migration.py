@@ -261,10 +261,14 @@ def test_columns_of_0_and_1_are_renamed_joined_added_and_taken_out(tmp_path):
             "goods": {"labels": ["slow", "lost"]},
         }
     )
-    text = "text,refund,late,card,broken,n\na,1,0,0,0,7\nb,0,1,1,1,8\nc,1,0,1,0,9\nd,x?,0,0,0,10\n"
+    text = "text,refund,late,card,broken,n\na,1,0,0,0,7\nb,0,1,1,1,8\nc,1,0,1,0,9\n"
+    text += "d,x?,0,0,0,10\ne,0,0,y?,0,11\n"
     found, report = migrated(tmp_path, old, new, text, {"late": ["slow", "lost"], "broken": None})
-    assert found == "text,pay,goods,n\na,1,0,7\nb,1,1,8\nc,1,0,9\nd,x?,0,10\n"
-    assert [(bad.number, "expected 0 or 1" in bad.reason) for bad in report.refused] == [(4, True)]
+    assert found == "text,pay,goods,n\na,1,0,7\nb,1,1,8\nc,1,0,9\nd,x?,0,10\ne,y?,0,11\n"
+    assert [(bad.number, "expected 0 or 1" in bad.reason) for bad in report.refused] == [
+        (4, True),
+        (5, True),
+    ]
     assert report.labels == {"merged": 4, "open": 1, "removed": 1}
     objects = '{"text": "a", "refund": true, "late": false, "card": false, "broken": true, "n": 1.0}\n'
     found, _ = migrated(tmp_path, old, new, objects, {"broken": None}, name="rows.jsonl")

@@ -58,7 +58,7 @@ def test_what_is_open_is_asked_by_an_error_that_is_the_file_to_fill_in(place):
     yaml = found.stderr.split("\n\n", 1)[1]
     assert [line.split() for line in yaml.splitlines() if not line.startswith("#")] == [
         ["late:", "delivery_late", "#", "2", "rows;", "it", "is", "gone"],
-        ["broken:", "[delivery_late,", "cracked,", "leaking]", "#", "1", "row;", "it", "is", "gone"],
+        ["broken:", "[cracked,", "leaking]", "#", "1", "row;", "it", "is", "gone"],
     ]
     (place / "told.yaml").write_text(yaml, "utf-8")
     assert ran(place, "old.yaml", "new.yaml", "--out", "out", "--decisions", "told.yaml").returncode == 0

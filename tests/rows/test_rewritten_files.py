@@ -131,6 +131,9 @@ def test_a_workbook_keeps_its_other_sheets_its_formats_and_its_types(tmp_path):
     assert [cell.value for cell in sheet["C"]] == ["amount", 0, 1.5, 3, 4.5]
     assert (sheet["C2"].number_format, sheet["B2"].font.bold, sheet["D2"].is_date) == ("0.00", True, True)
     assert found["notes"]["A1"].value == "=1+1"
+    with zipfile.ZipFile(tmp_path / "rows.xlsx") as before, zipfile.ZipFile(report.out) as after:
+        times = [[(one.filename, one.date_time) for one in book.infolist()] for book in (before, after)]
+    assert times[0] == times[1]
 
 
 def test_a_workbook_of_0_and_1_loses_gains_and_renames_columns(tmp_path):
