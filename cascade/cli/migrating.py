@@ -28,7 +28,8 @@ from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.changes.decisions import Decision, Question
-    from cascade.changes.migration import DecisionsNeededError, MigratedFile, MigrationReport
+    from cascade.changes.migration import DecisionsNeededError
+    from cascade.changes.migration_report import MigratedFile, MigrationReport
     from cascade.taxonomy.definition import Taxonomy
 
 

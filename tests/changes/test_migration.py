@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -11,10 +12,12 @@ from labelled_files import KINDS
 
 from cascade.changes.migration import QUEUE_NAME, DecisionsNeededError, migrate
 from cascade.errors import DataError
+from cascade.predict.cascade import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach.queue import read_queue
+from cascade.teach.review import Review
 
 GROUPS = ("money", "goods", "staff")
 LABELS = ("refund", "card", "late", "broken", "rude", "kind")
@@ -319,6 +322,37 @@ def test_answers_of_a_review_go_into_the_files_once(tmp_path):
     assert found.splitlines()[3] == "3,c,"
     assert report.queue is None
     assert not (tmp_path / "out" / QUEUE_NAME).exists()
+
+
+def test_what_is_said_of_the_queue_is_what_the_next_run_puts_into_the_files(tmp_path):
+    old, new = taxonomy(SHOP), taxonomy({**SHOP, "goods": {"labels": ["late", "cracked", "leaking"]}})
+    text = "text,labels\nall a,broken;card\nall b,broken\nall c,refund\n"
+    decisions = {"broken": ["cracked", "leaking"]}
+    _, report = migrated(tmp_path, old, new, text, decisions)
+    answers = tmp_path / "out/migration.reviewed.jsonl"
+    with contextlib.closing(
+        Review(read_queue(Path(report.queue), new, ""), answers, new, Columns())
+    ) as review:
+        for queued in review.queued.values():
+            sure = [name for name in queued.proposed if name != "goods"]
+                review.answer(queued.key, [*sure, "leaking"], "", "")
+    found, report = migrated(tmp_path, old, new, text, decisions, answers=answers, force=True)
+    rows = [set(line.split(",")[1].split(";")) for line in found.splitlines()[1:]]
+    assert rows == [{"card", "leaking"}, {"leaking"}, {"refund"}]
+    assert (report.queue, report.files[0].answered) == (None, 2)
+
+
+def test_a_model_folder_stands_for_the_taxonomy_that_it_was_fitted_by(tmp_path):
+    rows = [
+        (f"{word} {place}", [label])
+        for place in range(12)
+        for word, label in (("slow", "late"), ("visa", "card"))
+    ]
+    texts, labels = zip(*rows, strict=True)
+    Cascade.fit(taxonomy(SHOP), list(texts), list(labels)).save(tmp_path / "model")
+    new = taxonomy({**SHOP, "goods": {"labels": [{"name": "too_late", "aliases": ["late"]}, "broken"]}})
+    found, _ = migrated(tmp_path, tmp_path / "model", new, "text,labels\na b,late\n")
+    assert found == "text,labels\na b,too_late\n"
 
 
 def test_without_rows_all_files_of_the_taxonomy_are_migrated(tmp_path):
