@@ -20,6 +20,7 @@ from cascade.taxonomy.graph import ROOT
 Change = Literal["kept", "renamed", "moved", "merged", "split", "open", "removed"]
 _MOST_CANDIDATES = 12
 _GONE = "it is gone"
+_REMEMBERED_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +219,20 @@ class LabelChanges:
 
     # Rows
 
-    def of_row(self, labels: Sequence[str]) -> RowChange:
+    def of_row(self, labels: tuple[str, ...]) -> RowChange:
         """What becomes of the labels of a row; KeyError for one of which nothing tells that."""
+        found = self._rows.get(labels)
+        if found is None:
+            found = self._of_row(labels)
+            if len(self._rows) < _REMEMBERED_ROWS:
+                self._rows[labels] = found
+        return found
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, ...], RowChange]:
+        return {}
+
+    def _of_row(self, labels: Sequence[str]) -> RowChange:
         outcomes = {label: self._known(label) for label in labels}
         names = dict.fromkeys(name for one in outcomes.values() if not one.candidates for name in one.names)
         for one in outcomes.values():

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ class _Migration:
         self._changes, self._out, self._known, self._answers = changes, out, known, answers
         self._force = force
         self._queue: dict[str, QueuedRow] = {}
+        self._used: set[str] = set()
 
     def run(self, paths: Sequence[str | Path], ask: Ask | None, tell: Tell | None) -> MigrationReport:
         if not paths:
@@ -217,7 +218,9 @@ class _Migration:
             change = self._changes.of_row(row.labels)
             kinds.update(change.changes)
             if change.candidates:
-                is_answered = row_key(row.id, row.text) in self._answers
+                key = row_key(row.id, row.text)
+                is_answered = key in self._answers
+                self._used |= {key} if is_answered else set()
                 answered += is_answered
                 queued += not is_answered
                 if not is_answered:
@@ -288,13 +291,17 @@ class _Migration:
     def _report(self, files: Sequence[MigratedFile]) -> MigrationReport:
         decisions = {name: one.yaml() for name, one in self._changes.decisions.items()}
         queue = str(self._out / QUEUE_NAME) if self._queue else None
-        return MigrationReport(tuple(files), queue, len(self._queue), decisions)
+        unused = len(self._answers.keys() - self._used)
+        return MigrationReport(tuple(files), queue, len(self._queue), decisions, unused)
 
 
 def _told_of(path: str | Path, data: DataSpec) -> Columns:
     """What a taxonomy tells of a file: all where it names the file itself."""
-    named = [*data.train, *data.test]
-    is_named = any((data.base / one).resolve() == Path(path).resolve() for one in named)
+    named: set[Path] = set()
+    for which in ("train", "test"):
+        with suppress(DataError):  # files that are not there are not this one
+            named.update(one.resolve() for one in data.files(which))
+    is_named = Path(path).resolve() in named
     return Columns.of(data) if is_named else Columns.of_others(data)
 
 

@@ -57,12 +57,15 @@ class MigrationReport:
         How many rows are in it: rows that are the same in id and text are asked once.
     decisions
         What was decided by a person, as it stands in a file of decisions.
+    unused_answers
+        Answers to rows that are in no file, or of which nothing is open.
     """
 
     files: tuple[MigratedFile, ...]
     queue: str | None
     questions: int
     decisions: Mapping[str, str]
+    unused_answers: int = 0
 
     @property
     def refused(self) -> tuple[BadRow, ...]:
@@ -88,4 +91,5 @@ class MigrationReport:
             "queue": self.queue,
             "questions": self.questions,
             "decisions": dict(self.decisions),
+            "unused_answers": self.unused_answers,
         }

@@ -198,6 +198,10 @@ def _report(report: MigrationReport, given: Given, *, as_json: bool) -> int:
         note(f"{counted(len(report.refused), 'row')} carried over as they stand")
     for line in dict.fromkeys(line for one in report.files for line in one.notes):
         note(line)
+    if report.unused_answers:
+        note(
+            f"{counted(report.unused_answers, 'answer')} to rows that are in no file, or need none: left out"
+        )
     if as_json:
         print_json(report.to_json())
     else:

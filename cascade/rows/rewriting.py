@@ -221,7 +221,7 @@ class RowRewriter:
 
     def _fault(self, fields: Mapping[str, Any], values: Mapping[Path, Any], new: NewLabels) -> str:
         """Why the row, so written, does not say the new labels; empty where it does."""
-        written = self.rewritten(fields, values)
+        written = self.rewritten(fields, values) if values or not self.columns.is_same else fields
         try:
             found = self.new_reader.labels(self.new_reader.columns(written))
         except RefusedError as refusal:

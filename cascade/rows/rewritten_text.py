@@ -269,16 +269,21 @@ class _TableLine:
         return text if self._columns.is_same else self._with_cells(text, {**renamed, **added})
 
     def row(self, piece: Piece) -> str:
-        record, fields = piece.record, None
+        record = piece.record
         assert record is not None, "blank lines are no rows"  # noqa: S101
-        cells = self._dialect.raw_cells(piece.text.rstrip("\r\n"))
-        is_whole = isinstance(record, Record) or len(cells) == len(self._header)
-        if isinstance(record, BadRow) and is_whole:
-            fields = dict(zip(self._header, cells, strict=True))
+        fields = self._fields_of(piece) if isinstance(record, BadRow) else None
         values = self._edits.of(record, fields)
+        is_whole = isinstance(record, Record) or fields is not None
         if not is_whole or (not values and self._columns.is_same):
             return piece.text
         return self._with_cells(piece.text, values)
+
+    def _fields_of(self, piece: Piece) -> dict[str, str] | None:
+        """The cells of a row that cannot be read; None where there are not as many as columns."""
+        cells = self._dialect.raw_cells(piece.text.rstrip("\r\n"))
+        if len(cells) != len(self._header):
+            return None
+        return dict(zip(self._header, cells, strict=True))
 
     def _with_cells(self, text: str, values: dict[Any, Any]) -> str:
         body = text.rstrip("\r\n")

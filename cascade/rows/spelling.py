@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cascade.rows.cells import LabelParser, is_missing, listed
@@ -47,7 +48,7 @@ class NewLabels:
     labels: tuple[str, ...]
     became: Mapping[str, tuple[str, ...]]
 
-    @property
+    @cached_property
     def is_other(self) -> bool:
         """Whether it is not the labels that there were."""
         return any(now != (old,) for old, now in self.became.items()) or len(self.became) != len(self.labels)

@@ -317,9 +317,13 @@ def test_answers_of_a_review_go_into_the_files_once(tmp_path):
     found, report = migrated(tmp_path, old, new, text, decisions, answers=answers, force=True)
     assert found == "id,text,labels\n1,a,card;cracked;late\n2,b,leaking\n3,c,late\n2,b,leaking\n"
     assert (report.questions, report.files[0].queued, report.files[0].answered) == (1, 1, 3)
+    assert report.unused_answers == 0
     last = written(tmp_path, "last.jsonl", said + '{"id": "3", "text": "c", "labels": []}\n')
     found, report = migrated(tmp_path, old, new, text, decisions, answers=last, force=True)
     assert found.splitlines()[3] == "3,c,"
+    other = written(tmp_path, "other.jsonl", '{"id": "1", "text": "not a", "labels": ["card"]}\n')
+    assert migrated(tmp_path, old, new, text, decisions, answers=other, force=True)[1].unused_answers == 1
+    found, report = migrated(tmp_path, old, new, text, decisions, answers=last, force=True)
     assert report.queue is None
     assert not (tmp_path / "out" / QUEUE_NAME).exists()
 
@@ -335,7 +339,7 @@ def test_what_is_said_of_the_queue_is_what_the_next_run_puts_into_the_files(tmp_
     ) as review:
         for queued in review.queued.values():
             sure = [name for name in queued.proposed if name != "goods"]
-                review.answer(queued.key, [*sure, "leaking"], "", "")
+            review.answer(queued.key, [*sure, "leaking"], "", "")
     found, report = migrated(tmp_path, old, new, text, decisions, answers=answers, force=True)
     rows = [set(line.split(",")[1].split(";")) for line in found.splitlines()[1:]]
     assert rows == [{"card", "leaking"}, {"leaking"}, {"refund"}]
