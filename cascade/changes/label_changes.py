@@ -178,9 +178,10 @@ class LabelChanges:
         return Question(name, self._proposal(name), rows, _GONE)
 
     def _proposal(self, name: str) -> Decision:
-        if meant := self.new.paths.candidates(self.old.last_name(name)):
-            return Decision(meant, is_open=len(meant) > 1)
         fresh = [one.name for one in self.difference.added]
+        called_so = self.new.paths.candidates(self.old.last_name(name))
+        if meant := tuple(one for one in called_so if one in fresh) or called_so:
+            return Decision(meant, is_open=len(meant) > 1)
         near = _named_like(self.old.last_name(name), {one: self.new.last_name(one) for one in fresh})
         if near is not None:
             return Decision((near,))

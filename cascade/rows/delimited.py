@@ -97,11 +97,15 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """One row of a table, blank line or header; `fault` is empty where the cells can be trusted."""
+    """One row of a table, blank line or header; `fault` is empty where the cells can be trusted.
+
+    `is_cut` tells that not all of a row that is too long was kept.
+    """
 
     cells: list[str]
     raw: str
     fault: str
+    is_cut: bool = False
 
 
 @contextmanager
@@ -160,7 +164,7 @@ def _pieces(
             yield Piece(text, None)
             continue
         number += 1
-        if not row.cells and "longer than" in row.fault and not lines.is_held_open:
+        if row.is_cut:
             raise DataError(f"{file} row {number}: {row.fault}")
         yield Piece(text, _csv_record(row, number, header, file, dialect))
 
@@ -296,7 +300,8 @@ def _csv_cells(lines: _Lines, dialect: Dialect, max_row_mb: int) -> Iterator[_Ce
             reason = too_long(
                 max_row_mb, ", with a quote that is opened and never closed" * lines.is_held_open
             )
-            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}")
+            is_cut = not lines.is_held_open
+            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}", is_cut)
             continue
         if cells is None:
             return

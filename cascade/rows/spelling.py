@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from cascade.rows.cells import LabelParser, is_missing, listed
+from cascade.rows.cells import HOLDERS, LabelParser, is_missing, listed
 from cascade.rows.names import KnownNames, folded
 from cascade.rows.readings import Reading
 from cascade.rows.row import RefusedError
@@ -30,7 +30,6 @@ _CASES: tuple[Callable[[str], str], ...] = (
     str.capitalize,
     str.title,
 )
-_HOLDERS = ("labels", "label", "choices", "taxonomy", "categories", "topics", "tags", "value", "name")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class CellSpelling:
             yield list(new.labels)
             return
         lead = value[: len(value) - len(value.lstrip())]
-        tail = value.rstrip()[len(lead) :] and value[len(value.rstrip()) :]
+        tail = value[len(value.rstrip()) :] if value.strip() else ""
         if not new.labels:
             yield value if self._before.is_none(value.strip()) else self.none
             yield ""
@@ -151,9 +150,8 @@ class CellSpelling:
             alone = [cell] if self._before.is_exact(cell) else cell.split(self._reading.delimiter)
             names = self._names([one.strip() for one in alone], new)
             found = self._around.search(cell) if len(alone) > 1 else None
-            yield (found.group() if found else usual(self.habits.between, self._reading.delimiter)).join(
-                names
-            )
+            between = found.group() if found else usual(self.habits.between, self._reading.delimiter)
+            yield between.join(names)
         else:
             yield _printed_like(cell, self._structure(value, new))
             names = list(new.labels)
@@ -174,31 +172,28 @@ class CellSpelling:
 
     def _object(self, value: Mapping[Any, Any], new: NewLabels) -> dict[Any, Any]:
         """Labels with whether each holds, or an object that holds them under a usual key."""
-        held = [
-            key for key in value if folded(str(key)) in _HOLDERS and self._before.resolve(str(key)) is None
-        ]
-        if len(held) == 1:
-            inside = value[held[0]]
-            cell = next(self.cells(inside, new)) if isinstance(inside, str) else self._structure(inside, new)
-            return {**value, held[0]: cell}
+        usual_keys = [key for key in value if folded(str(key)) in HOLDERS]
+        held = [key for key in usual_keys if self._before.resolve(str(key)) is None]
+        if len(held) != 1:
+            return self._told_each(value, new)
+        inside = value[held[0]]
+        cell = next(self.cells(inside, new)) if isinstance(inside, str) else self._structure(inside, new)
+        return {**value, held[0]: cell}
+
+    def _told_each(self, value: Mapping[Any, Any], new: NewLabels) -> dict[Any, Any]:
+        """Labels with whether each holds; what is not told of a label says that it does not hold."""
         yes = next((told for key, told in value.items() if self.labels({str(key): told})), 1)
         no = next((told for key, told in value.items() if not self.labels({str(key): told})), 0)
-        found: dict[Any, Any] = {}
-        for key, told in value.items():
-            old = self._before.resolve(str(key))
-            for label in new.became.get(str(old), () if old in new.became else self._kept(old)):
-                found[self._name(str(key), str(old), label)] = yes if label in new.labels else told
-        rest = [
-            label for label in new.labels if not any(self._after.resolve(str(one)) == label for one in found)
-        ]
-        found |= dict.fromkeys(rest, yes)
-        return {
-            key: no if self._after.resolve(str(key)) not in new.labels else told
-            for key, told in found.items()
-        }
+        keys: dict[str, str] = {}
+        for key in map(str, value):
+            old = str(self._before.resolve(key))
+            for label in new.became.get(old, self._kept(old)):
+                keys.setdefault(label, self._name(key, old, label))
+        keys |= {label: label for label in new.labels if label not in keys}
+        return {key: yes if label in new.labels else no for label, key in keys.items()}
 
-    def _kept(self, old: str | None) -> tuple[str, ...]:
-        found = None if old is None else self._after.resolve(old)
+    def _kept(self, old: str) -> tuple[str, ...]:
+        found = self._after.resolve(old)
         return () if found is None else (found,)
 
     def _names(self, tokens: Sequence[Any], new: NewLabels) -> list[Any]:
@@ -221,7 +216,7 @@ class CellSpelling:
         if isinstance(token, list | tuple):
             return list(self._taxonomy.path_to(label))
         if isinstance(token, Mapping):
-            return {key: label if folded(str(key)) in _HOLDERS else one for key, one in token.items()}
+            return {key: label if folded(str(key)) in HOLDERS else one for key, one in token.items()}
         return label
 
     def _reads(self, token: Any, label: str) -> bool:

@@ -256,6 +256,45 @@ def test_paths_and_levels_follow_a_label_that_was_moved(tmp_path):
     assert found == levels.replace("Money,Card", "Goods,Card")
 
 
+def test_a_group_that_was_renamed_takes_its_paths_along_in_all_ways_of_writing_them(tmp_path):
+    old = taxonomy(
+        {
+            "billing": {"labels": ["refund", "other"], "groups": {"tax": {"labels": ["vat", "other"]}}},
+            "goods": {"labels": ["late", "other"]},
+        },
+        names="path",
+    )
+    new = taxonomy(
+        {
+            "money": {
+                "aliases": ["billing"],
+                "labels": ["refund", "other"],
+                "groups": {"tax": {"labels": ["vat", "other"]}},
+            },
+            "goods": {"labels": ["late"], "groups": {"courier": {"labels": ["other", "rude"]}}},
+        },
+        names="path",
+    )
+    text = "text,labels\na,billing > refund; goods > late\nb,billing > tax > other\nc,goods > other\n"
+    with pytest.raises(DecisionsNeededError) as needed:
+        migrated(tmp_path, old, new, text)
+    assert [one.proposal.yaml() for one in needed.value.questions] == ["goods/courier/other"]
+    decisions = {"goods/other": "goods/courier/other"}
+    found, _ = migrated(tmp_path, old, new, text, decisions)
+    assert found == text.replace("billing", "money").replace("goods > other", "goods > courier > other")
+    levels = "text,l1,l2,l3\na,billing,refund,\nb,billing,tax,other\nc,goods,other,\nd,billing,tax,\ne,,,\n"
+    found, _ = migrated(tmp_path, old, new, levels, decisions, name="levels.csv")
+    assert found == levels.replace("billing", "money").replace("goods,other,", "goods,courier,other")
+    lists = (
+        '{"text": "a", "labels": ["billing/refund", "late"]}\n{"text": "b", "labels": [["billing", "tax"]]}\n'
+    )
+    found, _ = migrated(tmp_path, old, new, lists, name="rows.jsonl")
+    assert found == lists.replace("billing", "money")
+    again = [tmp_path / "out" / name for name in ("rows.csv", "levels.csv", "rows.jsonl")]
+    twice = migrate(new, new, again, tmp_path / "twice")
+    assert [one.changed for one in twice.files] == [0, 0, 0]
+
+
 def test_columns_of_0_and_1_are_renamed_joined_added_and_taken_out(tmp_path):
     old = taxonomy(SHOP)
     new = taxonomy(

@@ -275,3 +275,36 @@ def test_a_column_with_the_name_of_a_new_label_is_an_error_and_nothing_is_writte
     with pytest.raises(DataError, match="would have the name of another column"):
         migrate(OLD, NEW, [path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_too_long_are_carried_over_or_nothing_is_written(tmp_path):
+    old = Taxonomy.from_dict({**OLD.to_dict(), "data": {"max_row_mb": 1}})
+    long_text = "ab " * (1 << 19)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"text": "a b", "labels": ["late"]}\n' + json.dumps({"text": long_text, "labels": ["late"]})
+    )
+    report = migrate(old, NEW, [path], tmp_path / "out").files[0]
+    assert [bad.number for bad in report.refused] == [2]
+    assert (tmp_path / "out/rows.jsonl").read_text() == path.read_text().replace("late", "slow", 1)
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text,labels\na b,late\n{long_text},late\n")
+    with pytest.raises(DataError, match="row 2: line 3: longer than 1 MB"):
+        migrate(old, NEW, [path], tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+def test_objects_of_labels_and_lists_as_numpy_prints_them_stay_what_they_were(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,labels\na,['late' 'card']\nb,['broken' 'refund']\nc,[]\n")
+    migrate(OLD, NEW, [path], tmp_path / "out")
+    assert (tmp_path / "out/rows.csv").read_text() == path.read_text().replace("late", "slow")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"text": "a", "cats": {"late": 1.0, "card": 0.0, "refund": 0.0}}\n'
+        '{"text": "b", "cats": {"late": 0.0, "card": 1.0, "refund": 0.0}}\n'
+    )
+    migrate(OLD, NEW, [path], tmp_path / "out")
+    found = (tmp_path / "out/rows.jsonl").read_text().splitlines()
+    assert found[0] == '{"text": "a", "cats": {"slow": 1.0, "card": 0.0, "refund": 0.0}}'
+    assert json.loads(found[1])["cats"]["card"] == 1.0
