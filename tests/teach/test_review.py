@@ -448,8 +448,9 @@ def test_a_key_stands_for_an_id_and_a_text():
 
 def test_labels_that_another_one_was_split_into_are_asked_about_whatever_a_model_proposes(model):
     asked = (Doubt(SPLIT, "refund", 1.0), Doubt(SPLIT, "a label of another taxonomy", 1.0))
-    queued = QueuedRow("t1", "the vat thing was not my n1", (), {"refund": 1.0}, asked, "")
+    queued = QueuedRow("t1", "the vat thing was not my n1", ("late", "gone"), {"refund": 1.0}, asked, "")
     found = proposed_by(Cascade.load(model / "model"), queued)
     assert [doubt.label for doubt in found.doubts if doubt.reason == SPLIT] == ["refund"]
     assert "refund" in found.scores
+    assert found.proposed == ("late",)
     assert found.model != ""

@@ -108,7 +108,9 @@
 
   function suggested() {
     const scores = state.row.scores;
-    return Object.keys(scores).sort((one, other) => scores[other] - scores[one]).slice(0, MOST_SUGGESTED);
+    const asked = state.row.doubts.filter((one) => one.reason === "label split").map((one) => one.label);
+    const others = Object.keys(scores).filter((name) => !asked.includes(name));
+    return [...asked, ...others.sort((one, other) => scores[other] - scores[one])].slice(0, MOST_SUGGESTED);
   }
 
   // Boxes, bars and digits as the row has them.
