@@ -38,7 +38,7 @@ class Edited:
             getattr(self, edit)(label, groups[HOME[label]], groups, lasting)
         self.new = taxonomy(
             {
-                name: {"labels": [{"name": one, "aliases": aliases} for one, aliases in members]}
+                name: {"labels": [{"name": one, "aliases": aliases} for one, aliases in members.items()]}
                 for name, members in groups.items()
             }
         )
