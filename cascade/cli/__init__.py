@@ -18,6 +18,7 @@ from cascade.cli import (  # noqa: F401
     explaining,
     fitting,
     hosted,
+    migrating,
     predicting,
     reviewing,
     schema,

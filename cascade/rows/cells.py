@@ -22,7 +22,7 @@ _NUMPY_TEXT = re.compile(rf"np\.str_\(({_QUOTED})\)")
 _CALL = re.compile(r"(?:array|list|tuple|set|frozenset)\((.*?)(?:,\s*dtype=[^)]*)?\)", re.DOTALL)
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 # Keys under which exports of annotation tools and answers of language models hold labels.
-_HOLDERS = ("labels", "label", "choices", "taxonomy", "categories", "topics", "tags", "value", "name")
+HOLDERS = ("labels", "label", "choices", "taxonomy", "categories", "topics", "tags", "value", "name")
 _NO = ("", "0", "0.0", "false", "no", "n", "-", "f", "none", "null", "nan", "off", "✗", "✘", "nein", "non")
 _YES = ("1", "1.0", "true", "yes", "y", "x", "+", "t", "on", "✓", "✔", "ja", "oui", "si", "sí")
 _FLAGS = dict.fromkeys(_NO, False) | dict.fromkeys(_YES, True)
@@ -153,7 +153,7 @@ def _number_name(value: Any) -> str | None:
 
 def _held(value: Mapping[Any, Any]) -> Any:
     """What an object holds under the one usual key for labels, None if it is no such object."""
-    usual = [key for key in value if folded(str(key)) in _HOLDERS]
+    usual = [key for key in value if folded(str(key)) in HOLDERS]
     found = value[usual[0]] if len(usual) == 1 else None
     return found if isinstance(found, str | list | tuple) else None
 

@@ -46,6 +46,12 @@ class _Lines:
         self._lines = iter(partial(text.readline, most + 1), "")
         self._first, self._size, self.is_held_open = 1, 0, False
         self._taken: list[str] = []
+        self.above = ""
+        """What stands before the header, or before the first row."""
+
+    def leave_above(self) -> None:
+        self.above += self.as_they_stand()
+        self.start_row()
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -91,6 +97,10 @@ class _Lines:
     def raw(self) -> str:
         return "".join(self._taken).rstrip("\r\n")
 
+    def as_they_stand(self) -> str:
+        """The row in hand with its line ends."""
+        return "".join(self._taken)
+
     def span(self) -> str:
         last = self._first + len(self._taken) - 1
         return f"line {last}" if last == self._first else f"lines {self._first} to {last}"
@@ -98,11 +108,15 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """One row of a table, blank line or header; `fault` is empty where the cells can be trusted."""
+    """One row of a table, blank line or header; `fault` is empty where the cells can be trusted.
+
+    `is_cut` tells that not all of a row that is too long was kept.
+    """
 
     cells: list[str]
     raw: str
     fault: str
+    is_cut: bool = False
 
 
 @contextmanager
@@ -114,20 +128,74 @@ def csv_table(
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Lines(text, max_row_mb << 20)
         delimiter = _delimiter(lines, file)
-        dialect = _dialect(lines, delimiter) if file.path.is_file() else _Dialect(delimiter)
+        dialect = _dialect(lines, delimiter) if file.path.is_file() else Dialect(delimiter)
         rows = _csv_cells(lines, dialect, max_row_mb)
         first = next(rows)
         if has_header:
             header = _csv_header(first, file.name)
             refuse_duplicates(header, file.name)
         else:
-            header = [f"column {place}" for place, _ in enumerate(first.cells, 1)]
+            header = _numbered_columns(first)
             rows = itertools.chain([first], rows)
         yield Table(header, _csv_records(rows, header, file.name, dialect), notes=dialect.notes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Dialect:
+class Piece:
+    """A piece of a table of text as it stands, bytes that are not UTF-8 as lone surrogates.
+
+    `record` is None for the header, what stands above it, and blank lines.
+    """
+
+    text: str
+    record: Record | BadRow | None
+    is_header: bool = False
+
+
+@contextmanager
+def csv_pieces(
+    stream: BinaryIO, file: RowFile, max_row_mb: int, *, has_header: bool = True
+) -> Iterator[tuple[list[str], Dialect, Iterator[Piece]]]:
+    """The header and the dialect of a table of text, and all of it, piece by piece.
+
+    Raises
+    ------
+    DataError
+        As `csv_table`, and for a row that is too long to be held.
+    """
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _Lines(text, max_row_mb << 20)
+        delimiter = _delimiter(lines, file)
+        dialect = _dialect(lines, delimiter)
+        rows = _csv_cells(lines, dialect, max_row_mb)
+        first = next(rows)
+        above = [Piece(lines.above, None)]
+        if has_header:
+            header = _csv_header(first, file.name)
+            above.append(Piece(lines.as_they_stand(), None, is_header=True))
+        else:
+            header = _numbered_columns(first)
+            rows = itertools.chain([first], rows)
+        yield header, dialect, itertools.chain(above, _pieces(lines, rows, header, file.name, dialect))
+
+
+def _pieces(
+    lines: _Lines, rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: Dialect
+) -> Iterator[Piece]:
+    number = 0
+    for row in rows:
+        text = lines.as_they_stand()
+        if not row.fault and _is_blank(row, len(header)):
+            yield Piece(text, None)
+            continue
+        number += 1
+        if row.is_cut:
+            raise DataError(f"{file} row {number}: {row.fault}")
+        yield Piece(text, _csv_record(row, number, header, file, dialect))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
     """How fields are told apart: in quotes with quotes doubled, with quotes escaped, or with none at all."""
 
     delimiter: str
@@ -146,6 +214,34 @@ class _Dialect:
             strict=True,
         )
 
+    def raw_cells(self, text: str) -> list[str]:
+        """The cells of a row without its line end, as they stand."""
+        cells, start, place, is_open = [], 0, 0, False
+        while place < len(text):
+            character = text[place]
+            if self.is_quoted and character == self.escape:
+                place += 1
+            elif self.is_quoted and character == '"' and (is_open or place == start):
+                is_open = not is_open
+            elif self.is_quoted and character == '"' and text[place - 1] == '"':
+                is_open = True  # the second of two quotes inside of a field
+            elif character == self.delimiter and not is_open:
+                cells.append(text[start:place])
+                start = place + 1
+            place += 1
+        return [*cells, text[start:]]
+
+    def raw_cell(self, value: str, like: str) -> str:
+        """A value as a cell that is in quotes if `like` was, or if it has to be."""
+        if not self.is_quoted:
+            return value
+        needs = any(one in value for one in (self.delimiter, '"', "\r", "\n"))
+        if not needs and not like.startswith('"'):
+            return value
+        quote = '""' if self.escape is None else f'{self.escape}"'
+        inside = value if self.escape is None else value.replace(self.escape, self.escape * 2)
+        return '"' + inside.replace('"', quote) + '"'
+
     @property
     def notes(self) -> tuple[str, ...]:
         if self.escape is not None:
@@ -158,10 +254,10 @@ class _Dialect:
         return self.delimiter == "\t"
 
 
-def _dialect(lines: _Lines, delimiter: str) -> _Dialect:
+def _dialect(lines: _Lines, delimiter: str) -> Dialect:
     """The first dialect under which the first lines have no fault; the usual one where none has."""
     head = lines.peeked(_DIALECT_LINES, _SKIPPED_CHARACTERS)
-    usual = _Dialect(delimiter)
+    usual = Dialect(delimiter)
     others = []
     if any('\\"' in line for line in head):
         others.append(replace(usual, escape="\\"))
@@ -170,7 +266,7 @@ def _dialect(lines: _Lines, delimiter: str) -> _Dialect:
     return next((dialect for dialect in (usual, *others) if _is_sound(dialect, head)), usual)
 
 
-def _is_sound(dialect: _Dialect, head: Sequence[str]) -> bool:
+def _is_sound(dialect: Dialect, head: Sequence[str]) -> bool:
     """Whether all rows have as many fields as the header; a quote may stay open where `head` ends."""
     rows: list[list[str]] = []
     reader = dialect.reader(head)
@@ -192,13 +288,13 @@ def _delimiter(lines: _Lines, file: RowFile) -> str:
     with suppress(_TooLongError):
         for line in lines:
             if told := _TOLD_DELIMITER.fullmatch(line.strip()):
-                lines.start_row()
+                lines.leave_above()
                 return told[1]
             if line.strip():
                 refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
                 lines.put_back()
                 return "\t" if file.format == "tsv" else _sniffed(line)
-            lines.start_row()
+            lines.leave_above()
         raise DataError(f"{file.name}: is empty; expected a header line with the names of the columns")
     raise DataError(f"{file.name}: the header is longer than a row may be; is this a table of text?")
 
@@ -219,7 +315,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(previous)
 
 
-def _csv_cells(lines: _Lines, dialect: _Dialect, max_row_mb: int) -> Iterator[_Cells]:
+def _csv_cells(lines: _Lines, dialect: Dialect, max_row_mb: int) -> Iterator[_Cells]:
     reader = dialect.reader(lines)
     while True:
         lines.start_row()
@@ -232,7 +328,8 @@ def _csv_cells(lines: _Lines, dialect: _Dialect, max_row_mb: int) -> Iterator[_C
             reason = too_long(
                 max_row_mb, ", with a quote that is opened and never closed" * lines.is_held_open
             )
-            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}")
+            is_cut = not lines.is_held_open
+            yield _Cells([], _escaped(lines.raw()[:START_BYTES]), f"{lines.span()}: {reason}", is_cut)
             continue
         if cells is None:
             return
@@ -253,6 +350,10 @@ def _escaped(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _numbered_columns(row: _Cells) -> list[str]:
+    return [f"column {place}" for place, _ in enumerate(row.cells, 1)]
+
+
 def _csv_header(first: _Cells, file: str) -> list[str]:
     if first.fault:
         raise DataError(f"{file}: the header cannot be read: {first.fault}")
@@ -260,24 +361,29 @@ def _csv_header(first: _Cells, file: str) -> list[str]:
 
 
 def _csv_records(
-    rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: _Dialect
+    rows: Iterator[_Cells], header: Sequence[str], file: str, dialect: Dialect
 ) -> Iterator[Record | BadRow]:
     number = 0
     for row in rows:
         if not row.fault and _is_blank(row, len(header)):
             continue
         number += 1
-        cells = row.cells
-        if "'" in row.raw and _MARKED_AS_TEXT.search(row.raw):
-            cells = list(map(unguarded, cells))
-        if len(cells) > len(header) and dialect.joins_surplus:
-            last = len(header) - 1
-            cells = [*cells[:last], dialect.delimiter.join(cells[last:])]
-        fault = row.fault or _count_fault(cells, header, dialect.delimiter)
-        if fault:
-            yield BadRow(number, None, fault, row.raw, file)
-        else:
-            yield Record(number, dict(zip(header, cells, strict=True)), row.raw)
+        yield _csv_record(row, number, header, file, dialect)
+
+
+def _csv_record(
+    row: _Cells, number: int, header: Sequence[str], file: str, dialect: Dialect
+) -> Record | BadRow:
+    cells = row.cells
+    if "'" in row.raw and _MARKED_AS_TEXT.search(row.raw):
+        cells = list(map(unguarded, cells))
+    if len(cells) > len(header) and dialect.joins_surplus:
+        last = len(header) - 1
+        cells = [*cells[:last], dialect.delimiter.join(cells[last:])]
+    fault = row.fault or _count_fault(cells, header, dialect.delimiter)
+    if fault:
+        return BadRow(number, None, fault, row.raw, file)
+    return Record(number, dict(zip(header, cells, strict=True)), row.raw)
 
 
 def _is_blank(row: _Cells, n_columns: int) -> bool:

@@ -11,7 +11,7 @@ from cascade.rows.jsonl import is_blank_line, long_record
 from cascade.rows.layout import Record
 from cascade.rows.row import BadRow
 
-_MARK = "__label__"
+MARK = "__label__"
 
 
 def fasttext_records(stream: BinaryIO, file: str, max_row_mb: int) -> Iterator[Record | BadRow]:
@@ -32,10 +32,11 @@ def fasttext_records(stream: BinaryIO, file: str, max_row_mb: int) -> Iterator[R
                 number, None, "bytes that are not UTF-8", raw.decode("utf-8", "backslashreplace"), file
             )
             continue
-        yield Record(number, _columns(text), text)
+        yield Record(number, fasttext_columns(text), text)
 
 
-def _columns(line: str) -> dict[str, object]:
+def fasttext_columns(line: str) -> dict[str, object]:
+    """Its text without the words that are labels, and these."""
     words = line.split(" ")
-    labels = [word.removeprefix(_MARK) for word in words if word.startswith(_MARK)]
-    return {"text": " ".join(word for word in words if not word.startswith(_MARK)), "labels": labels}
+    labels = [word.removeprefix(MARK) for word in words if word.startswith(MARK)]
+    return {"text": " ".join(word for word in words if not word.startswith(MARK)), "labels": labels}

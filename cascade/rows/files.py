@@ -112,7 +112,7 @@ class RowFile:
         found = self._told_encoding(told) if told else ""
         if not self.path.is_file():
             return replace(self, encoding=found or UTF_8)
-        head = _head(self)
+        head = head_bytes(self)
         refuse_foreign(head, self.name)
         encoding = found or (encoding_of(head) if self.packing else encoding_of_file(self.path))
         return replace(self, encoding=encoding, format=_format_of(self, head, encoding))
@@ -154,7 +154,8 @@ def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:
     return file.format
 
 
-def _head(file: RowFile) -> bytes:
+def head_bytes(file: RowFile) -> bytes:
+    """The first bytes of a file, unpacked, in its own encoding."""
     with _unpacked(file) as stream:
         return stream.read(_HEAD_BYTES)
 

@@ -31,7 +31,7 @@ def json_records(stream: BinaryIO, file: str, max_row_mb: int, first: int = 1) -
         number += 1
         if number == 1:
             refuse_foreign(line, file)
-        yield _json_record(line, number, file)
+        yield json_record(line, number, file)
 
 
 def long_record(line: LongLine, number: int, file: str, max_row_mb: int) -> BadRow:
@@ -47,7 +47,8 @@ def is_blank_line(line: bytes) -> bool:
     return not line or line.isspace()
 
 
-def _json_record(line: bytes, number: int, file: str) -> Record | BadRow:
+def json_record(line: bytes, number: int, file: str) -> Record | BadRow:
+    """The object that a line without its end holds."""
     try:
         text = line.decode()
         fields = _parsed(text)

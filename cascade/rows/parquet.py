@@ -41,20 +41,36 @@ def parquet_table(file: RowFile, max_row_mb: int, part: RowSlice | None) -> Iter
 def _table(schema: Any, batches: Iterable[Any], first: int, file: str, max_row_mb: int) -> Table:
     refuse_duplicates(schema.names, file)
     records = _records(batches, first, file, max_row_mb << 20)
-    names = _class_names(schema)
+    names = class_names(schema)
     return Table(list(schema.names), _with_names(records, names) if names else records)
 
 
 @contextmanager
 def arrow_table(file: RowFile, max_row_mb: int) -> Iterator[Table]:
     """The rows of an Arrow file, or of a data set that the library datasets has saved in a folder."""
+    with arrow_batches(file) as (schema, batches):
+        yield _table(schema, batches, 1, file.name, max_row_mb)
+
+
+@contextmanager
+def arrow_batches(file: RowFile) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """The schema of a Parquet or an Arrow file, and its rows as batches of Arrow.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or no such file.
+    """
     import pyarrow as pa
 
+    if file.format == "parquet":
+        with parquet_file(file) as table:
+            yield table.schema_arrow, table.iter_batches(_batch_size(table.metadata))
+        return
     paths = _arrow_files(file) if file.path.is_dir() else [file.path]
     try:
         readers = [_arrow_reader(path) for path in paths]
-        batches = (batch for reader in readers for batch in _in_pieces(reader))
-        yield _table(readers[0].schema, batches, 1, file.name, max_row_mb)
+        yield readers[0].schema, (batch for reader in readers for batch in _in_pieces(reader))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.name}: not an Arrow file, or a damaged one: {error}") from error
 
@@ -103,7 +119,7 @@ def _in_pieces(reader: Any) -> Iterator[Any]:
             yield batch.slice(start, _PARQUET_BATCH_ROWS)
 
 
-def _class_names(schema: Any) -> dict[str, list[str]]:
+def class_names(schema: Any) -> dict[str, list[str]]:
     """Columns of numbers that stand for names, as the library datasets notes them."""
     with suppress(ValueError, LookupError, TypeError, AttributeError):
         told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

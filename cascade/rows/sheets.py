@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from cascade.errors import DataError, suggestion
@@ -30,13 +31,57 @@ def sheet_table(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[T
         It is no spreadsheet or has a password; several sheets hold rows; cells are merged, or hold a formula
         whose value the file does not tell.
     """
+    with _workbook(file) as workbook:
+        yield _table(file, _chosen_sheet(workbook, sheet, file.name), len(workbook.sheet_names), max_row_mb)
+
+
+@dataclass(frozen=True)
+class SheetPlaces:
+    """One sheet with where its cells are.
+
+    Attributes
+    ----------
+    name
+        Of the sheet.
+    header, columns
+        Names of the columns, and their letters.
+    free
+        The number, from 0, of the first column behind all.
+    top
+        The row of the header, from 1.
+    records
+        Rows of the sheet, from 1, with what they hold.
+    """
+
+    name: str
+    header: Sequence[str]
+    columns: Sequence[str]
+    free: int
+    top: int
+    records: Iterator[tuple[int, Record | BadRow]]
+
+
+@contextmanager
+def sheet_places(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[SheetPlaces]:
+    """The sheet that `sheet_table` reads, with the places of its cells; raises as that does."""
+    with _workbook(file) as workbook:
+        chosen = _chosen_sheet(workbook, sheet, file.name)
+        rows = enumerate(chosen.iter_rows(), (chosen.start or (0, 0))[0] + 1)
+        top, cells = _header_row(rows, file.name, chosen.width)
+        left, used = (chosen.start or (0, 0))[1], _used_columns(chosen, cells)
+        header = _header(cells, used)
+        letters = [column_letters(left + place) for place in used]
+        records = _numbered(rows, header, used, file.name, max_row_mb)
+        yield SheetPlaces(chosen.name, header, letters, left + chosen.width, top, records)
+
+
+@contextmanager
+def _workbook(file: RowFile) -> Iterator[Any]:
     import python_calamine
 
     try:
         with python_calamine.CalamineWorkbook.from_path(str(file.path)) as workbook:
-            yield _table(
-                file, _chosen_sheet(workbook, sheet, file.name), len(workbook.sheet_names), max_row_mb
-            )
+            yield workbook
     except python_calamine.PasswordError as error:
         raise DataError(f"{file.name}: has a password; save it without one") from error
     except python_calamine.WorksheetNotFound as error:
@@ -77,12 +122,17 @@ def _table(file: RowFile, sheet: Any, n_sheets: int, max_row_mb: int) -> Table:
     top, cells = _header_row(rows, file.name, sheet.width)
     _refuse_merged(sheet, top, file.name)
     _refuse_formulas(file, sheet.name, top)
-    header = [_text(cell).strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
     used = _used_columns(sheet, cells)
-    header = [header[place] for place in used]
+    header = _header(cells, used)
     refuse_duplicates(header, file.name)
     notes = (f"sheet {sheet.name!r}",) if n_sheets > 1 else ()
-    return Table(header, _records(rows, header, used, file.name, max_row_mb), notes)
+    records = (record for _, record in _numbered(rows, header, used, file.name, max_row_mb))
+    return Table(header, records, notes)
+
+
+def _header(cells: Sequence[Any], used: Sequence[int]) -> list[str]:
+    names = [_text(cell).strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
+    return [names[place] for place in used]
 
 
 def _header_row(rows: Iterator[tuple[int, list[Any]]], file: str, width: int) -> tuple[int, list[Any]]:
@@ -104,23 +154,24 @@ def _used_columns(sheet: Any, header: Sequence[Any]) -> list[int]:
     return [place for place in range(len(header)) if place not in unnamed or place in filled]
 
 
-def _records(
+def _numbered(
     rows: Iterator[tuple[int, list[Any]]],
     header: Sequence[str],
     used: Sequence[int],
     file: str,
     max_row_mb: int,
-) -> Iterator[Record | BadRow]:
+) -> Iterator[tuple[int, Record | BadRow]]:
+    """The rows that are not empty, each with its place in the sheet."""
     number = 0
-    for _, cells in rows:
+    for place_in_sheet, cells in rows:
         texts = [_text(cells[place]) for place in used]
         if not any(texts):
             continue
         number += 1
         if sum(map(len, texts)) > max_row_mb << 20:
-            yield BadRow(number, None, too_long(max_row_mb), "", file)
+            yield place_in_sheet, BadRow(number, None, too_long(max_row_mb), "", file)
         else:
-            yield Record(number, dict(zip(header, texts, strict=True)), None)
+            yield place_in_sheet, Record(number, dict(zip(header, texts, strict=True)), None)
 
 
 def _text(cell: Any) -> str:
@@ -145,12 +196,17 @@ def _refuse_merged(sheet: Any, top: int, file: str) -> None:
 
 
 def _cell(row: int, column: int) -> str:
+    return f"{column_letters(column)}{row}"
+
+
+def column_letters(column: int) -> str:
+    """What a spreadsheet calls the column of that number, from 0."""
     letters = ""
     column += 1
     while column:
         column, rest = divmod(column - 1, 26)
         letters = chr(ord("A") + rest) + letters
-    return f"{letters}{row}"
+    return letters
 
 
 def _refuse_formulas(file: RowFile, sheet: str, top: int) -> None:
@@ -158,7 +214,7 @@ def _refuse_formulas(file: RowFile, sheet: str, top: int) -> None:
     if file.path.suffix.lower() not in (".xlsx", ".xlsm"):
         return
     with suppress(KeyError, zipfile.BadZipFile), zipfile.ZipFile(file.path) as archive:
-        content = archive.read(_member_of(archive, sheet))
+        content = archive.read(member_of(archive, sheet))
         for found in _FORMULA_ALONE.finditer(content):
             if int(found.group(2)) > top:
                 cell = (found.group(1) + found.group(2)).decode()
@@ -168,7 +224,7 @@ def _refuse_formulas(file: RowFile, sheet: str, top: int) -> None:
                 )
 
 
-def _member_of(archive: zipfile.ZipFile, sheet: str) -> str:
+def member_of(archive: zipfile.ZipFile, sheet: str) -> str:
     """The part of an .xlsx that holds a sheet; KeyError where it is not told."""
     import html
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cascade.rows.row import Row, summarise_bad
 from cascade.rows.writing import row_line
 from cascade.system.files import atomic_write
 from cascade.taxonomy.definition import Taxonomy
-from cascade.teach.selection import Doubt, Selection, doubts_about
+from cascade.teach.selection import SPLIT, Doubt, Selection, doubts_about
 
 QUEUE, ANSWERS, SKIPPED = ".review.jsonl", ".reviewed.jsonl", ".skipped.jsonl"
 _SCORES = 12
@@ -93,9 +93,17 @@ def queue_rows(model: Model, selection: Selection) -> list[QueuedRow]:
 
 
 def proposed_by(model: Model, row: QueuedRow) -> QueuedRow:
-    """The same row with what a model proposes for it and doubts about it; raises as `queue_rows` does."""
+    """The same row with what a model proposes for it and doubts about it; raises as `queue_rows` does.
+
+    A row that is asked about because a label was split keeps what a person said of it: that is proposed, and
+    what the label became is in doubt still.
+    """
     [answer] = prediction_rows(model, [row.id], [row.text], Style(scores="all"))
-    return _queued_row(model, answer, row.text, doubts_about(model, row.text))
+    names = model.taxonomy.graph.column
+    asked = [doubt for doubt in row.doubts if doubt.reason == SPLIT and doubt.label in names]
+    found = _queued_row(model, answer, row.text, [*asked, *doubts_about(model, row.text)])
+    said = tuple(name for name in row.proposed if name in names)
+    return replace(found, proposed=said) if asked else found
 
 
 def _queued_row(model: Model, answer: Mapping[str, Any], text: str, doubts: Sequence[Doubt]) -> QueuedRow:

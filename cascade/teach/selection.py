@@ -33,7 +33,9 @@ _HELD_OF_EACH = 20
 _EXTREME = 1e-6
 _SAME = 1 - 1e-9
 
-Reason = Literal["near threshold", "parents disagree", "nothing chosen"]
+Reason = Literal["near threshold", "parents disagree", "nothing chosen", "label split"]
+SPLIT: Reason = "label split"
+"""Not a doubt of a model: an old label became several, and one of them is meant."""
 Floats = NDArray[np.float64]
 
 

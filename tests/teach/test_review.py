@@ -22,11 +22,13 @@ from review_rows import PLAIN, queued_row
 from trees import a_shop
 
 from cascade.errors import DataError
+from cascade.fitted import Cascade
 from cascade.rows.reading import read_all, read_rows
 from cascade.rows.readings import Columns
 from cascade.rows.row import Row
-from cascade.teach.queue import path_beside, read_queue, row_key, write_queue
+from cascade.teach.queue import QueuedRow, path_beside, proposed_by, read_queue, row_key, write_queue
 from cascade.teach.review import ConflictError, Review, skipped_beside
+from cascade.teach.selection import SPLIT, Doubt
 
 NOON = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.UTC)
 LABELS = ("refund", "vat", "late", "broken", "rude", "kind", "happy", "spam", "billing")
@@ -442,3 +444,13 @@ def test_the_input_is_not_overwritten(model):
 def test_a_key_stands_for_an_id_and_a_text():
     assert row_key(1, "a") == row_key(1, "a")
     assert len({row_key(1, "a"), row_key("1", "a"), row_key(1, "b"), row_key(11, "")}) == 4
+
+
+def test_labels_that_another_one_was_split_into_are_asked_about_whatever_a_model_proposes(model):
+    asked = (Doubt(SPLIT, "refund", 1.0), Doubt(SPLIT, "a label of another taxonomy", 1.0))
+    queued = QueuedRow("t1", "the vat thing was not my n1", ("late", "gone"), {"refund": 1.0}, asked, "")
+    found = proposed_by(Cascade.load(model / "model"), queued)
+    assert [doubt.label for doubt in found.doubts if doubt.reason == SPLIT] == ["refund"]
+    assert "refund" in found.scores
+    assert found.proposed == ("late",)
+    assert found.model != ""

@@ -108,7 +108,9 @@
 
   function suggested() {
     const scores = state.row.scores;
-    return Object.keys(scores).sort((one, other) => scores[other] - scores[one]).slice(0, MOST_SUGGESTED);
+    const asked = state.row.doubts.filter((one) => one.reason === "label split").map((one) => one.label);
+    const others = Object.keys(scores).filter((name) => !asked.includes(name));
+    return [...asked, ...others.sort((one, other) => scores[other] - scores[one])].slice(0, MOST_SUGGESTED);
   }
 
   // Boxes, bars and digits as the row has them.
@@ -250,6 +252,7 @@
     "near threshold": "near their thresholds",
     "parents disagree": "groups disagree about",
     "nothing chosen": "no label reached its threshold",
+    "label split": "a label became several, of which one is meant",
   };
 
   // A line for each reason, with the labels that it is about.
