@@ -32,6 +32,8 @@ def edited_text(text: str, edits: Sequence[Edit], names: Names) -> str:
     KeyError
         A change names what the file does not have.
     """
+    if "\r\n" in text:
+        return edited_text(text.replace("\r\n", "\n"), edits, names).replace("\n", "\r\n")
     for edit in edits:
         if isinstance(edit, MergeLabels):
             text = _merged(text, edit, names)
