@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from cascade.changes.advice_evidence import Candidate, candidates
-from cascade.changes.advice_trials import Figures, Fitted, Measured, Trials
+from cascade.changes.advice_trials import LEAST_GAIN, Figures, Fitted, Measured, Trials
 from cascade.errors import DataError, TaxonomyError
 from cascade.learn.plan import check_lengths
 from cascade.system.array_types import BoolArray, IntArray
@@ -104,7 +104,7 @@ class Study:
         Changes that win, those that win most first, then labels whose rows want a look. The changes can be
         made together.
     tried
-        Changes that were tried and do not win enough, or that concern what a better one changes already.
+        Changes that were tried and do not win enough, or not beside a better one.
     together
         What the changes win together, where they are several.
     left
@@ -194,13 +194,13 @@ def study(
         first = trials.start(model.folder, model.manifest.groups)
         found = candidates(first, trials.hosted)
         tried = list(_tried(trials, found[:most], report))
-        chosen, others = _compatible(model.taxonomy, tried)
-        edits = [one.edit for one in chosen if one.edit is not None]
+        chosen, together = _beside_each_other(trials, tried)
+        others = [one for one in tried if one not in chosen]
         return Study(
             figures=first.figures,
             advice=(*chosen, *_rare(first), *_contradicting(first)),
             tried=tuple(others),
-            together=trials.measured(edits) if len(edits) > 1 else None,
+            together=together if len(chosen) > 1 else None,
             left=len(found[most:]),
             hosted=tuple(sorted(trials.hosted)),
             refitted=first.refitted,
@@ -234,19 +234,44 @@ def _advice_of(candidate: Candidate) -> Advice:
     return Advice(kind, labels, candidate.reason, rows, edit)
 
 
-def _compatible(taxonomy: Taxonomy, tried: Sequence[Advice]) -> tuple[list[Advice], list[Advice]]:
-    """The advice that wins and can be followed together, and the other one, each in order of its gain."""
+def _beside_each_other(trials: Trials, tried: Sequence[Advice]) -> tuple[list[Advice], Measured | None]:
+    """The advice that wins, by its gain, as far as each wins beside those before it; and all together.
+
+    Where labels are in each other's places, to move a third one may win as well, until those are moved.
+    """
     chosen: list[Advice] = []
-    others: list[Advice] = []
+    together: Measured | None = None
     concerned: set[str] = set()
-    for one in sorted(tried, key=lambda one: -one.measured.gain if one.measured else 0.0):
+    for one in sorted(filter(_is_worth_it, tried), key=_gain, reverse=True):
         own = {*one.labels, *([one.edit.group] if isinstance(one.edit, SplitGroup) else [])}
-        if _is_worth_it(one) and not own & concerned and _fits(taxonomy, [*chosen, one]):
-            chosen.append(one)
-            concerned |= own
-        else:
-            others.append(one)
-    return chosen, others
+        if own & concerned:
+            continue
+        found = _together(trials, [*chosen, one])
+        if found is None or (together is not None and _spoils(one, found, together)):
+            continue
+        chosen.append(one)
+        together, concerned = found, concerned | own
+    return chosen, together
+
+
+def _gain(advice: Advice) -> float:
+    return advice.measured.gain if advice.measured is not None else 0.0
+
+
+def _together(trials: Trials, chosen: Sequence[Advice]) -> Measured | None:
+    """What some advice wins together; None where it makes no taxonomy, such as one with an empty group."""
+    if len(chosen) == 1:
+        return chosen[0].measured
+    try:
+        return trials.measured([one.edit for one in chosen if one.edit is not None])
+    except TaxonomyError:
+        return None
+
+
+def _spoils(advice: Advice, found: Measured, before: Measured) -> bool:
+    """Whether advice that is followed beside other wins nothing; a merge may cost nothing."""
+    least = -LEAST_GAIN if advice.kind == "merge" else 0.0
+    return found.after.mean - found.before.mean <= before.after.mean - before.before.mean + least
 
 
 def _is_worth_it(advice: Advice) -> bool:
@@ -254,14 +279,6 @@ def _is_worth_it(advice: Advice) -> bool:
     if measured is None or not measured.foldings:
         return False
     return measured.wins or (advice.kind == "merge" and not measured.loses)
-
-
-def _fits(taxonomy: Taxonomy, chosen: Sequence[Advice]) -> bool:
-    try:
-        edited(taxonomy, [one.edit for one in chosen if one.edit is not None])
-    except TaxonomyError:
-        return False
-    return True
 
 
 def _rare(fitted: Fitted) -> Iterator[Advice]:
@@ -291,9 +308,12 @@ def _contradicting(fitted: Fitted) -> Iterator[Advice]:
         places = list(dict.fromkeys([*torn, *doubted[label]]))
         share = len(places) / max(int(own.sum()), 1)
         if len(places) >= CONTRADICTED and share >= CONTRADICTED_SHARE:
-            reason = (
-                f"{len(torn):,} of its rows have a nearly equal text without it, or the other way round; the "
-                f"model doubts {len(doubted[label]):,} most"
+            told = (
+                (len(torn), "with it and without it though their texts are nearly equal"),
+                (len(doubted[label]), "given or not against all that the model sees"),
+            )
+            reason = "; ".join(
+                f"{count:,} row{'' if count == 1 else 's'} {why}" for count, why in told if count
             )
             rows = tuple(fitted.out_of_fold.rows[places[:EXAMPLES]].tolist())
             f1 = fitted.out_of_fold.manifest.metrics["f1"][label]

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from cascade.changes.advice_trials import Fitted
-from cascade.grouping.proposal import propose_groups
-from cascade.grouping.vectors import Array, label_vectors
+from cascade.grouping.clustering import clusters_of
+from cascade.grouping.group_names import group_names
+from cascade.grouping.vectors import Array, LabelVectors, label_vectors
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.edits import Edit, MergeLabels, MoveLabel, SplitGroup
@@ -272,9 +273,28 @@ class _Evidence:
         for group in self.graph.groups[1:]:
             labels = self._labels_in(group)
             if len(labels) >= SPLIT_LABELS and self._can_split(group, labels):
-                found = self._split(group, labels)
-                if found is not None:
-                    yield found
+                known = label_vectors(labels, *self._rows_with_labels(labels))
+                halves = {self._halves_by_confusion(labels): "what is taken for each other stays together"}
+                halves.setdefault(_smaller(clusters_of(known.vectors, 2) == 1), "their texts fall into two")
+                for leaving, why in halves.items():
+                    if 1 < len(leaving) < len(labels) - 1:
+                        yield self._split(group, labels, leaving, why, known)
+
+    def _halves_by_confusion(self, labels: list[str]) -> tuple[int, ...]:
+        """The smaller half of labels cut where the least is taken for each other.
+
+        By the second eigenvector of the normalised Laplacian of their confusion (Shi and Malik, "Normalized
+        cuts and image segmentation", 2000), which is how Bengio, Weston and Grangier, "Label embedding trees
+        for large multi-class tasks" (NIPS 2010, section 3) split labels.
+        """
+        columns = [self.graph.column[name] for name in labels]
+        truth = self.truth[:, [self.names.index(name) for name in labels]].astype(np.float64)
+        taken = truth.T @ self.paths[:, columns] / np.maximum(truth.sum(axis=0), 1)[:, None]
+        confused = taken + taken.T
+        np.fill_diagonal(confused, 0)
+        root = np.sqrt(np.maximum(confused.sum(axis=1), 1e-12))
+        _, vectors = np.linalg.eigh(np.eye(len(labels)) - confused / root[:, None] / root[None, :])
+        return _smaller(vectors[:, 1] / root > 0)
 
     def _can_split(self, group: str, labels: list[str]) -> bool:
         """Whether all that stands in a group are its own labels, and no row names the group alone."""
@@ -283,21 +303,18 @@ class _Evidence:
         alone = self._true_of(group) & ~self.fitted.dataset.truth[self.rows][:, columns].any(axis=1)
         return whole and len(self.graph.parents[group]) == 1 and not alone.any()
 
-    def _split(self, group: str, labels: list[str]) -> Candidate | None:
-        proposed = propose_groups(*self._rows_with_labels(labels), n_groups=2, more_labels=labels)
-        halves = sorted(proposed.groups.items(), key=lambda one: (-len(one[1]), one[0]))
-        if len(halves) != 2 or min(len(own) for _, own in halves) < 2:
-            return None
-        new, leaving = halves[1]
+    def _split(
+        self, group: str, labels: list[str], leaving: tuple[int, ...], why: str, known: LabelVectors
+    ) -> Candidate:
+        staying = [place for place in range(len(labels)) if place not in leaving]
+        new = group_names(labels, [staying, list(leaving)], known)[1]
         columns = [self.names.index(name) for name in labels]
         wrong = (self.truth[:, columns] != self.chosen[:, columns]).sum(axis=1)
         inside = self._true_of(group)
-        reason = (
-            f"{len(labels)} labels with {int(wrong[inside].sum()):,} errors in {int(inside.sum()):,} rows; "
-            f"their texts fall into {len(labels) - len(leaving)} and {len(leaving)}"
-        )
-        edit = SplitGroup(group, self._free_name(group, new), tuple(one for one in labels if one in leaving))
-        hope = float(wrong[inside].sum()) * SPLIT_SHARE
+        errors, n_rows = int(wrong[inside].sum()), int(inside.sum())
+        reason = f"{len(labels)} labels with {errors:,} errors in {n_rows:,} rows; {why}"
+        edit = SplitGroup(group, self._free_name(group, new), tuple(labels[place] for place in leaving))
+        hope = errors * SPLIT_SHARE
         return Candidate(edit, reason, self._plainest(inside & (wrong > 0), wrong.astype(np.float32)), hope)
 
     def _free_name(self, group: str, name: str) -> str:
@@ -316,6 +333,12 @@ class _Evidence:
         """Positions of the rows shown, those with the most first."""
         places = np.flatnonzero(shown)
         return self.rows[places[np.argsort(-by[places], kind="stable")]]
+
+
+def _smaller(side: BoolArray) -> tuple[int, ...]:
+    """Positions on the side that has fewer; of equal ones that without the first."""
+    is_smaller = side.sum() * 2 < len(side) or (side.sum() * 2 == len(side) and not side[0])
+    return tuple(np.flatnonzero(side if is_smaller else ~side).tolist())
 
 
 def _counts(cells: BoolArray) -> csr_array:
