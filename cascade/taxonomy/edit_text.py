@@ -16,7 +16,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNo
 from cascade.taxonomy.edits import TAKEN_OVER, Edit, MergeLabels, MoveLabel, SplitGroup, names_left_behind
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.names import Names, joined
-from cascade.taxonomy.yaml_nodes import compose
+from cascade.taxonomy.yaml_nodes import TAG, compose
 
 _PLAIN = re.compile(r"[^\W\d_][\w./-]*(?: [\w./-]+)*")
 
@@ -291,7 +291,8 @@ def _flow(text: str, node: Node) -> str:
 
 def _written(name: str) -> str:
     """A name as it can stand anywhere: in quotes unless that is plainly not needed."""
-    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    is_plain = _PLAIN.fullmatch(name) and compose(name, "<text>").tag == f"{TAG}str"
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
 # Lines

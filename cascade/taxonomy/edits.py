@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cascade.errors import Place, Problem, TaxonomyError
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.names import Names, joined
 from cascade.taxonomy.settings import SETTING_KEYS
@@ -107,6 +108,9 @@ class _Values:
         section = self.section(edit.group)
         made = {key: copy.deepcopy(section[key]) for key in TAKEN_OVER if key in section}
         above = next(groups for groups in self.all_groups() if any(one is section for one in groups.values()))
+        if edit.new in above:
+            message = f"group {edit.new!r} is there already; expected a new name"
+            raise TaxonomyError([Problem(Place("<edit>"), message)])
         items = list(above.items())
         place = next(at for at, (_, one) in enumerate(items) if one is section)
         items.insert(place + 1, (edit.new, made | {"labels": taken}))
