@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -260,7 +261,8 @@ def _examples(one: Advice, rows: Sequence[Row]) -> Iterator[str]:
 
     for at in one.rows:
         row = rows[at]
-        yield f"   {row.file} row {row.number}: {quoted(row.text)} ({', '.join(row.labels) or 'no label'})"
+        place = f"{os.path.normpath(row.file)} row {row.number}"
+        yield f"   {place}: {quoted(row.text)} ({', '.join(row.labels) or 'no label'})"
 
 
 def _won(measured: Measured) -> str:

@@ -13,11 +13,12 @@ ISSUES = {
     "noise": "loud noise bang",
     "dirt": "dirty stain mud",
 }
+DEFAULTS = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}
 FILLERS = ["the", "a", "my", "was", "and", "so", "it", "again", "today", "very", "quite", "they", "said"]
 LABELS = {f"{topic}_{issue}": (topic, issue) for topic in TOPICS for issue in ISSUES}
 
 
-def planted_rows(n_texts=480, seed=0, topic_words=1):
+def planted_rows(n_texts=240, seed=0, topic_words=1):
     """Texts in which a topic and an issue stand as words of three each, and the label of both."""
     random_ = random.Random(seed)
     texts, labels = [], []
@@ -40,6 +41,4 @@ def planted_taxonomy(**moved):
     groups = {topic: {"labels": []} for topic in TOPICS}
     for name, (topic, _) in LABELS.items():
         groups[moved.get(name, topic)]["labels"].append(name)
-    return Taxonomy.from_dict(
-        {"name": "planted", "defaults": {"backend": {"kind": "linear", "C": 1}}, "groups": groups}
-    )
+    return Taxonomy.from_dict({"name": "planted", "defaults": DEFAULTS, "groups": groups})
