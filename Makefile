@@ -103,7 +103,9 @@ fit-all: $(WITH_DATA:$(TAXONOMIES)/%.yaml=$(MODELS)/%/manifest.json) ## [TAXONOM
 $(MODELS)/%/manifest.json: $(TAXONOMIES)/%.yaml $(wildcard training_data/*) | $(INSTALLED)
 	$(CASCADE) fit $< --out $(@D)
 
-INBOX := $(wildcard $(addprefix $(INPUTS)/*.,jsonl ndjson csv tsv parquet jsonl.gz csv.gz tsv.gz))
+LINES := jsonl ndjson json csv tsv
+PACKED := $(foreach suffix,gz bz2 xz zst zip,$(LINES:%=%.$(suffix)))
+INBOX := $(wildcard $(addprefix $(INPUTS)/*.,$(LINES) $(PACKED) parquet xlsx xls ods))
 predict-all: $(INBOX:$(INPUTS)/%=$(OUTPUTS)/%.labels.jsonl) ## INPUTS=folder [MODEL=folder]: label what is stale
 
 $(OUTPUTS)/%.labels.jsonl: $(INPUTS)/% $(MODEL)/manifest.json | $(INSTALLED)

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
     from cascade.errors import CascadeError
     from cascade.estimator import CascadeClassifier
+    from cascade.fitted import Cascade
     from cascade.rows.reading import read_rows
     from cascade.taxonomy.definition import Taxonomy
 
@@ -17,7 +17,7 @@ __all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__versio
 __version__ = "0.3.0"
 
 _HOMES = {
-    "Cascade": "cascade.cascade",
+    "Cascade": "cascade.fitted",
     "CascadeClassifier": "cascade.estimator",
     "CascadeError": "cascade.errors",
     "Taxonomy": "cascade.taxonomy.definition",

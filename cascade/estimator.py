@@ -17,8 +17,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from cascade.cascade import CHUNK, Cascade, backend_complaints
 from cascade.errors import DataError
+from cascade.fitted import CHUNK, Cascade, backend_complaints
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 

@@ -25,9 +25,9 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import cascade.estimator
 from cascade import Cascade, CascadeClassifier, CascadeError, Taxonomy
-from cascade.cascade import CHUNK
 from cascade.errors import TaxonomyError
 from cascade.estimator import InputError
+from cascade.fitted import CHUNK
 
 # The columns of an indicator stand in this order, which is no alphabetical one.
 MAPPING = {
@@ -658,7 +658,7 @@ def test_public_names_are_found_and_listed():
     assert set(cascade.__all__) <= set(dir(cascade))
     for name in cascade.__all__:
         assert getattr(cascade, name) is getattr(cascade, name)
-    assert cascade.Cascade.__module__ == "cascade.cascade"
+    assert cascade.Cascade.__module__ == "cascade.fitted"
     assert cascade.CascadeClassifier.__module__ == "cascade.estimator"
 
 

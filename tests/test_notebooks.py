@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 
+import nbformat
 import pandas as pd
 import polars as pl
 import pytest
+from nbclient import NotebookClient
+from places import ROOT
 from processes import command, environment
 
 import cascade
@@ -55,6 +58,15 @@ def test_evaluate_is_the_command(shop, shop_model, model, tmp_path, library):
         text=True,
     )
     assert json.loads(done.stdout) == json.loads(json.dumps(found.to_json()))
+
+
+def test_no_router_is_asked_about_groups_that_are_always_visited(shop, model):
+    always = {name for name, group in shop.taxonomy.groups.items() if group.route == "always" and name}
+    recalls = {
+        name: one.router_recall for name, one in model.evaluate(shop.texts, shop.labels).per_group.items()
+    }
+    assert always
+    assert {name for name, recall in recalls.items() if recall is None} == always
 
 
 def test_what_is_no_frame_needs_labels(shop, model):
@@ -109,3 +121,20 @@ def test_reading_is_there_in_python(shop, tmp_path):
     rows = cascade.read_rows(path, names=shop.taxonomy)
     assert rows.reading.reading.text == ("Comment",)
     assert [list(row.labels) for row in rows] == [list(labels) for labels in shop.labels[:60]]
+
+
+def test_the_example_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "docs" / "example.ipynb", as_version=4)
+    # ipykernel waits for its sockets in ways that Python warns of at exit; what counts is what cells say.
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}
+    )
+    client.execute(env=environment(PYTHONWARNINGS="error::UserWarning"))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [
+        output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    drawn = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    assert sum("<iframe" in html for html in drawn) == 1
+    assert any("cascade-evaluation" in html for html in drawn)
+    assert any("cascade-explanation" in html for html in drawn)

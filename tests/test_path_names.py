@@ -21,7 +21,7 @@ from served import serving
 from shop import SHOP
 
 from cascade import CascadeClassifier
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.learn.fit import fit
 from cascade.measure.comparison import flat_taxonomy
 from cascade.model.folder import read_manifest

@@ -27,7 +27,7 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.measure.evaluated_rows import EvaluatedRows
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
@@ -73,7 +73,7 @@ def evaluate(
     INPUT is one or several files with labels, read as the taxonomy of the model says. Rows that cannot be
     used are listed and left out, and the exit code is then 3.
     """
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.measure.comparison import compare_models
     from cascade.measure.report import report_figures
     from cascade.measure.terminal import render_comparison, render_evaluation
@@ -109,7 +109,7 @@ def evaluate(
 
 def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
     """A model of the same labels without groups, of these rows."""
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.measure.comparison import flat_taxonomy
 
     rows = _without_groups(model.taxonomy, training)

@@ -55,7 +55,7 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
 
     TEXT is the text itself, or - to read it from standard input.
     """
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.show.explain import explain as explained
 
     loaded = Cascade.load(chosen_model(model))

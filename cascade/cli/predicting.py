@@ -28,7 +28,7 @@ from cascade.cli.shell import (
 )
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.predict.request import Outcome, Request
     from cascade.predict.request import Progress as Step
 
@@ -98,7 +98,7 @@ def predict(
     With --out, a run that was stopped goes on when the same command is given again. Rows that cannot be used
     are written aside, and the exit code is then 3.
     """
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.predict.request import Request
 
     if batch and no_cache:

@@ -31,7 +31,7 @@ from cascade.cli.shell import (
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.rows.readings import Columns, Reading
     from cascade.rows.row import BadRow, Row
     from cascade.teach.queue import QueuedRow
@@ -77,11 +77,11 @@ def review(
 ) -> int:
     """Queue the rows that teach most: those the model is least certain of, of all kinds, none twice.
 
-    TEXTS is a file (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or - for standard input as JSONL.
+    TEXTS is a file of rows (.jsonl, .csv, .xlsx, .parquet and many more), or - for standard input as JSONL.
     What was answered or skipped before is left out. `cascade serve --review` shows the rows of the queue, one
     at a time.
     """
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.teach.queue import QUEUE, path_beside, queue_rows, write_queue
     from cascade.teach.selection import select_rows
 

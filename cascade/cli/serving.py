@@ -17,7 +17,7 @@ from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, n
 from cascade.errors import CascadeError
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
     from cascade.teach.review import Review
 
 _MIB = 1 << 20
@@ -135,7 +135,7 @@ def _reviewing(folder: Path, queue: Path | None, answers: Path | None) -> Iterat
 
 
 def _loaded(folder: Path) -> Cascade:
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
 
     model = Cascade.load(folder)
     if model.is_hosted:

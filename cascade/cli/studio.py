@@ -135,7 +135,7 @@ def _taxonomy(file: str | None, model: Path | None) -> Taxonomy:
         raise click.UsageError("expected --taxonomy or --model, found both.")
     if file is not None:
         return load_taxonomy(file)
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
 
     return Cascade.load(chosen_model(model)).taxonomy
 

@@ -83,7 +83,7 @@ def _load_version(what: str | None, model: Path | None) -> Version:
 
     if what is not None and not Path(what).is_dir():
         return Version(what, load_taxonomy(what))
-    from cascade.cascade import Cascade
+    from cascade.fitted import Cascade
 
     folder = Path(what) if what is not None else chosen_model(model)
     loaded = Cascade.load(folder)

@@ -29,7 +29,7 @@ Rounding keeps order, so no probability is seen below a threshold that it reache
 
 
 class Model(Protocol):
-    """What is asked of a fitted model; `cascade.cascade.Cascade` is one."""
+    """What is asked of a fitted model; `cascade.fitted.Cascade` is one."""
 
     @property
     def taxonomy(self) -> Taxonomy: ...

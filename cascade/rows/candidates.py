@@ -17,7 +17,7 @@ from cascade.rows.row import RefusedError
 from cascade.rows.shapes import possible_ends, without_end
 
 DELIMITERS = (";", ",", "|", "#", "/", "\n", "\t", "&")
-PATH_SEPARATORS = ("->", ">", "::", "→", "»", "|", "/", "\\")
+PATH_SEPARATORS = ("->", ">", "::", "→", "»", "|", "/", "\\", ":", " - ", ".")
 USUAL_LABELS = (
     *("labels", "label", "categories", "category", "topics", "topic", "intents", "intent", "tags", "tag"),
     *("classes", "class", "cats", "targets", "target", "codes", "code", "annotation", "annotations"),
@@ -25,7 +25,7 @@ USUAL_LABELS = (
     *("themes", "subject area", "accept", "kategorie", "thema", "etikett", "catégorie", "étiquette"),
     *("categoría", "etiqueta", "categoria"),
 )
-_SERIES = re.compile(r"(.*?)[\s_.\-]*(\d+|[a-z])")
+_SERIES = re.compile(r"(.*?)(?:[\s_.\-]*\d+|[\s_.\-]+[a-z])")
 _MOSTLY = 0.9
 _TRIED_BEFORE_GIVING_UP = 50
 _LONG_CHARACTERS = 300
@@ -65,10 +65,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Looked:
-    """Rows that are looked at, as columns, with what is told of them."""
+    """Rows that are looked at, as columns and with their numbers, and what is told of them."""
 
     file: str
     rows: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
     present: tuple[str, ...]
     columns: Columns
     names: KnownNames
@@ -236,7 +237,7 @@ class Looked:
         return {}
 
     def _names_label(self, column: str) -> bool:
-        return self.names.resolve(column) is not None
+        return self.names.of_flag(column) is not None
 
     def name_in(self, fields: Mapping[str, Any], column: str) -> str:
         """The name that a cell is, empty where it is none."""

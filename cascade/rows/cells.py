@@ -100,6 +100,8 @@ class LabelParser:
             return [label for element in value for label in self._of_element(element)]
         if isinstance(value, Mapping):
             return self._of_object(value, column)
+        if (name := _number_name(value)) is not None and self._names.resolve(name) is not None:
+            return self._named(name)
         raise RefusedError(
             f"column {quoted(column)} holds {kind_of(value)}; expected a list of labels, "
             f"or text with {self._delimiter!r} between them"
@@ -108,8 +110,8 @@ class LabelParser:
     def _of_element(self, element: Any) -> Sequence[str]:
         if isinstance(element, str):
             return self._named(element)
-        if isinstance(element, int) and not isinstance(element, bool):
-            return self._named(str(element))
+        if (name := _number_name(element)) is not None:
+            return self._named(name)
         if isinstance(element, list | tuple) and element and all(isinstance(one, str) for one in element):
             return (self._names.find(element),)
         if isinstance(element, Mapping) and (held := _held(element)) is not None:
@@ -139,6 +141,14 @@ class LabelParser:
         if self._path_separator is not None and self._path_separator in name:
             return (self._names.find(name.split(self._path_separator)),)
         raise RefusedError(self._names.unknown(name))
+
+
+def _number_name(value: Any) -> str | None:
+    """A whole number as a name, None for all else."""
+    if isinstance(value, bool):
+        return None
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return str(int(value)) if is_whole else None
 
 
 def _held(value: Mapping[Any, Any]) -> Any:

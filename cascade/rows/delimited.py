@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ _CSV_DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 2**31 - 1
 _SKIPPED_CHARACTERS = 1 << 20
 _DIALECT_LINES = 200
+_MARKED_AS_TEXT = re.compile(r"'[=+\-@\t\r]")
+"""What `unguarded` may find; most apostrophes stand inside of words."""
+_TOLD_DELIMITER = re.compile(r"""["']?sep=(.)["']?""", re.IGNORECASE)
+"""What Excel writes above a table so that it opens it again."""
 
 
 class _TooLongError(Exception):
@@ -101,16 +106,23 @@ class _Cells:
 
 
 @contextmanager
-def csv_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> Iterator[Table]:
-    """The rows of a table of text under its header, in whatever dialect they are written."""
+def csv_table(
+    stream: BinaryIO, file: RowFile, max_row_mb: int, *, has_header: bool = True
+) -> Iterator[Table]:
+    """The rows of a table of text, in whatever dialect they are written, under its header if it has one."""
     # Bytes that are not UTF-8 become lone surrogates, which no proper text holds: rows with one are refused.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Lines(text, max_row_mb << 20)
         delimiter = _delimiter(lines, file)
         dialect = _dialect(lines, delimiter) if file.path.is_file() else _Dialect(delimiter)
         rows = _csv_cells(lines, dialect, max_row_mb)
-        header = _csv_header(next(rows), file.name)
-        refuse_duplicates(header, file.name)
+        first = next(rows)
+        if has_header:
+            header = _csv_header(first, file.name)
+            refuse_duplicates(header, file.name)
+        else:
+            header = [f"column {place}" for place, _ in enumerate(first.cells, 1)]
+            rows = itertools.chain([first], rows)
         yield Table(header, _csv_records(rows, header, file.name, dialect), notes=dialect.notes)
 
 
@@ -179,6 +191,9 @@ def _delimiter(lines: _Lines, file: RowFile) -> str:
     """What the header has between its names; it is still to be read."""
     with suppress(_TooLongError):
         for line in lines:
+            if told := _TOLD_DELIMITER.fullmatch(line.strip()):
+                lines.start_row()
+                return told[1]
             if line.strip():
                 refuse_foreign(line[:4].encode("utf-8", "surrogateescape"), file.name)
                 lines.put_back()
@@ -253,7 +268,7 @@ def _csv_records(
             continue
         number += 1
         cells = row.cells
-        if "'" in row.raw:
+        if "'" in row.raw and _MARKED_AS_TEXT.search(row.raw):
             cells = list(map(unguarded, cells))
         if len(cells) > len(header) and dialect.joins_surplus:
             last = len(header) - 1

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
 from cascade.errors import DataError, suggestion
+from cascade.rows.documents import is_document
 from cascade.rows.encodings import UTF_8, as_utf_8, encoding_of, encoding_of_file, told_encoding
 from cascade.rows.row import START_BYTES
+from cascade.taxonomy.patterns import is_dataset_folder
 
 STANDARD_INPUT = "<stdin>"
 
@@ -27,7 +29,7 @@ BOM = b"\xef\xbb\xbf"
 _SKIPPED_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
 
-FileFormat = Literal["jsonl", "json", "csv", "tsv", "fasttext", "parquet", "sheet", "arrow"]
+FileFormat = Literal["jsonl", "json", "document", "csv", "tsv", "fasttext", "parquet", "sheet", "arrow"]
 _FORMATS: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -46,7 +48,7 @@ _FORMATS: dict[str, FileFormat] = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
-_TEXT_FORMATS = ("jsonl", "json", "csv", "tsv", "fasttext")
+_TEXT_FORMATS = ("jsonl", "json", "document", "csv", "tsv", "fasttext")
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _FOREIGN_STARTS = {
     b"\x1f\x8b": "gzip data: give the file a name that ends in .gz",
@@ -134,11 +136,6 @@ class RowFile:
         return self.format == "jsonl" and not self.packing and self.encoding == UTF_8 and self.path.is_file()
 
 
-def is_dataset_folder(path: Path) -> bool:
-    """Whether a folder is a data set that the library datasets has saved."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
 def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:
     """What text with a suffix of several formats is."""
     with suppress(UnicodeDecodeError):
@@ -149,6 +146,8 @@ def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:
     if file.format in ("json", "jsonl"):
         inside = start.removeprefix(b"[").lstrip()
         is_array = start.startswith(b"[") and inside[:1] in (b"", b"{", b"]")
+        if file.format == "json" and start.startswith(b"{") and is_document(start):
+            return "document"
         return "json" if is_array else "jsonl"
     if file.path.name.lower().endswith(".txt") and start.startswith(b"{"):
         return "jsonl"

@@ -34,7 +34,7 @@ def has_objects(frame: Any) -> bool:
     return _is_pandas(frame)
 
 
-def _records(frame: Any) -> tuple[list[str], list[dict[str, Any]]]:
+def _rows_in(frame: Any) -> tuple[list[str], list[dict[str, Any]]]:
     """The columns of a frame and its rows."""
     header = [str(name) for name in frame.columns]
     refuse_duplicates(header, FRAME)
@@ -60,13 +60,13 @@ def read_frame(
     DataError
         There is no column of texts, or of labels where `names` are given.
     """
-    header, rows = _records(frame)
+    header, rows = _rows_in(frame)
+    records = [Record(number, row, None) for number, row in enumerate(rows, 1)]
     known_names = None if names is None else KnownNames(names)
     with as_data_error(FRAME):
-        reading, _ = settle(FRAME, header, rows[:_SAMPLE_ROWS], columns, known_names, known)
+        reading, _ = settle(FRAME, header, records[:_SAMPLE_ROWS], columns, known_names, known)
     reader = RowReader(FRAME, reading, known_names, is_table=True)
-    for number, row in enumerate(rows, 1):
-        yield reader.to_row(Record(number, row, None))
+    yield from map(reader.to_row, records)
 
 
 def frame_rows(

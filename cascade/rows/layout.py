@@ -177,12 +177,12 @@ class RowReader:
         return found
 
     def _may_be_flag(self, column: str, names: KnownNames) -> bool:
-        return column not in (*self.reading.text, self.reading.id) and names.resolve(column) is not None
+        return column not in (*self.reading.text, self.reading.id) and names.of_flag(column) is not None
 
 
 def flag_label(column: str, names: KnownNames) -> str:
     """The label that a 0/1 column is named like; RefusedError if there is none."""
-    label = names.resolve(column)
+    label = names.of_flag(column)
     if label is None:
         raise RefusedError(f"a 0/1 column has the name of an {names.unknown(column)}")
     return label

@@ -15,6 +15,11 @@ from cascade.rows.row import SHOWN_CHARACTERS, RefusedError, quoted
 _SUGGESTIONS_PER_FILE = 200
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
+_PREFIXED = re.compile(
+    r"(?:labels?|topics?|categor(?:y|ies)|tags?|intents?|class(?:es)?|is|has|cats?)[\s_.:/\-]+(.+)",
+    re.IGNORECASE,
+)
+
 NONE_WORDS = frozenset(
     (
         *(
@@ -73,7 +78,18 @@ class KnownNames:
 
     def resolve(self, name: str) -> str | None:
         """The canonical name of what is written in any case, with blanks for underscores."""
-        return self._names.resolve(name) or self._folded.get(folded(name))
+        found = self._names.resolve(name) or self._folded.get(folded(name))
+        if found is None and name.endswith(".0") and name[:-2].isdecimal():
+            # A column of whole numbers with gaps is a column of floats by the time pandas has written it.
+            return self.resolve(name[:-2])
+        return found
+
+    def of_flag(self, column: str) -> str | None:
+        """The label that a 0/1 column is named like: ``late``, or ``topic_late`` as pandas names dummies."""
+        found = self.resolve(column)
+        if found is None and (prefixed := _PREFIXED.fullmatch(column.strip())):
+            found = self.resolve(prefixed[1])
+        return found
 
     def is_exact(self, name: str) -> bool:
         return self._names.resolve(name) is not None

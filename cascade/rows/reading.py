@@ -7,6 +7,7 @@ rows and bad rows together are always the whole file; a file that cannot be read
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from cascade.errors import DataError
 from cascade.rows.delimited import csv_table
+from cascade.rows.documents import document_records
 from cascade.rows.encodings import UTF_8
 from cascade.rows.fasttext import fasttext_records
 from cascade.rows.files import RowFile, opened
@@ -24,7 +26,7 @@ from cascade.rows.names import KnownNames, LabelNames
 from cascade.rows.parquet import arrow_table, parquet_table
 from cascade.rows.readings import Columns, FileReading, Reading
 from cascade.rows.row import BadRow, Row
-from cascade.rows.settle import settle
+from cascade.rows.settle import has_usual_text, settle
 from cascade.rows.sheets import sheet_table
 from cascade.rows.table import Table
 
@@ -32,6 +34,8 @@ _SAMPLE_ROWS = 1000
 _SAMPLE_TEXTS = 100
 _SAMPLE_CHARACTERS = 16 << 20
 _EXAMPLES = 3
+_MOST_UNNAMED = 20
+_BETWEEN = re.compile(r"[;,|#]")
 
 
 def read_rows(
@@ -132,12 +136,37 @@ class _Source:
     header: tuple[str, ...] | None = field(default=None, init=False)
 
     def rows(self) -> Iterator[Row | BadRow]:
-        with table_of(self.file, self.columns) as table:
+        has_header = self.columns.header is not False
+        if self.columns.header is None and self._can_be_read_again and self._lacks_header():
+            has_header = False
+        with table_of(self.file, self.columns, has_header=has_header) as table:
             self.header = None if table.header is None else tuple(table.header)
             head, rest = self._sample(table)
-            reader = self._settle(table, head)
+            reader = self._settle(table, head, has_header=has_header)
             for record in itertools.chain(head, rest):
                 yield reader.to_row(record)
+
+    @property
+    def _can_be_read_again(self) -> bool:
+        return self.file.format in ("csv", "tsv") and self.file.path.is_file()
+
+    def _lacks_header(self) -> bool:
+        """Whether the first line of a table is a row: a label stands where the name of its column should."""
+        with table_of(self.file, self.columns, has_header=True) as table:
+            first = tuple(table.header or ())
+        if self.names is None:
+            kept = [one for one in self.known if not one.header]
+            named = any(set(one.text) <= set(first) for one in self.known if one.header)
+            width = max((int(column.rpartition(" ")[2]) for one in kept for column in one.text), default=0)
+            return bool(kept) and not named and width <= len(first) and not has_usual_text(first)
+        told = {*self.columns.text_columns, *self.columns.label_columns, self.columns.id}
+        if told & set(first) or has_usual_text(first) or not 1 < len(first) <= _MOST_UNNAMED:
+            return False
+        return any(self._is_label(cell) for cell in first) and any(" " in cell.strip() for cell in first)
+
+    def _is_label(self, cell: str) -> bool:
+        names = self.names
+        return names is not None and any(names.resolve(part.strip()) for part in re.split(_BETWEEN, cell))
 
     def _sample(self, table: Table) -> tuple[list[Record | BadRow], Iterator[Record | BadRow]]:
         """The records that are looked at; of a stream, which may wait for more, the first one alone."""
@@ -158,14 +187,18 @@ class _Source:
             return _SAMPLE_ROWS
         return _SAMPLE_TEXTS if self.file.path.is_file() else 1
 
-    def _settle(self, table: Table, head: Sequence[Record | BadRow]) -> RowReader:
-        rows = [record.fields for record in head if isinstance(record, Record)]
+    def _settle(self, table: Table, head: Sequence[Record | BadRow], *, has_header: bool) -> RowReader:
+        rows = [record for record in head if isinstance(record, Record)]
         with as_data_error(self.file.name):
             reading, chosen = settle(self.file.name, table.header, rows, self.columns, self.names, self.known)
         encoding = self.file.encoding if self.file.encoding != UTF_8 else None
-        reading = replace(reading, encoding=encoding, sheet=self.columns.sheet)
+        reading = replace(reading, encoding=encoding, sheet=self.columns.sheet, header=has_header)
         reader = RowReader(self.file.name, reading, self.names, self.file.is_table)
-        notes = (*((f"encoded in {encoding}",) if encoding else ()), *table.notes)
+        notes = (
+            *(() if has_header else ("no header",)),
+            *((f"encoded in {encoding}",) if encoding else ()),
+            *table.notes,
+        )
         self.settled = FileReading(
             self.file.name,
             reading,
@@ -198,6 +231,7 @@ class _Source:
             completion_end=told.completion_end or "",
             encoding=reading.encoding if told.encoding else None,
             sheet=told.sheet,
+            header=told.header is not False,
         )
         return reading != plain
 
@@ -217,7 +251,7 @@ def _examples(reader: RowReader, head: Sequence[Record | BadRow]) -> tuple[tuple
 
 
 @contextmanager
-def table_of(file: RowFile, columns: Columns) -> Iterator[Table]:
+def table_of(file: RowFile, columns: Columns, *, has_header: bool) -> Iterator[Table]:
     """The records of a file, whatever its format; the file is open as long as they are read."""
     most = columns.max_row_mb
     match file.format:
@@ -231,15 +265,18 @@ def table_of(file: RowFile, columns: Columns) -> Iterator[Table]:
             with sheet_table(file, columns.sheet, most) as table:
                 yield table
         case _:
-            with opened(file) as stream, _text_table(stream, file, most) as table:
+            with opened(file) as stream, _text_table(stream, file, most, has_header=has_header) as table:
                 yield table
 
 
-def _text_table(stream: BinaryIO, file: RowFile, max_row_mb: int) -> AbstractContextManager[Table]:
+def _text_table(
+    stream: BinaryIO, file: RowFile, max_row_mb: int, *, has_header: bool
+) -> AbstractContextManager[Table]:
     if file.format in ("csv", "tsv"):
-        return csv_table(stream, file, max_row_mb)
-    read = {"json": array_records, "fasttext": fasttext_records}.get(file.format, json_records)
-    return nullcontext(Table(None, read(stream, file.name, max_row_mb)))
+        return csv_table(stream, file, max_row_mb, has_header=has_header)
+    read = {"json": array_records, "document": document_records, "fasttext": fasttext_records}
+    records = read.get(file.format, json_records)(stream, file.name, max_row_mb)
+    return nullcontext(Table(None, records))
 
 
 class ReadRows(NamedTuple):

@@ -33,6 +33,7 @@ class Columns:
     path_separator: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    header: bool | None = None
     format: RowFormat | None = None
     prompt_end: str | None = None
     completion_end: str | None = None
@@ -51,6 +52,7 @@ class Columns:
             path_separator=data.path_separator,
             encoding=data.encoding,
             sheet=data.sheet,
+            header=data.header,
             format=data.format,
             prompt_end=data.prompt_end,
             completion_end=data.completion_end,
@@ -112,6 +114,8 @@ class Reading:
         Stands between a name and the group it is in, None where names stand alone.
     prompt_end, completion_end
         What follows each prompt and completion and belongs to neither text nor labels.
+    header
+        Whether a table of text begins with the names of its columns.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -125,6 +129,7 @@ class Reading:
     completion_end: str = ""
     encoding: str | None = None
     sheet: str | None = None
+    header: bool = True
 
     def keys(self) -> dict[str, Any]:
         """The keys of ``data:`` in a taxonomy that settle this reading."""
@@ -138,7 +143,8 @@ class Reading:
         if self.labels_are == "names" and (self.delimiter != DELIMITER or self.format == "plain"):
             told["labels_delimiter"] = self.delimiter
         optional = ("path_separator", "id", "prompt_end", "completion_end", "encoding", "sheet")
-        return told | {key: value for key in optional if (value := getattr(self, key))}
+        told |= {key: value for key in optional if (value := getattr(self, key))}
+        return told if self.header else told | {"header": False}
 
     def _label_keys(self) -> dict[str, Any]:
         told: dict[str, Any] = {}

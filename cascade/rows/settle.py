@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from cascade.rows.candidates import (
     usual_rank,
 )
 from cascade.rows.layout import (
+    Record,
     flag_label,
     id_column,
     listed_columns,
@@ -74,12 +76,12 @@ _MUCH_LONGER = 2
 def settle(
     file: str,
     header: Sequence[str] | None,
-    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     columns: Columns,
     names: KnownNames | None,
     known: Sequence[Reading] = (),
 ) -> tuple[Reading, Candidate | None]:
-    """The reading of a file that begins with `rows`, and what it makes of them.
+    """The reading of a file that begins with `records`, and what it makes of them.
 
     Parameters
     ----------
@@ -97,9 +99,11 @@ def settle(
     RefusedError
         A column that was told is not there, or none can be told to hold the text.
     """
+    rows = [record.fields for record in records]
     name = columns.format or format_of(rows)
-    base = _with_ends(replace(Reading(), format=name, id=columns.id), columns, rows)
-    flat = _flattened(rows, base)
+    base = _with_ends(replace(Reading(), format=name, id=columns.id), columns, rows, known)
+    usable = list(_flattened(records, base))
+    flat = [fields for _, fields in usable]
     present = _present(header if name == "plain" else None, flat)
     columns = columns.present(present)
     base = replace(base, id=columns.id)
@@ -112,7 +116,8 @@ def settle(
         if header is not None:
             _require_all(text, present)
         return replace(base, text=text, labels=()), None
-    looked = Looked(file, flat, present, columns, names, base, header is not None)
+    numbers = [number for number, _ in usable]
+    looked = Looked(file, flat, numbers, present, columns, names, base, header is not None)
     chosen = _known(looked, known) or _Choice(looked).chosen()
     base = (
         chosen.reading if chosen is not None else replace(base, labels=columns.label_columns or (DOCUMENTED,))
@@ -131,20 +136,29 @@ def _require_all(text: Sequence[str], present: Sequence[str]) -> None:
         require_column(column, "text", present)
 
 
-def _flattened(rows: Sequence[Mapping[str, Any]], base: Reading) -> list[Mapping[str, Any]]:
-    found = []
-    for fields in rows:
-        try:
-            found.append(as_columns(fields, base.format, base.prompt_end))
-        except RefusedError:
-            continue
-    return found
+def has_usual_text(columns: Sequence[str]) -> bool:
+    """Whether a column has a usual name of texts or labels."""
+    return any(folded(one) in USUAL_TEXTS or folded(one) in USUAL_LABELS for one in columns)
 
 
-def _with_ends(base: Reading, columns: Columns, rows: Sequence[Mapping[str, Any]]) -> Reading:
+def _flattened(records: Sequence[Record], base: Reading) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The number and the columns of each row that says something."""
+    for record in records:
+        with suppress(RefusedError):
+            yield record.number, as_columns(record.fields, base.format, base.prompt_end)
+
+
+def _with_ends(
+    base: Reading, columns: Columns, rows: Sequence[Mapping[str, Any]], known: Sequence[Reading]
+) -> Reading:
+    """What follows each prompt: as told, as in earlier files if all end so, or what all end with."""
     if base.format != "prompt":
         return base
+    earlier = (one.prompt_end for one in known if one.format == "prompt")
+    prompts = [str(fields.get("prompt")) for fields in rows]
     end = columns.prompt_end
+    if end is None:
+        end = next((one for one in earlier if all(prompt.endswith(one) for prompt in prompts)), None)
     if end is None:
         end = common_end(fields.get("prompt") for fields in rows)
     return replace(base, prompt_end=end)
@@ -158,7 +172,7 @@ def _present(header: Sequence[str] | None, rows: Sequence[Mapping[str, Any]]) ->
 
 def _label_columns(reading: Reading, present: Sequence[str], names: KnownNames) -> frozenset[str]:
     if reading.labels_are == "flags" and not reading.labels:
-        flags = (column for column in present if names.resolve(column) is not None)
+        flags = (column for column in present if names.of_flag(column) is not None)
         return frozenset(column for column in flags if folded(column) != "text" and column != reading.id)
     return frozenset(reading.labels)
 
@@ -273,7 +287,7 @@ class _Choice:
         return first
 
     def _refuse_ambiguous(self, first: Candidate, other: Candidate) -> NoReturn:
-        pairs = enumerate(zip(first.labels, other.labels, strict=True), 1)
+        pairs = zip(self._looked.numbers, zip(first.labels, other.labels, strict=True), strict=True)
         number, (one, two) = next((n, pair) for n, pair in pairs if None not in pair and pair[0] != pair[1])
         raise DataError(
             f"{self._looked.file}: two readings fit equally, and say different things of row {number}:\n"
@@ -288,13 +302,16 @@ class _Choice:
                 other.reading.labels == found.reading.labels
                 and other.reading.delimiter != found.reading.delimiter
             )
-            rows = [place + 1 for place in found.faults if same and len(other.labels[place] or ()) > 1]
-            if rows and (place := rows[0] - 1) not in other.faults and found.reading.labels_are == "names":
+            places = [place for place in found.faults if same and len(other.labels[place] or ()) > 1]
+            if places and (place := places[0]) not in other.faults and found.reading.labels_are == "names":
                 raise DataError(
                     f"{self._looked.file}: labels in {quoted(found.reading.labels[0])} are separated by "
                     f"{found.reading.delimiter!r} in some rows and by {other.reading.delimiter!r} in others "
-                    f"(row {rows[0]}: {found.faults[place]}). Write one of them throughout"
+                    f"({self._row(place)}: {found.faults[place]}). Write one of them throughout"
                 )
+
+    def _row(self, place: int) -> str:
+        return f"row {self._looked.numbers[place]}"
 
     def _nothing_fits(self) -> Candidate | None:
         """The documented form if it is there, so that its rows are refused one by one; else an error."""
@@ -335,7 +352,8 @@ class _Choice:
             if len(seen) < _NEAREST and words not in seen:
                 place, fault = next(iter(one.faults.items()))
                 fits = one.labelled - len(one.faults)
-                lines.append(f"  {words}: fits {fits:,} of {one.labelled:,} rows; row {place + 1}: {fault}")
+                fit = f"fits {fits:,} of {one.labelled:,} rows"
+                lines.append(f"  {words}: {fit}; {self._row(place)}: {fault}")
                 seen.add(words)
         lines.append(f"Say in the taxonomy how they are written, such as\n{_settling(near[0])}")
         return "\n".join(lines)

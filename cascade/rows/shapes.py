@@ -15,6 +15,10 @@ from cascade.taxonomy.data import RowFormat
 
 Fields = Mapping[str, Any]
 
+_TITLE = re.compile(
+    r"\s*(?:labels?|topics?|categor(?:y|ies)|tags?|intents?|class(?:es)?|answer|output)\s*:\s*", re.IGNORECASE
+)
+"""What answers of language models begin with before the labels."""
 _MARK = re.compile(r"\s|[^\w\s]")
 
 
@@ -95,7 +99,7 @@ def _of_chat(fields: Fields) -> Fields:
         said.setdefault(str(role), []).append(_content(one.get("content", one.get("value"))))
     if "user" not in said:
         raise RefusedError("a chat without a message of the user")
-    return {"text": "\n".join(said["user"]), "labels": said.get("assistant", [None])[-1]}
+    return {"text": "\n".join(said["user"]), "labels": _without_title(said.get("assistant", [None])[-1])}
 
 
 def _content(content: Any) -> str:
@@ -111,7 +115,12 @@ def _is_prompt(fields: Fields) -> bool:
 
 
 def _of_prompt(fields: Fields) -> Fields:
-    return {"text": fields["prompt"], "labels": fields.get("completion")}
+    return {"text": fields["prompt"], "labels": _without_title(fields.get("completion"))}
+
+
+def _without_title(answer: Any) -> Any:
+    title = _TITLE.match(answer) if isinstance(answer, str) else None
+    return answer[title.end() :] if title and title.end() < len(answer) else answer
 
 
 def _is_label_studio(fields: Fields) -> bool:

@@ -12,8 +12,8 @@ from typing import Literal, TypeVar, get_args
 from yaml.nodes import Node, SequenceNode
 
 from cascade.errors import DataError, Place, suggestion
-from cascade.system.shapes import FILLED, NAMES, Key, either, listed, one_of, whole
-from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, kind_of
+from cascade.system.shapes import FILLED, FLAG, NAMES, Key, either, listed, one_of, whole
+from cascade.taxonomy.patterns import TooManyError, files_matching, has_wildcard, is_dataset_folder, kind_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import in_words, names_in, number_of
 
@@ -42,6 +42,10 @@ DATA: Mapping[str, Key] = {
     "completion_end": Key("What follows each completion and is no part of the labels.", FILLED),
     "encoding": Key("The encoding of text files: utf-8, utf-16, cp1252 ...", FILLED),
     "sheet": Key("The sheet of a spreadsheet.", FILLED),
+    "header": Key(
+        "Whether tables of text begin with the names of the columns; else those are column 1, column 2 ...",
+        FLAG,
+    ),
     "max_row_mb": Key("How many MB a row may have; 64 by default.", whole(1, MOST_ROW_MB)),
 }
 DATA_KEYS = tuple(DATA)
@@ -74,6 +78,8 @@ class DataSpec:
         Of a text file, by a name that Python knows.
     sheet
         Of a spreadsheet.
+    header
+        Whether tables of text begin with the names of their columns; else these are ``column 1`` and so on.
     """
 
     train: tuple[str, ...] = ()
@@ -89,6 +95,7 @@ class DataSpec:
     completion_end: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    header: bool | None = None
     max_row_mb: int | None = None
     base: Path = field(default=Path(), compare=False)
     train_places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
@@ -122,8 +129,9 @@ class DataSpec:
 
     def _matching(self, pattern: str) -> list[Path]:
         path = self.base / os.path.expanduser(pattern)  # noqa: PTH111  # the method raises for an unknown user
-        if path.is_file() or not has_wildcard(pattern):
-            return [path] if path.is_file() else []
+        is_there = path.is_file() or is_dataset_folder(path)
+        if is_there or not has_wildcard(pattern):
+            return [path] if is_there else []
         return files_matching(self.base, pattern)
 
     def _missing(self, which: str, pattern: str) -> str:
@@ -160,6 +168,7 @@ def read_data(given: Mapping[str, Node], reader: Reader, base: Path) -> DataSpec
         completion_end=_read_separator(data, "completion_end", reader),
         encoding=_read_encoding(data, reader),
         sheet=_read_column(data, "sheet", reader),
+        header=reader.flag(data["header"], "data.header") if "header" in data else None,
         max_row_mb=_read_size(data, reader),
         base=base,
         train_places=tuple(named.place for named in train),

@@ -18,6 +18,11 @@ class TooManyError(Exception):
     """The pattern matches too much, or has too much to be looked at; the message says which."""
 
 
+def is_dataset_folder(path: Path) -> bool:
+    """Whether a folder is a data set that the library datasets has saved."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
 def has_wildcard(pattern: str) -> bool:
     """Whether a pattern stands for other names than its own."""
     return not frozenset("*?[").isdisjoint(pattern)

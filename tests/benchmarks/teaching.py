@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.learn.datasets import label_truth
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.rows.reading import read_all

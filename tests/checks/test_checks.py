@@ -79,7 +79,7 @@ def flat(*labels):
 def read_text(tmp_path: Path, text: str, name="rows.jsonl"):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    return read_all([path], Columns(), Taxonomy.from_dict(SHOP))
+    return read_all([path], Columns(), Taxonomy.from_dict(SHOP))[:2]
 
 
 # The whole
@@ -496,13 +496,13 @@ def test_one_text_that_is_repeated_is_no_prompt():
 
 def test_labels_that_begin_with_a_blank_are_traced_to_old_completions(tmp_path):
     lines = [
-        json.dumps({"text": "a", "labels": [name]}) for name in (" refund", "late", " refund", "\u00a0x", "y")
+        json.dumps({"text": "a", "labels": [name]}) for name in (" refnd", "late", " refnd", "\u00a0x", "y")
     ]
     rows, bad = read_text(tmp_path, "\n".join(lines))
     report = check(Taxonomy.from_dict(SHOP), rows, (), bad)
     finding = found(report, "leftover-separator")
     assert finding.message == "3 rows have a label that begins with a blank"
-    assert finding.examples == ("' refund'", r"'\xa0x'")
+    assert finding.examples == ("' refnd'", r"'\xa0x'")
 
 
 @pytest.mark.parametrize(

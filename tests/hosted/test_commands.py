@@ -30,7 +30,7 @@ from hosted_runs import (
     taxonomy,
 )
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.taxonomy.definition import Taxonomy
 
 

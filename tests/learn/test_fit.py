@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.cascade import Cascade
 from cascade.errors import DataError
+from cascade.fitted import Cascade
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.fit import _Fit, fit, silent

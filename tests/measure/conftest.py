@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from evaluated_rows import TREE, rows
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.learn.datasets import label_truth
 from cascade.measure.error_causes import Predictions
 from cascade.measure.evaluate import evaluate

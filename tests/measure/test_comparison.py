@@ -10,7 +10,7 @@ import pytest
 from evaluated_rows import TREE, rows
 from processes import environment
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.measure.comparison import compare_models, flat_labels, flat_taxonomy
 from cascade.measure.error_causes import Predictions
 from cascade.measure.metrics import macro_f1, micro_f1

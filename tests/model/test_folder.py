@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.cascade import Cascade
 from cascade.errors import ModelError
+from cascade.fitted import Cascade
 from cascade.learn.fit import fit
 from cascade.model.folder import (
     MANIFEST,

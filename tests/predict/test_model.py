@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.cascade import CHUNK, Cascade
 from cascade.errors import DataError, ModelError
+from cascade.fitted import CHUNK, Cascade
 from cascade.learn.datasets import label_truth
 from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST, NODES, digest_of_file
@@ -624,7 +624,7 @@ def test_one_label_and_one_group_are_a_model_too():
 
 def test_a_model_is_at_hand_without_what_only_training_needs():
     code = (
-        "import sys, cascade.predict.answers, cascade.cascade;"
+        "import sys, cascade.predict.answers, cascade.fitted;"
         "heavy = {'joblib', 'networkx', 'pandas', 'pyarrow', 'sklearn', 'cascade.learn.fit'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )

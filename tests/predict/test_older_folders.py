@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import command, environment
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 
 OLDER = Path(__file__).parent / "folder_of_0_2"
 

@@ -31,8 +31,8 @@ from prediction_rows import (
     texts,
 )
 
-from cascade.cascade import Cascade
 from cascade.errors import CascadeError, DataError, ModelError
+from cascade.fitted import Cascade
 from cascade.learn.fit import fit
 from cascade.predict.answers import prediction_rows
 from cascade.predict.extras import Style

@@ -93,13 +93,13 @@ def test_names_may_have_any_usual_mark_between_them(written, between):
     assert reading_of(path).reading.delimiter == (between.strip() or between)
 
 
-@pytest.mark.parametrize("between", ["/", " > ", ">", "::", "|", " -> ", " → "])
+@pytest.mark.parametrize("between", ["/", " > ", ">", "::", "|", " -> ", " → ", ": ", " - ", "."])
 def test_paths_may_have_any_usual_separator(written, between):
     groups = {"late": "goods", "broken": "goods", "refund": "money"}
     cells = [";".join(f"{groups[name]}{between}{name}" for name in names) for names in LABELS]
     path = written("a.csv", csv_text(["text", "labels"], zip(TEXTS, cells, strict=True)))
     assert labels_in(path) == LABELS
-    assert reading_of(path).reading.path_separator == between.strip()
+    assert reading_of(path).reading.path_separator.strip() == between.strip()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,12 @@ def test_several_columns_of_names(written, names):
     assert labels_in(written("a.csv", csv_text(["text", *names], rows))) == LABELS
 
 
+def test_numbered_columns_belong_together_whatever_stands_in_them(written):
+    rows = [["a", "late", "broken"], ["b", "broken", "late"], ["c", "", "late"], ["d", "late", "late"]]
+    path = written("a.csv", csv_text(["text", "topic 1", "topic 2"], rows))
+    assert labels_in(path) == [("late", "broken"), ("broken", "late"), ("late",), ("late",)]
+
+
 def test_columns_of_two_facets_hold_the_labels_together(written):
     rows = [["a", "refund", "late"], ["b", "-", "broken"], ["c", "card fee", "-"]]
     path = written("a.csv", csv_text(["text", "about money", "about goods"], rows))
@@ -211,6 +217,20 @@ def test_a_column_for_each_label(written, yes, no):
     path = written("a.csv", csv_text(header, rows))
     assert labels_in(path) == LABELS
     assert reading_of(path).reading.labels_are == "flags"
+
+
+def test_columns_of_dummies_as_pandas_names_them(tmp_path):
+    frame = pd.DataFrame({"text": TEXTS, "topic": [names[0] if names else None for names in LABELS]})
+    pd.get_dummies(frame, columns=["topic"]).to_csv(tmp_path / "a.csv", index=False)
+    assert labels_in(tmp_path / "a.csv") == [names[:1] for names in LABELS]
+
+
+def test_labels_that_are_numbers(tmp_path):
+    taxonomy = Taxonomy.from_dict({"name": "n", "groups": {"g": {"labels": ["1", "2", "30"]}}})
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": [1, None, 30]})
+    for name, write in (("a.csv", frame.to_csv), ("a.parquet", frame.to_parquet), ("a.xlsx", frame.to_excel)):
+        write(tmp_path / name, index=False)
+        assert labels_in(tmp_path / name, taxonomy) == [("1",), (), ("30",)]
 
 
 @pytest.mark.parametrize("last", ["late", "goods > late", "goods/late"])
@@ -279,6 +299,15 @@ def test_prompts_and_completions_of_fine_tunes(written, prompt_end, completion_e
     assert ([row.text for row in found], [row.labels for row in found], refused) == (TEXTS, LABELS, [])
 
 
+def test_one_prompt_ends_as_those_of_training_did(written):
+    rows = [{"prompt": f"{text} ->", "completion": " late"} for text in TEXTS]
+    kept = reading_of(written("a.jsonl", "\n".join(map(json.dumps, rows)))).reading
+    [row] = read_rows(written("b.jsonl", json.dumps({"prompt": "where is it ->"})), None, None, [kept])
+    assert row.text == "where is it"
+    [row] = read_rows(written("c.jsonl", json.dumps({"prompt": "where is it"})), None, None, [kept])
+    assert row.text == "where is it"
+
+
 def test_text_that_ends_alike_is_left_whole(written):
     rows = [{"prompt": f"{text}.", "completion": " late"} for text in TEXTS]
     [first, *_] = read_rows(written("a.jsonl", "\n".join(map(json.dumps, rows))), None, SHOP)
@@ -311,6 +340,19 @@ def test_label_studio_tasks_and_their_short_form(written):
         {"id": 3, "message": "c", "topic": [["goods", "late"]]},
     ]
     assert labels_in(written("min.json", json.dumps(short))) == [("late",), ("late", "broken"), ("late",)]
+
+
+def test_of_several_answers_the_ground_truth_counts_else_the_newest(written):
+    def answer(name, **about):
+        return {"result": [{"value": {"choices": [name]}}], **about}
+
+    old, new = answer("late", updated_at="2026-01-01"), answer("broken", updated_at="2026-02-01")
+    truth = answer("refund", updated_at="2025-01-01", ground_truth=True)
+    tasks = [
+        {"data": {"text": "a"}, "annotations": [old, new]},
+        {"data": {"text": "b"}, "annotations": [new, truth, old]},
+    ]
+    assert labels_in(written("a.json", json.dumps(tasks))) == [("broken",), ("refund",)]
 
 
 def test_a_task_that_nobody_answered_is_refused_alone(written):
@@ -482,6 +524,60 @@ def test_a_long_array_is_read_piece_by_piece(written):
     assert [row.text for row in read_rows(path)] == texts
 
 
+@pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
+def test_json_as_pandas_writes_it(tmp_path, orient):
+    frame = pd.DataFrame({"text": TEXTS, "labels": [";".join(names) for names in LABELS]})
+    frame.to_json(tmp_path / "a.json", orient=orient)
+    assert labels_in(tmp_path / "a.json") == LABELS
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_inside_of_one_object(written, indent):
+    rows = [{"text": text, "labels": names} for text, names in zip(TEXTS, LABELS, strict=True)]
+    assert labels_in(written("a.json", json.dumps({"version": 1, "data": rows}, indent=indent))) == LABELS
+
+
+@pytest.mark.parametrize("content", ['{\n "a": 1\n}', '{"a": [1, 2],', "{\n"])
+def test_an_object_without_rows_is_an_error(written, content):
+    with pytest.raises(DataError, match=r"a\.json: (one JSON object without rows|not JSON)"):
+        list(read_rows(written("a.json", content)))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize("text_first", [True, False])
+def test_tables_without_a_header_lose_no_row(written, name, text_first):
+    pairs = [(text, ";".join(names)) for text, names in zip(TEXTS, LABELS, strict=True)]
+    content = csv_text(*_head_and_rest(pairs, text_first), delimiter="," if name == "a.csv" else "\t")
+    path = written(name, content)
+    rows, refused, [found] = read_all([path], None, SHOP)
+    assert ([row.text for row in rows], [row.labels for row in rows], refused) == (TEXTS, LABELS, [])
+    assert "no header" in found.describe()
+    texts = list(read_rows(path, None, None, [found.reading]))
+    assert [row.text for row in texts] == TEXTS
+    assert read_all([path], told(found.reading), SHOP).rows == rows
+
+
+def _head_and_rest(pairs, text_first):
+    first, *rest = [pair if text_first else pair[::-1] for pair in pairs]
+    return first, rest
+
+
+def test_a_header_that_is_told_is_one(written):
+    path = written("a.csv", "it is late,late\nin pieces,broken\n")
+    [row] = read_rows(path, Columns(header=True), SHOP)
+    assert (row.text, row.labels) == ("in pieces", ("broken",))
+
+
+def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(written):
+    assert labels_in(written("a.csv", "sep=;\ntext;labels\na, b;late\n")) == [("late",)]
+
+
+def test_numbers_are_whole_wherever_an_array_is_cut(written):
+    numbers = list(range(100_000, 200_000))
+    found = list(read_rows(written("a.json", "[{}, " + ", ".join(map(str, numbers)) + "]")))
+    assert [bad.raw for bad in found[1:]] == list(map(str, numbers))
+
+
 # Spreadsheets
 
 
@@ -603,10 +699,10 @@ def test_where_no_reading_fits_the_nearest_are_told(written):
     )
 
 
-def test_two_separators_at_once_are_told(written):
-    rows = [["a", "late;broken"], ["b", "late;refund"], ["c", "broken, late"]]
+def test_two_separators_at_once_are_told_with_the_row_of_the_file(written):
+    rows = [["a", "late;broken"], ["torn"], ["b", "late;refund"], ["c", "broken, late"]]
     path = written("a.csv", csv_text(["text", "topic"], rows))
-    with pytest.raises(DataError, match=r"separated by ';' in some rows and by ',' in others \(row 3"):
+    with pytest.raises(DataError, match=r"separated by ';' in some rows and by ',' in others \(row 4"):
         list(read_rows(path, None, SHOP))
 
 

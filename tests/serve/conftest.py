@@ -4,7 +4,7 @@ import pytest
 from served import serving
 from shop import SHOP
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.learn.fit import fit
 from cascade.taxonomy.definition import Taxonomy
 

@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import TOKEN, ask, check_by_schemathesis, environment, get, run, serving, wait_until
 
-from cascade.cascade import Cascade
 from cascade.errors import DataError
+from cascade.fitted import Cascade
 from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST
 from cascade.predict.answers import prediction_rows
@@ -279,7 +279,7 @@ def test_connections_that_are_cut_at_any_place_harm_nobody(port):
 def limited(model, **limits):
     """A service with other limits: its port."""
     script = (
-        "import json, sys\nfrom pathlib import Path\nfrom cascade.cascade import Cascade\n"
+        "import json, sys\nfrom pathlib import Path\nfrom cascade.fitted import Cascade\n"
         "from cascade.serve.limits import Limits\nfrom cascade.serve.server import Address, serve\n"
         "limits = Limits(**json.loads(sys.argv[2]))\n"
         "log = lambda line: print(line, file=sys.stderr)\n"

@@ -31,7 +31,7 @@ from served import (
     wait_for_model,
 )
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.predict.answers import prediction_rows
 from cascade.predict.extras import Style
 from cascade.rows.reading import read_all

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
 from served import TOKEN, get, put_in_place, serving, wait_for_model, wait_until
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.teach.queue import QueuedRow, write_queue

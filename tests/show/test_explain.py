@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import environment
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.show.explain import explain, worth_showing
 from cascade.taxonomy.definition import Taxonomy
 

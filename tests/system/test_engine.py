@@ -24,6 +24,7 @@ from cascade.learn.fit import fit
 from cascade.predict import slices
 from cascade.predict.files import predict_file
 from cascade.predict.request import Request
+from cascade.rows.readings import Reading
 from cascade.rows.slices import ByteSlice
 from cascade.system import engine
 from cascade.taxonomy.definition import Taxonomy
@@ -188,14 +189,14 @@ def test_standard_output_is_not_for_other_machines(model, source):
 
 @pytest.mark.parametrize("lost", ["model", "in.jsonl"])
 def test_worker_that_does_not_see_a_file_says_so(model, source, tmp_path, lost):
-    task = slices.SliceTask.of(model, Request(str(source)), None)
+    task = slices.SliceTask.of(model, Request(str(source)), Reading(), None)
     (tmp_path / lost).rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=rf"{lost}: is not there, as .* sees it.*that all machines share"):
         slices.answered_elsewhere(task, 0, ByteSlice(1, 0, 10))
 
 
 def test_worker_that_sees_another_file_says_so(model, source):
-    task = slices.SliceTask.of(model, Request(str(source)), None)
+    task = slices.SliceTask.of(model, Request(str(source)), Reading(), None)
     size = source.stat().st_size
     source.write_text("another")
     with pytest.raises(DataError, match=rf"in\.jsonl: has 7 bytes; expected {size}, as .* sees it"):

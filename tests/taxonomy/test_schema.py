@@ -17,8 +17,8 @@ from processes import command, environment
 from trees import taxonomies
 
 from cascade.backends import CHOOSABLE, KINDS
-from cascade.cascade import backend_complaints
 from cascade.errors import TaxonomyError
+from cascade.fitted import backend_complaints
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.schema import schema
 

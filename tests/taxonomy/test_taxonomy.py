@@ -638,8 +638,8 @@ threshold: 0.5
 
 data: {trian: x}
 => 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
-   'labels_delimiter', 'path_separator', 'id', 'prompt_end', 'completion_end', 'encoding', 'sheet' or
-   'max_row_mb'. Did you mean 'train'?
+   'labels_delimiter', 'path_separator', 'id', 'prompt_end', 'completion_end', 'encoding', 'sheet', 'header'
+   or 'max_row_mb'. Did you mean 'train'?
 
 defaults: {labels: [x]}
 => 3:12: unknown key 'labels' in defaults; expected 'choose', 'route', 'threshold', 'negatives',

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cascade.cascade import Cascade
+from cascade.fitted import Cascade
 from cascade.rows.row import Row
 from cascade.taxonomy.definition import Taxonomy
 from cascade.teach import selection as teaching
