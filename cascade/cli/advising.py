@@ -36,9 +36,9 @@ from cascade.errors import CascadeError, DataError
 from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
-    from cascade.cascade import Cascade
     from cascade.changes.advice import Advice, Study
     from cascade.changes.advice_trials import Figures, Measured
+    from cascade.fitted import Cascade
     from cascade.rows.reading import ReadRows
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
@@ -104,8 +104,8 @@ def advise(
     MODEL is a model folder; without it, the model as for predict. Each change is tried by a fit of what it
     touches. Nothing is changed without --apply.
     """
-    from cascade.cascade import Cascade
     from cascade.changes.advice import study
+    from cascade.fitted import Cascade
 
     if wanted is not None and wanted != _ALL and not re.fullmatch(r"\d+(,\d+)*", wanted):
         raise click.UsageError(f"--apply takes numbers such as 1,3, or nothing behind it; found {wanted!r}.")

@@ -13,9 +13,9 @@ import pytest
 from planted import DEFAULTS, LABELS, planted_rows, planted_taxonomy
 from processes import command, environment
 
-from cascade.cascade import Cascade
 from cascade.changes.advice import Advice, advise, advised_text, study
 from cascade.errors import DataError
+from cascade.fitted import Cascade
 from cascade.model.folder import Manifest
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.edits import MergeLabels, MoveLabel, SplitGroup
