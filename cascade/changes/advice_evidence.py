@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import zip_longest
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, triu
 
 from cascade.changes.advice_trials import Fitted
 from cascade.grouping.clustering import clusters_of
@@ -107,10 +107,10 @@ class _Evidence:
 
     def _alike(self) -> list[tuple[int, int]]:
         """Pairs of labels with texts that are like each other's, or that go together."""
-        size = self.count[:, None] + self.count[None, :]
-        both = (_counts(self.truth).T @ _counts(self.truth)).toarray()
-        together = np.argwhere(np.triu(both >= TOGETHER * np.maximum(size - both, 1), 1))
-        pairs = {(int(one), int(other)) for one, other in together}
+        both = triu(_counts(self.truth).T @ _counts(self.truth), 1).tocoo()
+        either = self.count[both.row] + self.count[both.col] - both.data
+        together = both.data >= TOGETHER * either
+        pairs = set(zip(both.row[together].tolist(), both.col[together].tolist(), strict=True))
         for one, vector in enumerate(self._vectors):
             likeness = self._vectors @ vector
             likeness[one] = -np.inf
@@ -121,7 +121,7 @@ class _Evidence:
     def _can_merge(self, one: int, other: int) -> bool:
         """Whether each stands in one place, from where another one may take its rows."""
         groups = [self.graph.parents[self.names[label]] for label in (one, other)]
-        if any(len(parents) != 1 for parents in groups):
+        if not all(self._stands_once(self.names[label]) for label in (one, other)):
             return False
         same = groups[0] == groups[1]
         homes = all(self._is_home(parents[0]) for parents in groups)
@@ -180,11 +180,10 @@ class _Evidence:
     def moves(self) -> Iterator[Candidate]:
         targets = [group for group in self.graph.groups if self._is_home(group) and group != ROOT]
         for label, name in enumerate(self.names):
-            parents = self.graph.parents[name]
-            source = parents[0]
-            if len(parents) > 1 or self.count[label] < LEAST_ROWS or not self._is_home(source):
+            source = self.graph.parents[name][0]
+            if self.count[label] < LEAST_ROWS or not self._stands_once(name):
                 continue
-            if self._has_more(source):
+            if self._is_home(source) and self._has_more(source):
                 found = [self._move(label, source, target) for target in targets if target != source]
                 best = max(filter(None, found), key=lambda one: one.hope, default=None)
                 if best is not None:
@@ -277,8 +276,11 @@ class _Evidence:
                 halves = {self._halves_by_confusion(labels): "what is taken for each other stays together"}
                 halves.setdefault(_smaller(clusters_of(known.vectors, 2) == 1), "their texts fall into two")
                 for leaving, why in halves.items():
-                    if 1 < len(leaving) < len(labels) - 1:
+                    if len(leaving) > 1 and all(self._stands_once(labels[place]) for place in leaving):
                         yield self._split(group, labels, leaving, why, known)
+
+    def _stands_once(self, label: str) -> bool:
+        return len(self.graph.parents[label]) == 1
 
     def _halves_by_confusion(self, labels: list[str]) -> tuple[int, ...]:
         """The smaller half of labels cut where the least is taken for each other.

@@ -277,7 +277,7 @@ def _figures(figures: Figures) -> str:
 def _sureness(measured: Measured) -> str:
     low, high = measured.interval
     how = f"by {counted(measured.foldings, 'other folding')}" if measured.foldings else "by these folds"
-    return f"mean of both {measured.gain:+.3f} {how}, from {low:+.3f} to {high:+.3f}"
+    return f"mean of both {measured.gain:+.4f} {how}, from {low:+.4f} to {high:+.4f}"
 
 
 def _others(found: Study, *, verbose: bool) -> Iterator[str]:
