@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
 import shutil
 import subprocess
@@ -127,6 +129,17 @@ def test_a_group_of_two_topics_is_split_by_what_is_taken_for_each_other():
     assert {name.split("_")[0] for name in one.edit.labels} in ({"hotel"}, {"train"})
     assert len(one.edit.labels) == 4
     assert one.measured.wins
+
+
+def test_a_label_with_several_parents_stays_where_it_is():
+    texts, labels = planted_rows()
+    plain = planted_taxonomy(phone_delay="train", phone_dirt="train").to_dict()
+    plain["groups"] = {"extra": {"labels": ["phone_delay", "train_dirt", "more"]}} | plain["groups"]
+    model = Cascade.fit(Taxonomy.from_dict(plain), [*texts, "more"], [*labels, ["more"]])
+    found = study(model, [*texts, "more"], [*labels, ["more"]], most=8, jobs=2)
+    concerned = {label for one in (*found.advice, *found.tried) if one.edit for label in one.labels}
+    assert "phone_dirt" in concerned
+    assert not concerned & {"phone_delay", "train_dirt"}
 
 
 def test_labels_with_few_and_with_contradicting_rows_are_named_with_them():
@@ -276,6 +289,22 @@ def test_nothing_is_written_where_nobody_can_be_asked(place):
     assert "complaints.yaml: nothing was written" in asked.stderr
     assert "1. move 'phone_delay' from 'train' to 'phone'" in asked.stdout
     assert "-      - phone_delay    # calls that come late" in asked.stdout
+    assert (place / "complaints.yaml").read_text("utf-8") == FILE.format(names="")
+
+
+def test_whoever_says_no_keeps_the_file(place):
+    ours, theirs = pty.openpty()
+    arguments = command("advise", "--most", "1", "--apply")
+    asked = subprocess.Popen(
+        arguments, cwd=place, env=environment(), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.write(ours, b"n\n")
+    _, told = asked.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert asked.returncode == 0
+    assert b"Change complaints.yaml so?" in told
+    assert b"nothing was written" in told
     assert (place / "complaints.yaml").read_text("utf-8") == FILE.format(names="")
 
 
