@@ -6,21 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascade.changes.advice import advise
+    from cascade.changes.migration import migrate
     from cascade.errors import CascadeError
     from cascade.estimator import CascadeClassifier
     from cascade.fitted import Cascade
     from cascade.rows.reading import read_rows
     from cascade.taxonomy.definition import Taxonomy
 
-__all__ = ["Cascade", "CascadeClassifier", "CascadeError", "Taxonomy", "__version__", "read_rows"]
+__all__ = [
+    "Cascade",
+    "CascadeClassifier",
+    "CascadeError",
+    "Taxonomy",
+    "__version__",
+    "advise",
+    "migrate",
+    "read_rows",
+]
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOMES = {
     "Cascade": "cascade.fitted",
     "CascadeClassifier": "cascade.estimator",
     "CascadeError": "cascade.errors",
     "Taxonomy": "cascade.taxonomy.definition",
+    "advise": "cascade.changes.advice",
+    "migrate": "cascade.changes.migration",
     "read_rows": "cascade.rows.reading",
 }
 

@@ -1,4 +1,4 @@
-"""Two taxonomies or models side by side: what differs, and which groups a fit would train anew.
+"""Two taxonomies or models side by side, which groups a fit would train anew, and what is worth changing.
 
-Imports `show`, `learn` and what lies below them.
+Imports `show`, `measure`, `learn` and what lies below them.
 """

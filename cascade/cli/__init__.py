@@ -11,6 +11,7 @@ from __future__ import annotations
 
 # A command is there once its module was imported.
 from cascade.cli import (  # noqa: F401
+    advising,
     caching,
     checking,
     drafting,

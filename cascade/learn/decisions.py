@@ -58,7 +58,7 @@ def decide_thresholds(dataset: Dataset, rows: IntArray, paths: FloatArray, seed:
     """
     taxonomy, known = dataset.taxonomy, dataset.known[rows]
     labels = taxonomy.graph.labels
-    believed = paths if known.all() else np.where(known, paths, np.float32(np.nan))
+    believed = _believed(dataset, rows, paths)
     left = contenders(taxonomy, believed)
     truth = dataset.truth[rows] & known
     thresholds = _thresholds(taxonomy, left, truth, clusters_of(dataset.texts)[rows], seed)
@@ -67,6 +67,25 @@ def decide_thresholds(dataset: Dataset, rows: IntArray, paths: FloatArray, seed:
     # A sibling that `choose: one` preferred says nothing against a label that was given.
     doubted = _suspicious(labels, rows, truth[:, columns], believed[:, columns])
     return Decisions(thresholds, _metrics(labels, truth[:, columns], chosen), doubted)
+
+
+def labels_out_of_fold(
+    dataset: Dataset, rows: IntArray, paths: FloatArray, thresholds: Mapping[str, float]
+) -> tuple[BoolArray, BoolArray]:
+    """The true and the chosen labels of rows that have out-of-fold path probabilities.
+
+    Both bool, shape (n_rows, n_labels), columns as in `Graph.labels`; the figures in the manifest are theirs.
+    """
+    taxonomy = dataset.taxonomy
+    columns = [taxonomy.graph.column[label] for label in taxonomy.graph.labels]
+    chosen = decide(taxonomy, thresholds, contenders(taxonomy, _believed(dataset, rows, paths)))
+    return (dataset.truth[rows] & dataset.known[rows])[:, columns], chosen[:, columns]
+
+
+def _believed(dataset: Dataset, rows: IntArray, paths: FloatArray) -> FloatArray:
+    """`paths`, with NaN where nothing is known of the truth."""
+    known = dataset.known[rows]
+    return paths if known.all() else np.where(known, paths, np.float32(np.nan))
 
 
 def _thresholds(

@@ -133,6 +133,38 @@ def fit(
         return fitting.run(tuple(reading.to_dict() for reading in readings))
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """What came of a fit, with the scores that it was settled by.
+
+    Attributes
+    ----------
+    manifest
+        As in the model folder.
+    rows
+        int64, shape (n_rows,): positions of the rows that no model knew when it scored them.
+    paths
+        float32, shape (n_rows, n_nodes): their path probabilities, as in `cascade.model.walk.Walked`.
+    """
+
+    manifest: Manifest
+    rows: IntArray
+    paths: FloatArray
+
+
+def fit_out_of_fold(
+    dataset: Dataset, out: Path, *, seed: int = 0, jobs: int = 1, report: Report = silent
+) -> OutOfFold:
+    """Fit as `fit` does, on this machine, and give the out-of-fold scores as well; ModelError as there.
+
+    Data sets that share their `Texts` share what was computed of these.
+    """
+    with locked(out):
+        fitting = _Fit(dataset, out, seed, jobs, None, report, FineTuner())
+        manifest = fitting.run(())
+        return OutOfFold(manifest, fitting.scored, fitting.out_of_fold)
+
+
 @contextmanager
 def _cluster(engine: str | None, jobs: int) -> Iterator[Workers | None]:
     """The workers of other machines, None where there are none: threads are enough for this one."""
@@ -186,6 +218,7 @@ class _Fit:
         self.fitted: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
         self.paths: dict[str, FloatArray] = {}
+        self.out_of_fold: FloatArray = np.empty((0, 0), dtype=np.float32)
 
     def run(self, readings: tuple[Mapping[str, Any], ...]) -> Manifest:
         for kind, options in {
@@ -197,6 +230,7 @@ class _Fit:
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
         self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
+        self.out_of_fold = walked.paths
         manifest = replace(self.settled(walked.paths), readings=readings)
         write_manifest(self.out, manifest)
         return manifest
