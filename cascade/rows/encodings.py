@@ -44,8 +44,7 @@ def encoding_of(head: bytes) -> str:
             return name
     if without_mark := _utf_16_without_mark(head):
         return without_mark
-    multibyte, wrong = _utf_8_counts(head)
-    if wrong == 0 or multibyte > 0:
+    if _is_utf_8(head) or _has_utf_8(head):
         return UTF_8
     return "latin-1" if _NOT_WINDOWS.intersection(head) else "cp1252"
 
@@ -61,14 +60,19 @@ def _utf_16_without_mark(head: bytes) -> str:
     return "utf-16-be" if even > len(sample) * 0.4 and odd == 0 else ""
 
 
-def _utf_8_counts(head: bytes) -> tuple[int, int]:
-    """Characters of several bytes, and wrong bytes; the last few bytes may be half a character."""
-    if head.isascii():
-        return 0, 0
+def _is_utf_8(head: bytes) -> bool:
+    """Whether all of it is; the last few bytes may be half a character."""
+    try:
+        codecs.getincrementaldecoder(UTF_8)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_utf_8(head: bytes) -> bool:
+    """Whether it has a character of several bytes of UTF-8, which other encodings have by accident only."""
     text = head.decode(UTF_8, "surrogateescape")
-    wrong = sum("\udc80" <= character <= "\udcff" for character in text[:-3])
-    multibyte = sum(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in text)
-    return multibyte, wrong
+    return any(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in text)
 
 
 class _Transcoded(io.RawIOBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -106,7 +106,8 @@ def read_slice(
     if isinstance(part, HeldSlice):
         yield from part.held
         return
-    file = replace(RowFile.at(path), name=printable(name))
+    # Only these are cut, and looking at the file anew for each slice would take longer than reading it.
+    file = RowFile(path, printable(name), "parquet" if isinstance(part, RowSlice) else "jsonl")
     reader = RowReader(file.name, reading, None, file.is_table)
     if isinstance(part, RowSlice):
         with parquet_table(file, max_row_mb, part) as table:
