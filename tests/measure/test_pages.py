@@ -101,6 +101,7 @@ def test_the_report_can_be_read(page, pages, tmp_path):
     assert page.locator("#sankey .sankey-node").count() > 10
 
 
+@pytest.mark.first
 def test_the_report_of_hundreds_of_labels_can_be_read(browser, tmp_path):
     if not BILLS.exists():
         pytest.skip(f"there is no {BILLS}")
