@@ -182,6 +182,8 @@ class LabelChanges:
         called_so = self.new.paths.candidates(self.old.last_name(name))
         if meant := tuple(one for one in called_so if one in fresh) or called_so:
             return Decision(meant, is_open=len(meant) > 1)
+        if (same := self._described_alike(name, fresh)) is not None:
+            return Decision((same,))
         near = _named_like(self.old.last_name(name), {one: self.new.last_name(one) for one in fresh})
         if near is not None:
             return Decision((near,))
@@ -192,6 +194,18 @@ class LabelChanges:
         if 1 < len(below) <= _MOST_CANDIDATES and group:
             return Decision(below, is_open=True)
         return Decision((group,)) if group else Decision(())
+
+    def _described_alike(self, name: str, fresh: Sequence[str]) -> str | None:
+        """The one new name that has an alias or the description of an old one; None for none or several."""
+        old = self.old.node(name)
+        meant = {folded(alias) for alias in old.aliases}
+        found = [
+            one
+            for one in fresh
+            if meant.intersection(map(folded, self.new.node(one).aliases))
+            or (old.description and self.new.node(one).description == old.description)
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _candidates(self, name: str) -> tuple[str, ...]:
         """Labels that may stand in the place of an old name: new ones in its group, else all of that."""

@@ -292,3 +292,34 @@ def test_a_new_taxonomy_that_reads_the_file_otherwise_is_told_what_to_say(tmp_pa
     _, report = migrated(tmp_path, old, new, "body,tags,labels\na b,late,\nc d,card,late\n")
     [note] = report.files[0].notes
     assert 'labels: "tags"' in note
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "proposed"),
+    [
+        ({"aliases": ["charged twice"]}, {"aliases": ["Charged Twice"]}, "due"),
+        ({"description": "Two payments."}, {"description": "Two payments."}, "due"),
+        ({"aliases": ["a"], "description": "Two."}, {"aliases": ["b"], "description": "Three."}, "money"),
+        ({}, {}, "money"),
+    ],
+)
+def test_a_new_label_with_the_alias_or_description_of_one_that_is_gone_is_proposed(
+    tmp_path, before, after, proposed
+):
+    old = taxonomy({"money": {"labels": ["refund", {"name": "double_charge", **before}]}})
+    new = taxonomy({"money": {"labels": ["refund", {"name": "due", **after}]}})
+    source = written(tmp_path, "rows.csv", "text,labels\na,double_charge\nb,refund\n")
+    with pytest.raises(DecisionsNeededError) as asked:
+        migrate(old, new, [source], tmp_path / "out")
+    [question] = asked.value.questions
+    assert (question.name, question.proposal.names) == ("double_charge", (proposed,))
+
+
+def test_two_new_labels_of_one_description_are_no_answer(tmp_path):
+    told = {"description": "Two payments."}
+    old = taxonomy({"money": {"labels": ["refund", {"name": "double_charge", **told}]}})
+    new = taxonomy({"money": {"labels": [{"name": "x", **told}, {"name": "y", **told}, "refund"]}})
+    source = written(tmp_path, "rows.csv", "text,labels\na,double_charge\n")
+    with pytest.raises(DecisionsNeededError) as asked:
+        migrate(old, new, [source], tmp_path / "out")
+    assert asked.value.questions[0].proposal.is_open
