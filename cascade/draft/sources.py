@@ -13,11 +13,12 @@ from cascade.draft.nested import parsed, read_nested
 from cascade.draft.outlines import read_outline
 from cascade.draft.sheets import is_sheet, read_sheet, title_rows
 from cascade.draft.skos import FORMATS, read_skos
-from cascade.draft.tables import WORKBOOKS, read_table, text_of
+from cascade.draft.tables import read_table, text_of
 from cascade.errors import DataError
 from cascade.rows.files import RowFile
 from cascade.rows.names import folded
 from cascade.rows.shapes import format_of
+from cascade.rows.workbooks import WORKBOOKS
 from cascade.taxonomy.patterns import is_dataset_folder
 
 Kind = Literal["rows", "sheet", "outline", "json", "skos", "label-studio", "hiclass"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cascade.checks.duplicates import essence_of
-from cascade.draft.tables import WORKBOOKS
 from cascade.rows.row import Row
+from cascade.rows.workbooks import WORKBOOKS
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.system.files import atomic_write
 from cascade.text.clusters import near_duplicates

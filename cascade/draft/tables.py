@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
-import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,18 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cascade.draft.concepts import clean_name
-from cascade.errors import DataError, suggestion
+from cascade.errors import DataError
 from cascade.rows.encodings import encoding_of_file
+from cascade.rows.workbooks import WORKBOOKS, cell_range, named_sheet, opened_workbook, valueless_cells
 
-WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
-# A formula that no program has computed yet, or that has come to a fault: its cell holds no value.
-_UNCOMPUTED = re.compile(
-    rb'<c r="([A-Z]+[0-9]+)"(?:[^>]*><f[^>]*>[^<]*</f>(?:<v\s*/>|<v></v>)?</c>|[^>]*\st="(e)")'
-)
-_SHEET_ID = re.compile(r'<sheet [^>]*?name="([^"]*)"[^>]*?r:id="([^"]*)"')
-_RELATIONS, _RELATION = "xl/_rels/workbook.xml.rels", re.compile(r"<Relationship [^>]*>")
-_MOST_SHEET_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -79,34 +69,15 @@ def _squared(rows: Sequence[Sequence[str]], source: str, first: int = 1) -> Tabl
 
 
 def _of_workbook(path: Path, sheet: str | None) -> Table:
-    import python_calamine as calamine
-
-    try:
-        with calamine.CalamineWorkbook.from_path(path) as workbook:
-            found = _sheet(workbook, sheet, str(path))
-            return _of_sheet(found, f"{path}: sheet {found.name!r}", path)
-    except calamine.PasswordError as error:
-        raise DataError(f"{path}: has a password; save a copy without one") from error
-    except calamine.WorksheetNotFound as error:
-        raise DataError(
-            f"{path}: the sheet {_first_line(error)!r} is listed and not there: a damaged file"
-        ) from error
-    except calamine.CalamineError as error:
-        raise DataError(f"{path}: not a workbook that can be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    with opened_workbook(path, str(path)) as workbook:
+        found = _sheet(workbook, sheet, str(path))
+        return _of_sheet(found, f"{path}: sheet {found.name!r}", path)
 
 
 def _sheet(workbook: Any, wanted: str | None, source: str) -> Any:
-    names = workbook.sheet_names
     if wanted is not None:
-        if wanted not in names:
-            listed = ", ".join(map(repr, names))
-            raise DataError(f"{source}: no sheet {wanted!r}; there are {listed}.{suggestion(wanted, names)}")
-        return workbook.get_sheet_by_name(wanted)
-    sheets = [workbook.get_sheet_by_name(name) for name in names]
+        return named_sheet(workbook, wanted, source)
+    sheets = [workbook.get_sheet_by_name(name) for name in workbook.sheet_names]
     return next((one for one in sheets if one.height), sheets[0])
 
 
@@ -120,52 +91,22 @@ def _of_sheet(sheet: Any, source: str, path: Path) -> Table:
 
 def _refuse_merged(sheet: Any, source: str) -> None:
     """Cells merged downwards are a name and blanks below it, which stand for the same name."""
-    for (top, left), (bottom, right) in sheet.merged_cell_ranges or ():
-        if right > left:
-            cells = f"{_name_of_cell(top, left)}:{_name_of_cell(bottom, right)}"
+    for first, last in sheet.merged_cell_ranges or ():
+        if last[1] > first[1]:
             raise DataError(
-                f"{source}: cells {cells} are merged across columns, and which column their text belongs to "
-                "is not known; unmerge them"
+                f"{source}: cells {cell_range(first, last)} are merged across columns, and which column "
+                "their text belongs to is not known; unmerge them"
             )
 
 
 def _refuse_uncomputed(path: Path, sheet: str, source: str) -> None:
     """Such cells read as empty ones, and a name would be lost."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        part = _part_of(archive, sheet)
-        found = part and _UNCOMPUTED.search(archive.read(part))
-    if found:
-        fault = "has come to a fault" if found[2] else "was never computed"
+    for cell in valueless_cells(path, sheet):
+        fault = "has come to a fault" if cell.is_fault else "was never computed"
         raise DataError(
-            f"{source}: cell {found[1].decode()} holds a formula that {fault}; mend it in a spreadsheet "
-            "program and save the file, or put in the value"
+            f"{source}: cell {cell.name} holds a formula that {fault}; mend it in a spreadsheet program and "
+            "save the file, or put in the value"
         )
-
-
-def _part_of(archive: zipfile.ZipFile, sheet: str) -> str | None:
-    """The file in an .xlsx that has the cells of a sheet; None in other formats, or where it is too large."""
-    parts = {part.filename: part.file_size for part in archive.infolist()}
-    if "xl/workbook.xml" not in parts or _RELATIONS not in parts:
-        return None
-    ids = dict(_SHEET_ID.findall(archive.read("xl/workbook.xml").decode("utf-8", "replace")))
-    wanted = next((ids[name] for name in ids if html.unescape(name) == sheet), None)
-    for found in _RELATION.findall(archive.read(_RELATIONS).decode("utf-8", "replace")):
-        target = re.search(r'Target="/?(?:xl/)?([^"]+)"', found)
-        if target and f'Id="{wanted}"' in found:
-            part = f"xl/{target[1]}"
-            return part if parts.get(part, _MOST_SHEET_BYTES) < _MOST_SHEET_BYTES else None
-    return None
-
-
-def _name_of_cell(row: int, column: int) -> str:
-    letters = ""
-    number = column + 1
-    while number:
-        number, digit = divmod(number - 1, 26)
-        letters = chr(ord("A") + digit) + letters
-    return f"{letters}{row + 1}"
 
 
 def _cell(value: Any) -> str:

@@ -17,7 +17,8 @@ from cascade.rows.layout import Record
 from cascade.rows.parquet import arrow_batches, arrow_table, class_names, parquet_table
 from cascade.rows.row import BadRow
 from cascade.rows.row_edits import RowEdits
-from cascade.rows.sheets import SheetPlaces, column_letters, member_of, sheet_places
+from cascade.rows.sheets import SheetPlaces, sheet_places
+from cascade.rows.workbooks import column_letters, sheet_part
 
 _GROUP_ROWS = 1 << 16
 _CREATED = datetime.datetime(2000, 1, 1)  # spreadsheets know no zones
@@ -205,7 +206,14 @@ def _can_stay(file: RowFile, edits: RowEdits) -> bool:
 
 def _member(file: RowFile, sheet: str) -> str:
     with zipfile.ZipFile(file.path) as archive:
-        return archive.read(member_of(archive, sheet)).decode()
+        return archive.read(_part(archive, sheet, file.name)).decode()
+
+
+def _part(archive: zipfile.ZipFile, sheet: str, name: str) -> str:
+    part = sheet_part(archive, sheet)
+    if part is None:
+        raise DataError(f"{name}: does not tell where its sheet {sheet!r} lies: the file is damaged")
+    return part
 
 
 def _new_cells(places: SheetPlaces, edits: RowEdits) -> _NewCells:
@@ -287,7 +295,7 @@ def _cell(attributes: str, inside: str, value: str) -> str:
 def _write_archive(file: RowFile, sheet: str, content: str, out: FilePath) -> None:
     """The same archive with another sheet, in the order and with the times that it has."""
     with zipfile.ZipFile(file.path) as old, zipfile.ZipFile(out, "w") as new:
-        member = member_of(old, sheet)
+        member = _part(old, sheet, file.name)
         for info in old.infolist():
             data = content.encode() if info.filename == member else old.read(info)
             new.writestr(info, data, info.compress_type)

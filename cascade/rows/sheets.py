@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import re
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.errors import DataError, suggestion
+from cascade.errors import DataError
 from cascade.rows.files import RowFile
 from cascade.rows.layout import Record, refuse_duplicates
 from cascade.rows.row import BadRow, too_long
 from cascade.rows.table import Table
-
-_FORMULA_ALONE = re.compile(rb'<c r="([A-Z]+)(\d+)"[^>]*><f[^>]*?(?:/>|>[^<]*</f>)(?:<v\s*/>|<v></v>)?</c>')
-_SHEET = re.compile(rb"<sheet\s[^>]*>")
-_ATTRIBUTE = re.compile(rb'([\w:]+)="([^"]*)"')
+from cascade.rows.workbooks import cell_range, column_letters, named_sheet, opened_workbook, valueless_cells
 
 
 @contextmanager
@@ -31,7 +26,7 @@ def sheet_table(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[T
         It is no spreadsheet or has a password; several sheets hold rows; cells are merged, or hold a formula
         whose value the file does not tell.
     """
-    with _workbook(file) as workbook:
+    with opened_workbook(file.path, file.name) as workbook:
         yield _table(file, _chosen_sheet(workbook, sheet, file.name), len(workbook.sheet_names), max_row_mb)
 
 
@@ -64,7 +59,7 @@ class SheetPlaces:
 @contextmanager
 def sheet_places(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[SheetPlaces]:
     """The sheet that `sheet_table` reads, with the places of its cells; raises as that does."""
-    with _workbook(file) as workbook:
+    with opened_workbook(file.path, file.name) as workbook:
         chosen = _chosen_sheet(workbook, sheet, file.name)
         rows = enumerate(chosen.iter_rows(), (chosen.start or (0, 0))[0] + 1)
         top, cells = _header_row(rows, file.name, chosen.width)
@@ -75,33 +70,10 @@ def sheet_places(file: RowFile, sheet: str | None, max_row_mb: int) -> Iterator[
         yield SheetPlaces(chosen.name, header, letters, left + chosen.width, top, records)
 
 
-@contextmanager
-def _workbook(file: RowFile) -> Iterator[Any]:
-    import python_calamine
-
-    try:
-        with python_calamine.CalamineWorkbook.from_path(str(file.path)) as workbook:
-            yield workbook
-    except python_calamine.PasswordError as error:
-        raise DataError(f"{file.name}: has a password; save it without one") from error
-    except python_calamine.WorksheetNotFound as error:
-        raise DataError(
-            f"{file.name}: names a sheet {str(error)!r} and does not hold it: the file is damaged or cut off"
-        ) from error
-    except python_calamine.CalamineError as error:
-        if "password" in str(error).lower():
-            raise DataError(f"{file.name}: has a password; save it without one") from error
-        raise DataError(f"{file.name}: not a spreadsheet, or a damaged one: {error}") from error
-
-
 def _chosen_sheet(workbook: Any, wanted: str | None, file: str) -> Any:
-    names = list(workbook.sheet_names)
     if wanted is not None:
-        if wanted not in names:
-            listed = ", ".join(map(repr, names))
-            raise DataError(f"{file}: no sheet {wanted!r}; there are {listed}.{suggestion(wanted, names)}")
-        return workbook.get_sheet_by_name(wanted)
-    sheets = [workbook.get_sheet_by_name(name) for name in names]
+        return named_sheet(workbook, wanted, file)
+    sheets = [workbook.get_sheet_by_name(name) for name in workbook.sheet_names]
     filled = [sheet for sheet in sheets if sheet.height > 1] or [sheet for sheet in sheets if sheet.height]
     wide = [sheet for sheet in filled if sheet.width > 1] or filled
     if len(wide) > 1:
@@ -186,53 +158,22 @@ def _text(cell: Any) -> str:
 
 
 def _refuse_merged(sheet: Any, top: int, file: str) -> None:
-    for (first_row, first_column), (last_row, last_column) in sheet.merged_cell_ranges or ():
-        if last_row + 1 >= top:
-            start, end = _cell(first_row + 1, first_column), _cell(last_row + 1, last_column)
+    for first, last in sheet.merged_cell_ranges or ():
+        if last[0] + 1 >= top:
             raise DataError(
-                f"{file}: sheet {sheet.name!r}: the cells {start}:{end} are merged, so that rows have no "
-                "values of their own; unmerge them and fill each"
+                f"{file}: sheet {sheet.name!r}: the cells {cell_range(first, last)} are merged, so that rows "
+                "have no values of their own; unmerge them and fill each"
             )
 
 
-def _cell(row: int, column: int) -> str:
-    return f"{column_letters(column)}{row}"
-
-
-def column_letters(column: int) -> str:
-    """What a spreadsheet calls the column of that number, from 0."""
-    letters = ""
-    column += 1
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
-
-
 def _refuse_formulas(file: RowFile, sheet: str, top: int) -> None:
-    """DataError for a formula without its value, as programs other than spreadsheets write it."""
-    if file.path.suffix.lower() not in (".xlsx", ".xlsm"):
-        return
-    with suppress(KeyError, zipfile.BadZipFile), zipfile.ZipFile(file.path) as archive:
-        content = archive.read(member_of(archive, sheet))
-        for found in _FORMULA_ALONE.finditer(content):
-            if int(found.group(2)) > top:
-                cell = (found.group(1) + found.group(2)).decode()
-                raise DataError(
-                    f"{file.name}: sheet {sheet!r}: cell {cell} holds a formula without its value; open and "
-                    "save the file in a spreadsheet, or put values in place of formulas"
-                )
+    """DataError for a formula without its value, as programs other than spreadsheets write it.
 
-
-def member_of(archive: zipfile.ZipFile, sheet: str) -> str:
-    """The part of an .xlsx that holds a sheet; KeyError where it is not told."""
-    import html
-
-    parts = [dict(_ATTRIBUTE.findall(tag)) for tag in _SHEET.findall(archive.read("xl/workbook.xml"))]
-    wanted = next(part for part in parts if html.unescape(part[b"name"].decode()) == sheet)
-    relations = re.findall(rb"<Relationship\s[^>]*>", archive.read("xl/_rels/workbook.xml.rels"))
-    for relation in map(dict, map(_ATTRIBUTE.findall, relations)):
-        if relation[b"Id"] == wanted[b"r:id"]:
-            target: bytes = relation[b"Target"]
-            return "xl/" + target.decode().removeprefix("/xl/")
-    raise KeyError(sheet)
+    A formula that has come to a fault is left alone: it may stand in a column that nobody reads.
+    """
+    for cell in valueless_cells(file.path, sheet):
+        if cell.row > top and not cell.is_fault:
+            raise DataError(
+                f"{file.name}: sheet {sheet!r}: cell {cell.name} holds a formula without its value; open and "
+                "save the file in a spreadsheet, or put values in place of formulas"
+            )

@@ -655,6 +655,9 @@ def test_merged_cells_formulas_and_passwords_are_told(tmp_path):
     (tmp_path / "p.xlsx").write_bytes(ole)
     with pytest.raises(DataError, match=r"p\.xlsx: (has a password|not a spreadsheet)"):
         list(read_rows(tmp_path / "p.xlsx", None, SHOP))
+    (tmp_path / "e.xlsx").touch()
+    with pytest.raises(DataError, match=r"e\.xlsx: is empty"):
+        list(read_rows(tmp_path / "e.xlsx", None, SHOP))
     (tmp_path / "x.xlsx").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"x\.xlsx: not a spreadsheet"):
         list(read_rows(tmp_path / "x.xlsx", None, SHOP))
