@@ -16,6 +16,7 @@ from planted import DEFAULTS, LABELS, planted_rows, planted_taxonomy
 from processes import command, environment
 
 from cascade.changes.advice import Advice, advise, advised_text, study
+from cascade.changes.advice_trials import Figures, Measured
 from cascade.errors import DataError
 from cascade.fitted import Cascade
 from cascade.model.folder import Manifest
@@ -323,3 +324,20 @@ def test_what_cannot_be_done_is_said_in_a_line(place):
     word = run(place, "advise", "--apply", "models/complaints")
     assert word.returncode == 2
     assert "--apply takes numbers such as 1,3" in word.stderr
+
+
+@pytest.mark.parametrize(
+    ("gain", "interval", "wins", "loses"),
+    [
+        (0.001, (0.0001, 0.002), True, False),
+        (0.0009, (0.0001, 0.002), False, False),
+        (0.02, (0.0, 0.04), False, False),
+        (-0.0009, (-0.002, 0.001), False, False),
+        (-0.001, (-0.002, 0.001), False, True),
+        (-0.0001, (-0.002, -0.0001), False, True),
+    ],
+)
+def test_what_wins_is_worth_it_and_no_chance(gain, interval, wins, loses):
+    figures = Figures(0.5, 0.5)
+    measured = Measured(figures, figures, gain, interval, 3, ("",))
+    assert (measured.wins, measured.loses) == (wins, loses)

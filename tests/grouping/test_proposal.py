@@ -231,3 +231,15 @@ def test_a_taxonomy_from_rows_has_the_groups_and_can_be_fitted():
 def test_a_taxonomy_from_rows_without_labels_is_refused():
     with pytest.raises(TaxonomyError, match="no labels"):
         cascade.Taxonomy.from_rows(["a"], [[]])
+
+
+def test_no_group_takes_most_of_what_is_alike():
+    many, few = np.zeros((90, 3)), np.zeros((10, 3))
+    many[:, 0], many[:, 1], few[:, 2] = 1, np.linspace(0, 0.3, 90), 1
+    few[:, 1] = np.linspace(0, 0.3, 10)
+    vectors = np.concatenate([many, few])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for count in (2, 4, 5):
+        sizes = np.bincount(clusters_of(vectors, count))
+        assert len(sizes) == count
+        assert sizes.max() <= np.ceil(LARGEST * len(vectors) / count)

@@ -623,6 +623,11 @@ def test_spreadsheets_of_every_kind(tmp_path, name):
     assert ([row.text for row in rows], [row.labels for row in rows], refused) == (TEXTS, LABELS, [])
 
 
+def test_formulas_above_the_header_and_faults_in_other_columns_do_no_harm(tmp_path):
+    rows = [["=TODAY()"], ["Comment", "Topic", "Price"], ["a", "late", "#N/A"], ["b", "broken", "#REF!"]]
+    assert labels_in(sheet(tmp_path / "a.xlsx", ("T", rows))) == [("late",), ("broken",)]
+
+
 def test_a_title_above_the_header_and_numbers_and_dates_in_cells(tmp_path):
     rows = [
         ["Tickets of January"],
