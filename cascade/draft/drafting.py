@@ -213,7 +213,19 @@ def _doubts(taxonomy: Taxonomy, rows: _Rows) -> list[str]:
     lines = [line for one in found for line in (f"{one.message}:", f"  {'; '.join(one.examples)}")]
     # Lines of a file that gets these very lines above its names.
     place = re.compile(rf" \({re.escape(Path(taxonomy.source).name)}:[\d:]+\)")
-    return [place.sub("", line) for line in lines]
+    return [*_shared(taxonomy), *(place.sub("", line) for line in lines)]
+
+
+def _shared(taxonomy: Taxonomy) -> list[str]:
+    """Labels of several groups, which may be several things of one name."""
+    parents = ((label, taxonomy.graph.parents[label]) for label in taxonomy.labels)
+    shared = [f"{label!r} in {' and '.join(above)}" for label, above in parents if len(above) > 1]
+    if not shared:
+        return []
+    more = [f"and {len(shared) - _SHOWN:,} more"] if len(shared) > _SHOWN else []
+    way_out = "" if taxonomy.names == "path" else "; if they are several things, write `names: path`"
+    count = "1 label stands" if len(shared) == 1 else f"{len(shared):,} labels stand"
+    return [f"{count} in several groups{way_out}:", f"  {'; '.join([*shared[:_SHOWN], *more])}"]
 
 
 def _checked(text: str, request: Request) -> Taxonomy:

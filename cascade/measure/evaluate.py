@@ -107,8 +107,9 @@ class Evaluation:
     per_group: Mapping[str, GroupFigures]
 
     def __repr__(self) -> str:
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         return (
-            f"Evaluation of {self.rows:,} rows, {self.labels:,} labels: micro F1 {self.micro_f1:.3f}, "
+            f"Evaluation of {rows}, {self.labels:,} labels: micro F1 {self.micro_f1:.3f}, "
             f"macro F1 {self.macro_f1:.3f}"
         )
 

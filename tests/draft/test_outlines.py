@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.draft.concepts import Concept, Outline, needs_paths, walk
+from cascade.draft.drafting import Request, draft
 from cascade.draft.paths import separator_of, split_path
 from cascade.draft.sources import kind_of, outline_of
 from cascade.draft.yaml_text import Head, written
@@ -511,3 +512,15 @@ def test_words_that_yaml_takes_for_others_are_kept():
         [Concept(name) for name in ("no", "on", "null", "007", "1e3", "a: b", "# x", "- y", "'q'", "~")]
     )
     assert list(Taxonomy.of_text(written(outline, Head("x"))).labels) == [one.name for one in outline.top]
+
+
+def test_a_name_with_several_parents_is_told_with_the_way_to_have_several(tmp_path):
+    sheet = wrote(
+        tmp_path, "s.csv", "parent,name\n,Billing\nBilling,Refund\nBilling,Other\n,Delivery\nDelivery,Other\n"
+    )
+    found = draft(Request(sheet, tmp_path / "s.yaml"))
+    told = ["1 label stands in several groups; if they are several things, write `names: path`:"]
+    assert [line for line in found.told if "several groups" in line] == told
+    assert f"# {told[0]}\n#   'Other' in Billing and Delivery\n" in found.text
+    alone = wrote(tmp_path, "t.csv", "parent,name\n,Billing\nBilling,Refund\n")
+    assert not any("several groups" in line for line in draft(Request(alone, tmp_path / "t.yaml")).told)
