@@ -238,22 +238,21 @@ class Cascade:
         """The model of a group; KeyError where it has none."""
         return self._nodes[group]
 
-    def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked:
-        """Path probabilities of all nodes, and conditional scores of all edges if `trace`: see `Walked`."""
+    def walk(self, texts: Sequence[str]) -> Walked:
+        """Path probabilities of all nodes and conditional scores of all edges that were visited."""
         batch = Texts(_strings(texts))
         paths: dict[str, FloatArray] = {}
         failed: dict[int, str] = {}
 
-        def enter(group: str, path: FloatArray) -> BoolArray:
-            paths[group] = path
-            return path >= self._route(group)
+        def enter(group: str, _: IntArray, path: FloatArray) -> BoolArray:
+            inside = path >= self._route(group)
+            paths[group] = path[inside]
+            return inside
 
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
             return self._scores(batch, asked, paths, failed)
 
-        walked = walk(
-            self.taxonomy, len(batch), score, enter, trace=trace, is_marginal=self._learned_from_all
-        )
+        walked = walk(self.taxonomy, len(batch), score, enter, is_marginal=self._learned_from_all)
         return replace(walked, failed=failed)
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
@@ -279,7 +278,11 @@ class Cascade:
             return answers
 
         walked = walk(
-            self.taxonomy, len(batch), score, lambda _, path: path > 0, is_marginal=self._learned_from_all
+            self.taxonomy,
+            len(batch),
+            score,
+            lambda _group, _rows, path: path > 0,
+            is_marginal=self._learned_from_all,
         )
         return replace(walked, failed=failed)
 
@@ -330,7 +333,7 @@ class Cascade:
         ids: Sequence[str | int] | None = None,
     ) -> EvaluatedRows:
         """Texts with their labels and this model's answers, and the figures of all; `ids` count from 1."""
-        from cascade.learn.datasets import label_truth
+        from cascade.learn.truth import label_truth
         from cascade.measure.error_causes import Predictions
         from cascade.measure.evaluate import evaluate
         from cascade.measure.evaluated_rows import EvaluatedRows
@@ -414,7 +417,7 @@ class Cascade:
             rows = asked[group]
             failed.update((int(rows[place]), why) for place, why in reasons.items())
             calibrated = self._calibrations[group].apply(scores)
-            path = paths[group][rows] if group in paths else np.ones(len(rows), dtype=np.float32)
+            path = paths[group] if group in paths else np.ones(len(rows), dtype=np.float32)
             answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
         return answers
 

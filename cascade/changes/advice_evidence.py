@@ -90,7 +90,7 @@ class _Evidence:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted, self.taxonomy, self.graph = fitted, fitted.taxonomy, fitted.taxonomy.graph
         self.truth, self.chosen = fitted.cells
-        self.paths: FloatArray = np.nan_to_num(fitted.out_of_fold.paths)
+        self.paths: FloatArray = np.nan_to_num(fitted.out_of_fold.walked.paths)
         self.rows = fitted.out_of_fold.rows
         self.names = self.graph.labels
         self.count: IntArray = self.truth.sum(axis=0)
@@ -228,7 +228,7 @@ class _Evidence:
         return Candidate(MoveLabel(name, source, target), reason, self._plainest(shown, entered), hope)
 
     def _true_of(self, group: str) -> BoolArray:
-        inside: BoolArray = self.fitted.dataset.truth[self.rows, self.graph.column[group]]
+        inside: BoolArray = self.fitted.dataset.truth.has(self.graph.column[group])[self.rows]
         return inside
 
     @cached_property
@@ -302,7 +302,7 @@ class _Evidence:
         """Whether all that stands in a group are its own labels, and no row names the group alone."""
         whole = list(self.graph.children[group]) == labels and self._is_home(group)
         columns = [self.graph.column[child] for child in self.graph.children[group]]
-        alone = self._true_of(group) & ~self.fitted.dataset.truth[self.rows][:, columns].any(axis=1)
+        alone = self._true_of(group) & ~self.fitted.dataset.truth.dense(columns)[self.rows].any(axis=1)
         return whole and len(self.graph.parents[group]) == 1 and not alone.any()
 
     def _split(

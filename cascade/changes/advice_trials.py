@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.sparse import hstack
 
 from cascade.backends import KINDS
-from cascade.learn.datasets import Dataset, known_nodes, label_truth
+from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import labels_out_of_fold
 from cascade.learn.fit import Event, OutOfFold, fit_out_of_fold
+from cascade.learn.truth import true_cells, unknown_cells
 from cascade.measure.metrics import F1Counts, Interval, macro_f1, micro_f1
 from cascade.model.folder import NODES, GroupRecord
 from cascade.system.array_types import BoolArray
@@ -104,7 +105,8 @@ class Fitted:
     def cells(self) -> tuple[BoolArray, BoolArray]:
         """True and chosen labels, each bool, shape (n_rows, n_labels)."""
         found = self.out_of_fold
-        return labels_out_of_fold(self.dataset, found.rows, found.paths, found.manifest.thresholds)
+        cells = labels_out_of_fold(self.dataset, found.rows, found.walked, found.manifest.thresholds)
+        return cells[0].dense(), cells[1].dense()
 
     @property
     def figures(self) -> Figures:
@@ -184,8 +186,8 @@ class Trials:
         named = {name: taxonomy.resolve(name) or name for names in self.labels for name in names}
         labels = [[named[name] for name in names] for names in self.labels]
         own = _embedded(taxonomy)
-        truth = label_truth(own.graph, labels)
-        dataset = Dataset(own, self.texts, truth, known_nodes(own, truth, labels))
+        truth = true_cells(own.graph, labels)
+        dataset = Dataset(own, self.texts, truth, unknown_cells(own, truth, labels))
         trained: list[str] = []
 
         def note(event: Event) -> None:

@@ -7,54 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cascade.learn.truth import Cells, true_cells, unknown_cells
 from cascade.nodes.contract import GroupDescription, NodeProblem
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
-from cascade.taxonomy.graph import ROOT, Graph
+from cascade.taxonomy.graph import ROOT
 from cascade.text.texts import Texts
-
-
-def label_truth(graph: Graph, labels: Sequence[Sequence[str]]) -> BoolArray:
-    """Labels and all of their ancestors, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`."""
-    truth = np.zeros((len(labels), len(graph.nodes)), dtype=bool)
-    for name, rows in _naming(graph, labels).items():
-        closure = np.array([graph.column[one] for one in graph.closure([name])])
-        truth[np.ix_(rows, closure)] = True
-    return truth
-
-
-def _naming(graph: Graph, labels: Sequence[Sequence[str]]) -> dict[str, IntArray]:
-    """The rows that carry each of the names which occur."""
-    lengths = np.fromiter(map(len, labels), dtype=np.int64, count=len(labels))
-    column = graph.column
-    columns = np.fromiter((column[name] for names in labels for name in names), np.int64, int(lengths.sum()))
-    order = np.argsort(columns, kind="stable")
-    found, starts = np.unique(columns[order], return_index=True)
-    rows = np.split(np.repeat(np.arange(len(labels)), lengths)[order], starts)[1:]
-    return dict(zip((graph.nodes[one] for one in found), rows, strict=True))
-
-
-def known_nodes(taxonomy: Taxonomy, truth: BoolArray, labels: Sequence[Sequence[str]]) -> BoolArray:
-    """Where `truth` is to be believed, bool, shape (n_texts, n_nodes).
-
-    A row may carry the name of a group whose children nobody looked at: then nothing is known of what
-    stands below that group. Where the row names something there as well, a child is true, and all is known.
-    """
-    graph = taxonomy.graph
-    known = np.ones(truth.shape, dtype=bool)
-    naming = _naming(graph, labels)
-    for group in graph.groups:
-        if group in naming:
-            named = naming[group]
-            children = np.array([graph.column[child] for child in graph.children[group]])
-            open_ones = named[~truth[np.ix_(named, children)].any(axis=1)]
-            known[np.ix_(open_ones, _below(graph, group))] = False
-    return known
-
-
-def _below(graph: Graph, group: str) -> IntArray:
-    below = [column for column, name in enumerate(graph.nodes) if group in graph.ancestors(name)]
-    return np.array(below, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -68,27 +26,27 @@ class Dataset:
     texts
         n_texts strings.
     truth
-        bool, shape (n_texts, n_nodes): labels and all their ancestors.
-    known
-        bool, of the same shape: where `truth` is to be believed.
+        The rows of each node, labels and all their ancestors; columns as in `Graph.nodes`.
+    unknown
+        The rows of each node at which `truth` is not to be believed.
     """
 
     taxonomy: Taxonomy
     texts: Texts
-    truth: BoolArray
-    known: BoolArray
+    truth: Cells
+    unknown: Cells
 
     @classmethod
     def make(cls, taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Dataset:
         """The data set of these texts and the names that each carries."""
-        truth = label_truth(taxonomy.graph, labels)
-        return cls(taxonomy, Texts(texts), truth, known_nodes(taxonomy, truth, labels))
+        truth = true_cells(taxonomy.graph, labels)
+        return cls(taxonomy, Texts(texts), truth, unknown_cells(taxonomy, truth, labels))
 
     def reaching(self, group: str) -> BoolArray:
         """The rows that truly belong to a group, bool, shape (n_texts,)."""
         if group == ROOT:
             return np.ones(len(self.texts), dtype=bool)
-        reached = self.truth[:, self.taxonomy.graph.column[group]].copy()
+        reached = self.truth.has(self.taxonomy.graph.column[group])
         if self.taxonomy.is_always_visited(group):
             for parent in self.taxonomy.graph.parents[group]:
                 reached |= self.reaching(parent)
@@ -96,13 +54,17 @@ class Dataset:
 
     def targets(self, group: str) -> BoolArray:
         """Which scored children each row has, bool, shape (n_texts, n_children)."""
-        columns = [self.taxonomy.graph.column[child] for child in self.taxonomy.scored_children(group)]
-        return self.truth[:, columns]
+        return self.truth.dense(self._columns(group))
 
     def taught(self, group: str) -> BoolArray:
         """The rows whose children at `group` are known, bool, shape (n_texts,)."""
-        columns = [self.taxonomy.graph.column[child] for child in self.taxonomy.scored_children(group)]
-        return np.asarray(self.known[:, columns].all(axis=1))
+        taught = np.ones(len(self.texts), dtype=bool)
+        for column in self._columns(group):
+            taught[self.unknown.of(column)] = False
+        return taught
+
+    def _columns(self, group: str) -> list[int]:
+        return [self.taxonomy.graph.column[child] for child in self.taxonomy.scored_children(group)]
 
     def rows(self, group: str, negatives: str) -> IntArray:
         """Positions of the rows that `group` learns from: those that reach it, or (``all``) every row."""

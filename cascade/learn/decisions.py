@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from cascade.learn.datasets import Dataset
-from cascade.learn.thresholds import Curve, auto_thresholds, f1, promised_threshold
-from cascade.model.decide import contenders, decide
+from cascade.learn.thresholds import LabelScores, auto_thresholds, f1, promised_threshold
+from cascade.learn.truth import Cells
+from cascade.model.decide import contending
+from cascade.model.walk import Walked
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -46,96 +48,129 @@ class Decisions:
         return f"out-of-fold micro F1 {micro:.3f}, macro F1 {macro:.3f}"
 
 
-def decide_thresholds(dataset: Dataset, rows: IntArray, paths: FloatArray, seed: int) -> Decisions:
+def decide_thresholds(dataset: Dataset, rows: IntArray, walked: Walked, seed: int) -> Decisions:
     """What is settled by path probabilities that no model gave its own training rows.
 
     Parameters
     ----------
     rows
-        int64, shape (n_rows,): the rows of the data set that have such probabilities.
-    paths
-        float32, shape (n_rows, n_nodes).
+        int64, shape (n_rows,), ascending: the rows of the data set that have such probabilities.
+    walked
+        The walk of these rows.
     """
-    taxonomy, known = dataset.taxonomy, dataset.known[rows]
-    labels = taxonomy.graph.labels
-    believed = _believed(dataset, rows, paths)
-    left = contenders(taxonomy, believed)
-    truth = dataset.truth[rows] & known
-    thresholds = _thresholds(taxonomy, left, truth, clusters_of(dataset.texts)[rows], seed)
-    columns = [taxonomy.graph.column[label] for label in labels]
-    chosen = decide(taxonomy, thresholds, left)[:, columns]
+    taxonomy = dataset.taxonomy
+    truth = known_truth(dataset, rows)
+    believed = believed_walk(dataset, rows, walked)
+    left = _scores(contending(taxonomy, believed), truth, _decided(taxonomy))
+    thresholds = _thresholds(taxonomy, left, clusters_of(dataset.texts)[rows], seed)
     # A sibling that `choose: one` preferred says nothing against a label that was given.
-    doubted = _suspicious(labels, rows, truth[:, columns], believed[:, columns])
-    return Decisions(thresholds, _metrics(labels, truth[:, columns], chosen), doubted)
+    doubted = _suspicious(rows, _scores(believed, truth, taxonomy.graph.labels))
+    of_labels = {label: left[label] for label in taxonomy.graph.labels}
+    return Decisions(thresholds, _metrics(len(rows), of_labels, thresholds), doubted)
+
+
+def known_truth(dataset: Dataset, rows: IntArray) -> Cells:
+    """What is true at these rows and known to be."""
+    return dataset.truth.take(rows).without(dataset.unknown.take(rows))
+
+
+def believed_walk(dataset: Dataset, rows: IntArray, walked: Walked) -> Walked:
+    """The walk of these rows, with NaN where nothing is known of the truth."""
+    unknown, graph = dataset.unknown.take(rows), dataset.taxonomy.graph
+    if not len(unknown.rows):
+        return walked
+    changed = {}
+    for group, block in walked.blocks.items():
+        gone = [unknown.of(graph.column[child]) for child in graph.children[group]]
+        if any(map(len, gone)):
+            changed[group] = block.paths.copy()
+            for place, of_child in enumerate(gone):
+                changed[group][np.isin(block.rows, of_child), place] = np.nan
+    return walked.with_paths(changed)
 
 
 def labels_out_of_fold(
-    dataset: Dataset, rows: IntArray, paths: FloatArray, thresholds: Mapping[str, float]
-) -> tuple[BoolArray, BoolArray]:
+    dataset: Dataset, rows: IntArray, walked: Walked, thresholds: Mapping[str, float]
+) -> tuple[Cells, Cells]:
     """The true and the chosen labels of rows that have out-of-fold path probabilities.
 
-    Both bool, shape (n_rows, n_labels), columns as in `Graph.labels`; the figures in the manifest are theirs.
+    A column for each of `Graph.labels`; the figures in the manifest are theirs.
     """
     taxonomy = dataset.taxonomy
-    columns = [taxonomy.graph.column[label] for label in taxonomy.graph.labels]
-    chosen = decide(taxonomy, thresholds, contenders(taxonomy, _believed(dataset, rows, paths)))
-    return (dataset.truth[rows] & dataset.known[rows])[:, columns], chosen[:, columns]
+    graph, truth = taxonomy.graph, known_truth(dataset, rows)
+    left = contending(taxonomy, believed_walk(dataset, rows, walked))
+    scores = _scores(left, truth, graph.labels)
+    chosen = (one.rows[one.scores >= np.float32(thresholds[label])] for label, one in scores.items())
+    return truth.only([graph.column[label] for label in graph.labels]), Cells.of_columns(len(rows), chosen)
 
 
-def _believed(dataset: Dataset, rows: IntArray, paths: FloatArray) -> FloatArray:
-    """`paths`, with NaN where nothing is known of the truth."""
-    known = dataset.known[rows]
-    return paths if known.all() else np.where(known, paths, np.float32(np.nan))
+def _decided(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """All labels, and the groups that may be answered with."""
+    return (*taxonomy.graph.labels, *_backing(taxonomy))
+
+
+def _backing(taxonomy: Taxonomy) -> list[str]:
+    return [group for group in taxonomy.graph.groups if group != ROOT and taxonomy.groups[group].back_off]
+
+
+def _scores(walked: Walked, truth: Cells, names: Sequence[str]) -> dict[str, LabelScores]:
+    """The scores and the truth of some nodes."""
+    column = walked.graph.column
+    return {name: LabelScores(*walked.node(name), truth.of(column[name])) for name in names}
 
 
 def _thresholds(
-    taxonomy: Taxonomy, paths: FloatArray, truth: BoolArray, clusters: IntArray, seed: int
+    taxonomy: Taxonomy, scores: Mapping[str, LabelScores], clusters: IntArray, seed: int
 ) -> dict[str, float]:
     """The threshold of every label, and of every group that may be answered with."""
-    graph = taxonomy.graph
-    backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
-    wanted = {label: taxonomy.threshold_of(label) for label in graph.labels}
+    labels, backing = taxonomy.graph.labels, _backing(taxonomy)
+    wanted = {label: taxonomy.threshold_of(label) for label in labels}
     wanted |= {group: taxonomy.groups[group].threshold for group in backing}
     found: dict[str, float] = {}
-    for names in (list(graph.labels), backing):
-        columns = [graph.column[name] for name in names]
-        auto = auto_thresholds(paths[:, columns], truth[:, columns], clusters, seed)
-        for name, column, threshold in zip(names, columns, auto.tolist(), strict=True):
-            found[name] = _threshold(wanted[name], threshold, paths[:, column], truth[:, column])
+    for names in (labels, backing):
+        auto = auto_thresholds([scores[name] for name in names], clusters, seed)
+        for name, threshold in zip(names, auto.tolist(), strict=True):
+            found[name] = _threshold(wanted[name], threshold, scores[name])
     return found
 
 
-def _threshold(wanted: Threshold, auto: float, path: FloatArray, truth: BoolArray) -> float:
+def _threshold(wanted: Threshold, auto: float, scores: LabelScores) -> float:
     if wanted.kind == "auto":
         return auto
     if wanted.kind == "value" and wanted.value is not None:
         return wanted.value
-    return promised_threshold(Curve.of(path, truth), wanted)
+    return promised_threshold(scores.curve(), wanted)
 
 
-def _metrics(labels: Sequence[str], truth: BoolArray, chosen: BoolArray) -> dict[str, Any]:
+def _metrics(
+    n_rows: int, scores: Mapping[str, LabelScores], thresholds: Mapping[str, float]
+) -> dict[str, Any]:
     """Figures of out-of-fold decisions; the thresholds come from the same rows, which flatters a little."""
-    hits, picked, positives = (truth & chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0)
-    each = [float(f1(int(h), int(c), int(p))) for h, c, p in zip(hits, picked, positives, strict=True)]
-    occurring = [value for value, count in zip(each, positives, strict=True) if count]
+    counts = {label: _counts(one, thresholds[label]) for label, one in scores.items()}
+    each = {label: float(f1(*of_label)) for label, of_label in counts.items()}
+    occurring = [value for label, value in each.items() if counts[label][2]]
     return {
-        "rows": len(truth),
-        "micro_f1": float(f1(int(hits.sum()), int(picked.sum()), int(positives.sum()))),
+        "rows": n_rows,
+        "micro_f1": float(f1(*(sum(column) for column in zip(*counts.values(), strict=True)))),
         "macro_f1": float(np.mean(occurring)) if occurring else 0.0,
-        "f1": dict(zip(labels, each, strict=True)),
-        "positives": dict(zip(labels, positives.tolist(), strict=True)),
+        "f1": each,
+        "positives": {label: positives for label, (_, _, positives) in counts.items()},
     }
 
 
-def _suspicious(
-    labels: Sequence[str], row_numbers: IntArray, truth: BoolArray, paths: FloatArray
-) -> tuple[dict[str, Any], ...]:
+def _counts(scores: LabelScores, threshold: float) -> tuple[int, int, int]:
+    """How many chosen rows of a label are true, how many are chosen, and how many are true."""
+    chosen = scores.scores >= np.float32(threshold)
+    return int((chosen & scores.truth).sum()), int(chosen.sum()), len(scores.positives)
+
+
+def _suspicious(row_numbers: IntArray, scores: Mapping[str, LabelScores]) -> tuple[dict[str, Any], ...]:
     """The labels that out-of-fold probabilities contradict most; rows count from 1."""
-    # What was not visited, NaN, is neither above the one nor at the other.
-    rows, columns = np.nonzero(np.where(truth, ~(paths > HARDLY), paths >= SURELY))
-    given, chance = truth[rows, columns], np.nan_to_num(paths[rows, columns])
+    found = [_doubts(column, one) for column, one in enumerate(scores.values())]
+    rows, columns, given, chance = (np.concatenate(parts) for parts in zip(*found, strict=True))
     doubt = np.where(given, 1 - chance, chance)
     worst = np.lexsort((columns, rows, -doubt))[:MOST_SUSPICIOUS]
+    labels = list(scores)
     return tuple(
         {
             "row": int(row_numbers[rows[at]]) + 1,
@@ -145,3 +180,14 @@ def _suspicious(
         }
         for at in worst
     )
+
+
+def _doubts(column: int, scores: LabelScores) -> tuple[IntArray, IntArray, BoolArray, FloatArray]:
+    """Rows, columns, whether the label was given, and its probability, of what is hardly so."""
+    doubted = np.where(scores.truth, scores.scores <= HARDLY, scores.scores >= SURELY)
+    # What was not visited is given for sure to nobody, and to those who have it, hardly.
+    unvisited = np.setdiff1d(scores.positives, scores.rows, assume_unique=True)
+    rows = np.concatenate([scores.rows[doubted], unvisited])
+    given = np.concatenate([scores.truth[doubted], np.ones(len(unvisited), dtype=bool)])
+    chance = np.concatenate([scores.scores[doubted], np.zeros(len(unvisited), dtype=np.float32)])
+    return rows, np.full(len(rows), column), given, chance

@@ -40,7 +40,7 @@ from cascade.model.folder import (
     whole_node,
     write_manifest,
 )
-from cascade.model.walk import walk
+from cascade.model.walk import Walked, walk
 from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialBackend, sampled
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -142,14 +142,14 @@ class OutOfFold:
     manifest
         As in the model folder.
     rows
-        int64, shape (n_rows,): positions of the rows that no model knew when it scored them.
-    paths
-        float32, shape (n_rows, n_nodes): their path probabilities, as in `cascade.model.walk.Walked`.
+        int64, shape (n_rows,), ascending: positions of the rows that no model knew when it scored them.
+    walked
+        Their walk.
     """
 
     manifest: Manifest
     rows: IntArray
-    paths: FloatArray
+    walked: Walked
 
 
 def fit_out_of_fold(
@@ -162,7 +162,7 @@ def fit_out_of_fold(
     with locked(out):
         fitting = _Fit(dataset, out, seed, jobs, None, report, FineTuner())
         manifest = fitting.run(())
-        return OutOfFold(manifest, fitting.scored, fitting.out_of_fold)
+        return OutOfFold(manifest, fitting.scored, fitting.walked)
 
 
 @contextmanager
@@ -181,7 +181,7 @@ class _Fitted:
 
     record: GroupRecord
     calibration: Calibration
-    position: IntArray  # of each row of the data set in `held_out`, -1 where it has no such scores
+    rows: IntArray  # of the data set that have held-out scores, ascending
     held_out: FloatArray
     model: NodeModel
 
@@ -217,8 +217,9 @@ class _Fit:
         self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
-        self.paths: dict[str, FloatArray] = {}
-        self.out_of_fold: FloatArray = np.empty((0, 0), dtype=np.float32)
+        # Of each group the rows that enter it, and its path probability at each.
+        self.entered: dict[str, tuple[IntArray, FloatArray]] = {}
+        self.walked = Walked(self.taxonomy.graph, 0, {})
 
     def run(self, readings: tuple[Mapping[str, Any], ...]) -> Manifest:
         for kind, options in {
@@ -226,27 +227,33 @@ class _Fit:
         }:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
         self.tuned = self.fine_tuner.models(self.out, self.orders())
-        walked = walk(
+        self.walked = walk(
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
         self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
-        self.out_of_fold = walked.paths
-        manifest = replace(self.settled(walked.paths), readings=readings)
+        manifest = replace(self.settled(), readings=readings)
         write_manifest(self.out, manifest)
         return manifest
 
     def learned_from_all(self, group: str) -> bool:
         return group in self.fitted and self.fitted[group].record.negatives == "all"
 
-    def enter(self, group: str, path: FloatArray) -> BoolArray:
+    def enter(self, group: str, rows: IntArray, path: FloatArray) -> BoolArray:
         """Set the route threshold of a group from the scores of its true rows, and let in what reaches it."""
         # A group without a model of its own has no place in the manifest for a threshold.
         free = self.taxonomy.groups[group].route == "always" or not self.taxonomy.scored_children(group)
-        reaching = self.dataset.reaching(group)[self.scored]
-        self.routes[group] = 0.0 if free else route_threshold(path, reaching)
-        self.paths[group] = np.full(len(self.dataset.texts), np.nan, dtype=np.float32)
-        self.paths[group][self.scored] = path
-        return path >= np.float32(self.routes[group])
+        rows = self.scored[rows]
+        self.routes[group] = 0.0 if free else route_threshold(path, self.dataset.reaching(group)[rows])
+        inside = path >= np.float32(self.routes[group])
+        self.entered[group] = rows[inside], path[inside]
+        return inside
+
+    def paths_of(self, group: str, rows: IntArray) -> FloatArray:
+        """Path probability of a group at rows that enter it, 1 at the root; float32, shape (n_rows,)."""
+        if group not in self.entered:
+            return np.ones(len(rows), dtype=np.float32)
+        entered, path = self.entered[group]
+        return np.asarray(path[np.searchsorted(entered, rows)])
 
     def score(self, asked: Mapping[str, IntArray]) -> Mapping[str, FloatArray]:
         """Fit the groups of a level, then score the rows that reach them: no row by a model that saw it."""
@@ -259,12 +266,13 @@ class _Fit:
     def held_out_scores(self, group: str, rows: IntArray) -> tuple[str, FloatArray]:
         """The group, and calibrated scores: held-out ones of training rows, the final model's of others."""
         fitted = self.fitted[group]
-        place = fitted.position[rows]
+        place = np.searchsorted(fitted.rows, rows)
+        held_out = np.append(fitted.rows, -1)[place] == rows
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
-        scores[place >= 0] = fitted.held_out[place[place >= 0]]
-        if (place < 0).any():
-            scores[place < 0] = fitted.model.scores(self.dataset.texts.take(rows[place < 0]))
-        path = self.paths[group][rows] if group in self.paths else np.ones(len(rows), dtype=np.float32)
+        scores[held_out] = fitted.held_out[place[held_out]]
+        if not held_out.all():
+            scores[~held_out] = fitted.model.scores(self.dataset.texts.take(rows[~held_out]))
+        path = self.paths_of(group, rows)
         return group, conditional(fitted.calibration.apply(scores), fitted.record.negatives, path)
 
     def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
@@ -334,7 +342,7 @@ class _Fit:
         spec = self.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, rows, self.seed)
         price = price_of(self.dataset.texts, np.flatnonzero(self.dataset.taught(group) & ~own))
-        return group, spec.kind, dict(spec.options), problem, self.paths[group][rows], price
+        return group, spec.kind, dict(spec.options), problem, self.paths_of(group, rows), price
 
     def task(self, group: str, negatives: str) -> NodeTask:
         spec = self.taxonomy.groups[group].backend
@@ -385,11 +393,9 @@ class _Fit:
         calibration = (
             Calibration.identity(targets.shape[1]) if constant else fit_calibration(scores[own], targets[own])
         )
-        position = np.full(len(self.dataset.texts), -1, dtype=np.int64)
-        position[task.rows[rows]] = np.arange(len(rows))
         record = self.record(task, notes, calibration)
         model = make_backend(task.kind, task.options).load(folder)
-        self.fitted[task.group] = _Fitted(record, calibration, position, scores, model)
+        self.fitted[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
         self.tell(how, task.group, _summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
@@ -410,9 +416,9 @@ class _Fit:
     def tell(self, kind: str, group: str, detail: str) -> None:
         self.report(Event(kind, group, detail, len(self.fitted), self.total))
 
-    def settled(self, paths: FloatArray) -> Manifest:
-        """The manifest, with what is decided from the out-of-fold paths."""
-        found = decide_thresholds(self.dataset, self.scored, paths, self.seed)
+    def settled(self) -> Manifest:
+        """The manifest, with what is decided from the out-of-fold walk."""
+        found = decide_thresholds(self.dataset, self.scored, self.walked, self.seed)
         self.tell("decided", ROOT, found.summary())
         return Manifest(
             taxonomy=self.taxonomy.to_dict(),

@@ -10,7 +10,7 @@ from cascade.nodes.contract import HostedBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.clusters import clusters_of
-from cascade.validation.folds import stratified_folds
+from cascade.validation.folds import folds_of_cells
 
 # What is dear to fit is judged on one fold of so many.
 TENTHS = 10
@@ -38,7 +38,9 @@ def held_out_rows(dataset: Dataset, seed: int) -> BoolArray:
 
     Every name is spread evenly, and texts that are nearly equal stand on one side.
     """
-    fold_of = stratified_folds(dataset.truth, clusters_of(dataset.texts), TENTHS, seed)
+    truth = dataset.truth
+    clusters = clusters_of(dataset.texts)
+    fold_of = folds_of_cells(truth.rows, truth.columns, truth.n_columns, clusters, TENTHS, seed)
     return np.asarray(fold_of == 0)
 
 

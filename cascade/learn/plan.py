@@ -134,7 +134,7 @@ def _hosted_plan(
 
 def _flat(dataset: Dataset, backend: HostedBackend, prices: Prices, seed: int) -> NodePlan:
     graph = dataset.taxonomy.graph
-    truth = dataset.truth[:, [graph.column[label] for label in graph.labels]]
+    truth = dataset.truth.dense([graph.column[label] for label in graph.labels])
     return flat_plan(list(dataset.texts), truth, graph.labels, backend.settings, prices, seed)
 
 

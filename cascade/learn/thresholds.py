@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.taxonomy.settings import Threshold
 from cascade.validation.calibration import logit, sigmoid
-from cascade.validation.folds import stratified_folds
+from cascade.validation.folds import folds_of_cells
 
 Keys = NDArray[np.uint32]
 
@@ -29,8 +30,6 @@ FOLDS = 3
 ROUNDING = 1e-12
 # The key of a score of 1 whose row is not true.
 KEY_OF_ONE = np.uint32(~(int(np.float32(1).view(np.uint32)) << 1) & 0xFFFFFFFF)
-# As many labels at once as share a line of the processor's cache in a row of scores.
-BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,11 @@ class Curve:
         """The curve of scores in [0, 1], shape (n_texts,); NaN (not visited) is never chosen."""
         visited = ~np.isnan(scores)
         return cls(np.sort(_keys(scores[visited], truth[visited])), int(truth.sum()))
+
+    @classmethod
+    def of_visited(cls, scores: FloatArray, truth: BoolArray, positives: int) -> Curve:
+        """The curve of scores of visited rows alone, of which `truth` tells; `positives` counts all rows."""
+        return cls(np.sort(_keys(scores, truth)), positives)
 
     @classmethod
     def of_all(cls, curves: Sequence[Curve]) -> Curve:
@@ -197,7 +201,50 @@ def shrunk(
     )
 
 
-def auto_thresholds(scores: FloatArray, truth: BoolArray, clusters: IntArray, seed: int) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class LabelScores:
+    """Scores of one label and where it is true.
+
+    Attributes
+    ----------
+    rows
+        int64, shape (n_visited,), ascending: the rows at which the label was visited.
+    scores
+        float32, of the same shape: its path probability at each.
+    positives
+        int64, ascending: the rows at which it is true, visited or not.
+    """
+
+    rows: IntArray
+    scores: FloatArray
+    positives: IntArray
+
+    @classmethod
+    def of(cls, scores: FloatArray, truth: BoolArray) -> LabelScores:
+        """From scores of all rows, shape (n_texts,), NaN where not visited, and the truth of each."""
+        rows = np.flatnonzero(~np.isnan(scores))
+        return cls(rows, scores[rows], np.flatnonzero(truth))
+
+    @cached_property
+    def truth(self) -> BoolArray:
+        """Whether the label is true at each of `rows`."""
+        return np.isin(self.rows, self.positives, assume_unique=True)
+
+    def curve(self) -> Curve:
+        """Every way to cut all rows."""
+        return Curve.of_visited(self.scores, self.truth, len(self.positives))
+
+    def curves(self, fold_of: IntArray, folds: int) -> list[Curve]:
+        """Every way to cut the rows of each fold."""
+        own, positives = fold_of[self.rows], np.bincount(fold_of[self.positives], minlength=folds)
+        inside = [own == fold for fold in range(folds)]
+        return [
+            Curve.of_visited(self.scores[kept], self.truth[kept], count)
+            for kept, count in zip(inside, positives.tolist(), strict=True)
+        ]
+
+
+def auto_thresholds(labels: Sequence[LabelScores], clusters: IntArray, seed: int) -> FloatArray:
     """Thresholds for the best micro F1 + macro F1 on rows like these, float32, shape (n_labels,).
 
     Cuts are found on each of some folds alone and averaged in log odds, as the one best cut of a label is a
@@ -206,39 +253,28 @@ def auto_thresholds(scores: FloatArray, truth: BoolArray, clusters: IntArray, se
 
     Parameters
     ----------
-    scores
-        float32, shape (n_texts, n_labels): out-of-fold path probabilities, NaN where not visited.
-    truth
-        bool, of the same shape.
+    labels
+        Out-of-fold path probabilities of each label.
     clusters
         int64, shape (n_texts,): rows of one number stay on one side.
     seed
         Fixes the folds.
     """
-    if not truth.any():
-        return np.full(truth.shape[1], 0.5, dtype=np.float32)
-    fold_of = stratified_folds(truth, clusters, FOLDS, seed)
-    folds = [_Fold.of(curves) for curves in _curves(scores, truth, fold_of)]
-    figures = np.zeros((len(SHRINKAGES), 2, truth.shape[1]), dtype=np.int64)
+    positives = np.array([len(label.positives) for label in labels], dtype=np.int64)
+    if not positives.any():
+        return np.full(len(labels), 0.5, dtype=np.float32)
+    rows = np.concatenate([label.positives for label in labels])
+    columns = np.repeat(np.arange(len(labels)), positives)
+    fold_of = folds_of_cells(rows, columns, len(labels), clusters, FOLDS, seed)
+    curves = [label.curves(fold_of, FOLDS) for label in labels]
+    folds = [_Fold.of([of_label[fold] for of_label in curves]) for fold in range(FOLDS)]
+    figures = np.zeros((len(SHRINKAGES), 2, len(labels)), dtype=np.int64)
     for fold in folds:
         others = [other for other in folds if other is not fold]
         for index, cuts in enumerate(_averaged(others, SHRINKAGES)):
             figures[index] += fold.reached(cuts)
-    positives = truth.sum(axis=0)
     best = int(np.argmax([_micro_plus_macro(hits, chosen, positives) for hits, chosen in figures]))
     return _averaged(folds, [SHRINKAGES[best]])[0]
-
-
-def _curves(scores: FloatArray, truth: BoolArray, fold_of: IntArray) -> list[list[Curve]]:
-    """For each fold the curve of each label over its rows."""
-    rows_of = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
-    found: list[list[Curve]] = [[] for _ in rows_of]
-    for start in range(0, truth.shape[1], BLOCK):
-        columns = (np.ascontiguousarray(cells[:, start : start + BLOCK].T) for cells in (scores, truth))
-        for own_scores, own_truth in zip(*columns, strict=True):
-            for curves, rows in zip(found, rows_of, strict=True):
-                curves.append(Curve.of(own_scores[rows], own_truth[rows]))
-    return found
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cascade.model.walk import cells
+from cascade.model.walk import Walked, cells
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -69,12 +69,33 @@ def contenders(taxonomy: Taxonomy, paths: FloatArray) -> FloatArray:
     the first), and with it what stands below; a child group that is always visited is beside the choice. A
     node with several parents stays while one that was visited lets it.
     """
-    if all(group.choose == "many" for group in taxonomy.groups.values()):
+    if not _chooses(taxonomy):
         return paths
     left = np.full(paths.shape, np.nan, dtype=np.float32)
-    for block, let in _let_through(taxonomy, paths):
+    for block, let in _let_through_cells(taxonomy, paths):
         left[block] = np.fmax(left[block], let)
     return left
+
+
+def contending(taxonomy: Taxonomy, walked: Walked) -> Walked:
+    """What `contenders` makes of the paths of a walk, without making one array of them."""
+    if not _chooses(taxonomy):
+        return walked
+
+    def of(group: str, rows: IntArray) -> FloatArray:
+        block = walked.blocks[group]
+        return np.asarray(block.paths[np.searchsorted(block.rows, rows)])
+
+    left = {
+        group: np.full(block.paths.shape, np.nan, dtype=np.float32) for group, block in walked.blocks.items()
+    }
+    for group, rows, let in _let_through(taxonomy, walked.n_texts, of):
+        left[group][np.searchsorted(walked.blocks[group].rows, rows)] = let
+    return walked.with_paths(left)
+
+
+def _chooses(taxonomy: Taxonomy) -> bool:
+    return any(group.choose == "one" for group in taxonomy.groups.values())
 
 
 def decide(taxonomy: Taxonomy, thresholds: Mapping[str, float], paths: FloatArray) -> BoolArray:
@@ -86,34 +107,47 @@ def decide(taxonomy: Taxonomy, thresholds: Mapping[str, float], paths: FloatArra
     """
     least = _least(taxonomy, thresholds)
     chosen = np.zeros(paths.shape, dtype=bool)
-    for block, let in _let_through(taxonomy, paths):
+    for block, let in _let_through_cells(taxonomy, paths):
         chosen[block] |= let >= least[block[1]]
     _back_off(taxonomy, chosen)
     return chosen
 
 
-def _let_through(taxonomy: Taxonomy, paths: FloatArray) -> Iterator[tuple[tuple[Any, ...], FloatArray]]:
-    """Group by group, its children's cells (see `walk.cells`) and what stays of their path probabilities.
+def _let_through_cells(taxonomy: Taxonomy, paths: FloatArray) -> Iterator[tuple[tuple[Any, ...], FloatArray]]:
+    """Group by group, its children's cells (see `walk.cells`) and what stays of their path probabilities."""
+    graph = taxonomy.graph
 
-    Only rows at which the group was visited and stays itself: the work grows with the groups that were
-    entered, not with the taxonomy.
+    def at(group: str, rows: IntArray) -> tuple[Any, ...]:
+        return cells(rows, [graph.column[child] for child in graph.children[group]])
+
+    for group, rows, let in _let_through(taxonomy, len(paths), lambda group, rows: paths[at(group, rows)]):
+        yield at(group, rows), let
+
+
+def _let_through(
+    taxonomy: Taxonomy, n_texts: int, paths: Callable[[str, IntArray], FloatArray]
+) -> Iterator[tuple[str, IntArray, FloatArray]]:
+    """Group by group, the rows at which it was visited and stays, and what stays of its children's paths.
+
+    The work grows with the groups that were entered, not with the taxonomy. `paths` gives those of a group's
+    children at some rows, shape (n_rows, n_children), NaN where a child was not visited.
     """
     graph = taxonomy.graph
-    inside = {group: np.zeros(len(paths), dtype=bool) for group in graph.groups}
-    inside[ROOT][:] = True
+    inside = {ROOT: np.ones(n_texts, dtype=bool)}
     for group in graph.groups:
-        rows = np.flatnonzero(inside[group])
+        rows = np.flatnonzero(inside.pop(group, False))
         if not len(rows):
             continue
+        let = paths(group, rows)
         children = graph.children[group]
-        block = cells(rows, [graph.column[child] for child in children])
-        let = paths[block]
         if taxonomy.groups[group].choose == "one":
             let = _best_child(let, np.array([taxonomy.is_always_visited(child) for child in children]))
         for place, child in enumerate(children):
-            if child in inside:
-                inside[child][rows] |= ~np.isnan(let[:, place])
-        yield block, let
+            if child in graph.children:
+                stays = rows[~np.isnan(let[:, place])]
+                if len(stays):
+                    inside.setdefault(child, np.zeros(n_texts, dtype=bool))[stays] = True
+        yield group, rows, let
 
 
 def _best_child(paths: FloatArray, beside: BoolArray) -> FloatArray:

@@ -3,12 +3,15 @@
 Who scores and who may enter are passed in, so that prediction, the out-of-fold pass of `fit` and the
 oracle of `evaluate` walk the same way. All groups of a level are asked in one call: a hosted backend can
 then have all of their requests in flight together.
+
+What comes out grows with the groups that were entered, not with texts times nodes: see `Walked`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 
 # Rows at which each group of one level is asked -> conditional scores (n_rows, n_children) of each group.
 Score = Callable[[Mapping[str, IntArray]], Mapping[str, FloatArray]]
-# A group and its path probability for each text -> the texts for which it is entered.
-Enter = Callable[[str, FloatArray], BoolArray]
+# A group, the texts that reached a parent of it, and its path probability there -> which of them enter it.
+Enter = Callable[[str, IntArray, FloatArray], BoolArray]
 
 
 MOST_CELLS = 1 << 24
@@ -32,25 +35,126 @@ MOST_CELLS = 1 << 24
 
 
 @dataclass(frozen=True)
-class Walked:
-    """What a walk saw.
+class Block:
+    """A group that was entered, with the texts that entered it.
 
     Attributes
     ----------
-    paths
-        float32, shape (n_texts, n_nodes), columns as in `Graph.nodes`: path probabilities in [0, 1]; NaN
-        where a node was not visited, which is another thing than 0. A group is visited when it is entered.
+    rows
+        int64, shape (n_rows,), ascending: the texts.
+    above
+        float32, shape (n_rows,): path probability of the group.
     conditionals
-        float32, shape (n_texts, n_edges), columns as in `edges`: P(child | the text belongs to the parent),
-        NaN where the parent was not entered; None where no trace was asked for. With several parents they
-        tell which way a path probability came, which `paths` alone does not.
+        float32, shape (n_rows, n_children), columns as in `Graph.children`: P(child | the text belongs to the
+        group). With several parents they tell which way a path probability came.
+    paths
+        float32, of the same shape: path probabilities of the children, whatever way they came; NaN for a
+        child group that was not entered. One of several parents stands alike in the blocks of all of them.
+    """
+
+    rows: IntArray
+    above: FloatArray
+    conditionals: FloatArray
+    paths: FloatArray
+
+    def of(self, kept: Any, rows: IntArray) -> Block:
+        """The `kept` rows, a mask or a slice, as the texts `rows`."""
+        return Block(rows, self.above[kept], self.conditionals[kept], self.paths[kept])
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a walk saw, group by group.
+
+    Attributes
+    ----------
+    graph
+        What was walked.
+    n_texts
+        How many texts.
+    blocks
+        The groups that were entered by any text, parents first.
     failed
         Why, by position, of texts that a service did not answer for: what their rows hold is not all.
     """
 
-    paths: FloatArray
-    conditionals: FloatArray | None = None
+    graph: Graph
+    n_texts: int
+    blocks: Mapping[str, Block]
     failed: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.n_texts
+
+    @cached_property
+    def paths(self) -> FloatArray:
+        """Path probabilities in [0, 1], float32, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
+
+        NaN where a node was not visited, which is another thing than 0. A group is visited when it is
+        entered. It is for some texts: that of many texts and many nodes is larger than all else.
+        """
+        return self.dense({group: block.paths for group, block in self.blocks.items()})
+
+    @cached_property
+    def conditionals(self) -> FloatArray:
+        """P(child | the text belongs to the parent), float32, shape (n_texts, n_edges).
+
+        Columns as in `edges`; NaN where the parent was not entered.
+        """
+        found = np.full((self.n_texts, len(edges(self.graph))), np.nan, dtype=np.float32)
+        first = 0
+        for group in self.graph.groups:
+            last = first + len(self.graph.children[group])
+            if group in self.blocks:
+                found[self.blocks[group].rows, first:last] = self.blocks[group].conditionals
+            first = last
+        return found
+
+    def dense(self, values: Mapping[str, FloatArray]) -> FloatArray:
+        """Values of the cells of each block as one array (n_texts, n_nodes), NaN where there are none.
+
+        Of a node with several parents the greatest stays.
+        """
+        found = np.full((self.n_texts, len(self.graph.nodes)), np.nan, dtype=np.float32)
+        for group, own in values.items():
+            block = cells(
+                self.blocks[group].rows, [self.graph.column[child] for child in self.graph.children[group]]
+            )
+            found[block] = own if self.is_tree else np.fmax(found[block], own)
+        return found
+
+    @cached_property
+    def is_tree(self) -> bool:
+        """Whether no node has several parents."""
+        return all(len(parents) < 2 for parents in self.graph.parents.values())
+
+    def node(self, name: str) -> tuple[IntArray, FloatArray]:
+        """The texts at which a node was visited, int64, ascending, and its path probability at each."""
+        ways = [
+            (parent, self.blocks[parent], self._places[parent, name])
+            for parent in self.graph.parents[name]
+            if parent in self.blocks
+        ]
+        if not ways:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        rows, values = ways[0][1].rows, ways[0][1].paths[:, ways[0][2]]
+        if len(ways) > 1:
+            rows = union(block.rows for _, block, _ in ways)
+            values = _greatest(rows, ways)
+        visited = ~np.isnan(values)
+        return rows[visited], values[visited]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        """Where each child stands among those of a parent."""
+        return {
+            (group, child): at for group in self.blocks for at, child in enumerate(self.graph.children[group])
+        }
+
+    def with_paths(self, paths: Mapping[str, FloatArray]) -> Walked:
+        """The same walk with other path probabilities in the blocks of some groups."""
+        changed = {group: replace(self.blocks[group], paths=own) for group, own in paths.items()}
+        return replace(self, blocks={**self.blocks, **changed})
 
     def whole(self) -> Walked:
         """The same walk; RowsError where it failed for some texts."""
@@ -59,10 +163,31 @@ class Walked:
         return self
 
     def of(self, rows: IntArray) -> Walked:
-        """The rows at these positions."""
-        conditionals = None if self.conditionals is None else self.conditionals[rows]
+        """The texts at these positions, which ascend."""
         failed = {place: self.failed[row] for place, row in enumerate(rows.tolist()) if row in self.failed}
-        return Walked(self.paths[rows], conditionals, failed)
+        found = ((group, _rows_of(block, rows)) for group, block in self.blocks.items())
+        return Walked(
+            self.graph, len(rows), {group: block for group, block in found if len(block.rows)}, failed
+        )
+
+    def slices(self, most_texts: int) -> Iterator[tuple[slice, Walked]]:
+        """Consecutive texts, as in `batches`, with the walk of each."""
+        for texts in batches(self.n_texts, self.graph, most_texts):
+            yield texts, self.of(np.arange(texts.start, min(texts.stop, self.n_texts)))
+
+
+def _rows_of(block: Block, rows: IntArray) -> Block:
+    """The part of a block at these texts, as positions in `rows`."""
+    if len(rows) and len(rows) == rows[-1] + 1 - rows[0]:
+        between = slice(*np.searchsorted(block.rows, (rows[0], rows[-1] + 1)).tolist())
+        return block.of(between, block.rows[between] - rows[0])
+    kept = np.isin(block.rows, rows, assume_unique=True)
+    return block.of(kept, np.searchsorted(rows, block.rows[kept]))
+
+
+def union(rows: Iterator[IntArray]) -> IntArray:
+    """All that stand in any of them, int64, ascending."""
+    return np.unique(np.concatenate(list(rows)))
 
 
 def batches(n_texts: int, graph: Graph, most_texts: int) -> Iterator[slice]:
@@ -103,10 +228,9 @@ def walk(
     score: Score,
     enter: Enter,
     *,
-    trace: bool = False,
     is_marginal: Callable[[str], bool] = _never,
 ) -> Walked:
-    """Path probabilities of `n_texts` texts, and the conditional scores on every edge if `trace`.
+    """Path probabilities of `n_texts` texts.
 
     The path probability of a child is its parent's times the conditional score; of several parents the
     greatest product counts (``combine: max``), or 1 - product(1 - each), capped at the greatest parent
@@ -122,22 +246,22 @@ def walk(
     score
         Conditional scores of the scored children, for the asked rows of each asked group.
     enter
-        Called once for each group but the root, after all of its parents were scored, with its path
-        probabilities, shape (n_texts,), NaN where no parent was entered; rows with NaN stay outside.
+        Called once for each group but the root, after all of its parents were scored, with the texts at which
+        any of them was entered, and its path probability at each; it answers a bool for each.
     is_marginal
         Whether a group learned from every row; called for each group after it was scored.
     """
-    state = _State(taxonomy, n_texts, trace, is_marginal)
+    state = _State(taxonomy, n_texts, is_marginal)
     for level in levels(taxonomy.graph):
-        asked = {group: state.entered(group, enter) for group in level}
-        scored = {group: taxonomy.scored_children(group) for group, rows in asked.items() if len(rows)}
-        wanted = {group: asked[group] for group, children in scored.items() if children}
+        entered = {group: state.entered(group, enter) for group in level}
+        scored = {group: taxonomy.scored_children(group) for group, (rows, _) in entered.items() if len(rows)}
+        wanted = {group: entered[group][0] for group, children in scored.items() if children}
         answers = score(wanted) if wanted else {}
         for group, children in scored.items():
-            rows = asked[group]
+            rows, above = entered[group]
             found = answers[group] if children else np.empty((len(rows), 0), dtype=np.float32)
-            state.arrive(group, rows, _with_certain(taxonomy.graph.children[group], children, found))
-    return Walked(state.paths, state.conditionals)
+            state.arrive(group, rows, above, _with_certain(taxonomy.graph.children[group], children, found))
+    return state.walked()
 
 
 def cells(rows: IntArray, columns: Sequence[int]) -> tuple[Any, ...]:
@@ -162,66 +286,83 @@ def _with_certain(children: Sequence[str], scored: Sequence[str], answers: Float
 
 
 class _State:
-    """The arrays of one walk while it goes on."""
+    """The blocks of one walk while it goes on."""
 
-    def __init__(
-        self, taxonomy: Taxonomy, n_texts: int, trace: bool, is_marginal: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, taxonomy: Taxonomy, n_texts: int, is_marginal: Callable[[str], bool]) -> None:
         self.taxonomy, self.graph, self.n_texts = taxonomy, taxonomy.graph, n_texts
         self.is_marginal = is_marginal
-        self.first_edge: dict[str, int] = {}
-        n_edges = 0
-        for group in self.graph.groups:
-            self.first_edge[group] = n_edges
-            n_edges += len(self.graph.children[group])
-        self.paths = np.full((n_texts, len(self.graph.nodes)), np.nan, dtype=np.float32)
-        self.conditionals = np.full((n_texts, n_edges), np.nan, dtype=np.float32) if trace else None
-        self.either: dict[str, FloatArray] = {}
-        self.ceiling: dict[str, FloatArray] = {}
-        self.marginal: dict[str, FloatArray] = {}
+        self.blocks: dict[str, Block] = {}
+        self.marginal: set[str] = set()
 
-    def of(self, group: str) -> FloatArray:
-        """Path probability of a group for every text; 1 at the root."""
+    def entered(self, group: str, enter: Enter) -> tuple[IntArray, FloatArray]:
+        """The texts for which `group` is entered, and its path probability at each; 1 at the root."""
         if group == ROOT:
-            return np.ones(self.n_texts, dtype=np.float32)
-        return self.paths[:, self.graph.column[group]]
+            return np.arange(self.n_texts, dtype=np.int64), np.ones(self.n_texts, dtype=np.float32)
+        rows, path = self.arrived(group)
+        inside = enter(group, rows, path)
+        rows, path = rows[inside], path[inside]
+        self.put(group, rows, path)
+        return rows, path
 
-    def entered(self, group: str, enter: Enter) -> IntArray:
-        """The rows for which `group` is entered."""
-        if group == ROOT:
-            return np.arange(self.n_texts, dtype=np.int64)
-        path = self.of(group)
-        inside = enter(group, path.copy()) & ~np.isnan(path)
-        self.paths[~inside, self.graph.column[group]] = np.nan
-        return np.flatnonzero(inside).astype(np.int64)
+    def arrive(self, group: str, rows: IntArray, above: FloatArray, conditional: FloatArray) -> None:
+        """Take in the conditional scores of one group's children."""
+        self.blocks[group] = Block(rows, above, conditional, above[:, None] * conditional)
+        if self.is_marginal(group):
+            self.marginal.add(group)
 
-    def arrive(self, group: str, rows: IntArray, conditional: FloatArray) -> None:
-        """Carry the conditional scores of one group's children into their path probabilities."""
-        children = self.graph.children[group]
-        if self.conditionals is not None:
-            first = self.first_edge[group]
-            self.conditionals[rows, first : first + len(children)] = conditional
-        above = self.of(group)[rows]
-        arriving = above[:, None] * conditional
-        block = cells(rows, [self.graph.column[child] for child in children])
-        self.paths[block] = np.fmax(self.paths[block], arriving)
-        if self.taxonomy.combine == "noisy_or":
-            self.join(group, rows, above, arriving)
+    def walked(self) -> Walked:
+        for label in self.graph.labels:
+            if len(self.graph.parents[label]) > 1:
+                self.put(label, *self.arrived(label))
+        return Walked(self.graph, self.n_texts, self.blocks)
 
-    def join(self, group: str, rows: IntArray, above: FloatArray, arriving: FloatArray) -> None:
-        """Put what arrives at each child with several parents beside what came before."""
-        for child, product in zip(self.graph.children[group], arriving.T, strict=True):
-            if len(self.graph.parents[child]) == 1:
-                continue
-            # Both are kept apart until the last parent: capping on the way would make their order matter.
-            either, highest, marginal = (
-                kept.setdefault(child, np.zeros(self.n_texts, dtype=np.float32))
-                for kept in (self.either, self.ceiling, self.marginal)
-            )
-            if self.is_marginal(group):
-                marginal[rows] = np.maximum(marginal[rows], product)
+    def ways(self, name: str) -> list[tuple[str, Block, int]]:
+        """The parents of a node that were entered, in the order in which they were, and its place in each."""
+        parents = self.graph.parents[name]
+        among = parents if len(parents) == 1 else self.blocks
+        return [
+            (group, self.blocks[group], self.graph.children[group].index(name))
+            for group in among
+            if group in parents and group in self.blocks
+        ]
+
+    def arrived(self, name: str) -> tuple[IntArray, FloatArray]:
+        """The texts at which a parent of a node was entered, and the node's path probability at each."""
+        ways = self.ways(name)
+        if not ways:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        rows, path = ways[0][1].rows, ways[0][1].paths[:, ways[0][2]]
+        if len(ways) > 1:
+            rows = union(block.rows for _, block, _ in ways)
+            path = (self.joined if self.taxonomy.combine == "noisy_or" else _greatest)(rows, ways)
+        answered = ~np.isnan(path)  # what a service left open is not visited
+        return rows[answered], path[answered]
+
+    def joined(self, rows: IntArray, ways: Sequence[tuple[str, Block, int]]) -> FloatArray:
+        """What comes to these texts by several parents, under ``noisy_or``."""
+        either, highest, marginal = (np.zeros(len(rows), dtype=np.float32) for _ in range(3))
+        for group, block, column in ways:
+            at, product = np.searchsorted(rows, block.rows), block.paths[:, column]
+            if group in self.marginal:
+                marginal[at] = np.maximum(marginal[at], product)
             else:
-                either[rows] += product * (1 - either[rows])
-                highest[rows] = np.maximum(highest[rows], above)
-            joined = np.minimum(either[rows], highest[rows])
-            self.paths[rows, self.graph.column[child]] = np.maximum(joined, marginal[rows])
+                either[at] += product * (1 - either[at])
+                highest[at] = np.maximum(highest[at], block.above)
+        # Capping on the way would make the order of parents matter.
+        return np.maximum(np.minimum(either, highest), marginal)
+
+    def put(self, name: str, rows: IntArray, path: FloatArray) -> None:
+        """Have all parents' blocks hold what a node came to; NaN at all other texts."""
+        for _, block, column in self.ways(name):
+            at = np.searchsorted(rows, block.rows)
+            found = np.append(rows, -1)[at] == block.rows
+            block.paths[:, column] = np.where(found, np.append(path, np.nan)[at], np.float32(np.nan))
+
+
+def _greatest(rows: IntArray, ways: Sequence[tuple[str, Block, int]]) -> FloatArray:
+    """What comes to these texts by several parents, under ``max``."""
+    path = np.full(len(rows), np.nan, dtype=np.float32)
+    for _, block, column in ways:
+        at = np.searchsorted(rows, block.rows)
+        path[at] = np.fmax(path[at], block.paths[:, column])
+    return path

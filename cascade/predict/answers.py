@@ -45,7 +45,7 @@ class Model(Protocol):
     def is_hosted(self) -> bool: ...
     @classmethod
     def load(cls, folder: Path) -> Self: ...
-    def walk(self, texts: Sequence[str], *, trace: bool = False) -> Walked: ...
+    def walk(self, texts: Sequence[str]) -> Walked: ...
     def decide(self, walked: Walked) -> BoolArray: ...
     def node(self, group: str) -> NodeModel: ...
 
@@ -134,13 +134,13 @@ def _answers(
     if len(ids) != len(texts):
         raise ValueError(f"{len(ids)} ids and {len(texts)} texts: expected as many of both")
     for batch in batches(len(texts), model.taxonomy.graph, len(texts)):
-        walked = model.walk(texts[batch], trace=style.trace)
+        walked = model.walk(texts[batch])
         if refuse is None or not walked.failed:
             yield from _answers_of_walk(model, ids[batch], walked.whole(), style)
             continue
         for row, why in walked.failed.items():
             refuse(batch.start + row, why)
-        left = [row for row in range(len(walked.paths)) if row not in walked.failed]
+        left = [row for row in range(len(walked)) if row not in walked.failed]
         answered = walked.of(np.array(left, dtype=np.int64))
         yield from _answers_of_walk(model, [ids[batch][row] for row in left], answered, style)
 
@@ -203,8 +203,6 @@ class _Tracer:
     """The visited nodes of each text, one entry for each parent that was entered, parents first."""
 
     def __init__(self, model: Model, walked: Walked, chosen: BoolArray) -> None:
-        if walked.conditionals is None:
-            raise ValueError("the walk was made without a trace")
         self._paths, self._conditionals, self._chosen = walked.paths, walked.conditionals, chosen
         column, self._groups = model.taxonomy.graph.column, model.taxonomy.groups
         self._edges = edges(model.taxonomy.graph)

@@ -146,7 +146,7 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     RowsError
         A service did not answer.
     """
-    walked = model.walk([text], trace=True).whole()
+    walked = model.walk([text]).whole()
     explainer = _Explainer(model, text, walked, model.decide(walked)[0], most_words)
     return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent)
 
@@ -155,8 +155,6 @@ class _Explainer:
     """Tells the steps of one walk."""
 
     def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
-        if walked.conditionals is None:
-            raise ValueError("the walk was made without a trace")
         self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words
         self.paths, self.chosen = walked.paths[0], chosen
         self.left = contenders(model.taxonomy, walked.paths)[0]

@@ -101,7 +101,7 @@ def select_rows(
     held = _Candidates(max(least_held, _HELD_OF_EACH * most), scorer.weights)
     failed: list[tuple[Row, str]] = []
     for some in _chunks(rows, max(1, min(at_once, MOST_CELLS // len(scorer.weights)))):
-        walked = model.walk([row.text for row in some], trace=scorer.wants_trace)
+        walked = model.walk([row.text for row in some])
         failed += [(some[place], why) for place, why in walked.failed.items()]
         sizes = scorer.sizes(walked)
         sizes[list(walked.failed)] = 0
@@ -126,7 +126,7 @@ def doubts_about(model: Model, text: str) -> tuple[Doubt, ...]:
         A service did not answer.
     """
     scorer = _DoubtScorer(model)
-    walked = model.walk([text], trace=scorer.wants_trace).whole()
+    walked = model.walk([text]).whole()
     return scorer.doubts(sparse.csr_array(scorer.sizes(walked)))
 
 
@@ -198,10 +198,6 @@ class _DoubtScorer:
         ]
         self.weights = np.array([rarity.get(label, 1.0) for _, label in self._names])
 
-    @property
-    def wants_trace(self) -> bool:
-        return bool(self._shared_label_edges)
-
     def sizes(self, walked: Walked) -> Floats:
         """The size of each doubt, shape (n_texts, n_columns); 0 below `LEAST_DOUBT`."""
         paths = walked.paths[:, self._first :]
@@ -236,9 +232,7 @@ class _DoubtScorer:
         return least
 
     def _between(self, walked: Walked, ways: Sequence[tuple[int, str]]) -> Floats:
-        if walked.conditionals is None:
-            raise ValueError("the walk was made without a trace")
-        above = np.ones((len(walked.paths), len(ways)))
+        above = np.ones((len(walked), len(ways)))
         for place, (_, group) in enumerate(ways):
             if group != ROOT:
                 above[:, place] = walked.paths[:, self._model.graph.column[group]]

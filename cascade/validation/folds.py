@@ -31,10 +31,17 @@ def stratified_folds(targets: BoolArray, clusters: IntArray, folds: int, seed: i
     -------
     int64, shape (n_texts,); with fewer clusters than `folds`, some folds stay empty.
     """
-    numbers, bundle = np.unique(clusters, return_inverse=True)
     rows, columns = np.nonzero(targets)
-    cells, counts = np.unique(bundle[rows] * max(targets.shape[1], 1) + columns, return_counts=True)
-    of_cells, labels = np.divmod(cells, max(targets.shape[1], 1))
+    return folds_of_cells(rows, columns, targets.shape[1], clusters, folds, seed)
+
+
+def folds_of_cells(
+    rows: IntArray, columns: IntArray, n_children: int, clusters: IntArray, folds: int, seed: int
+) -> IntArray:
+    """The same for targets of which the rows and columns of the true cells are given, in any order."""
+    numbers, bundle = np.unique(clusters, return_inverse=True)
+    cells, counts = np.unique(bundle[rows] * max(n_children, 1) + columns, return_counts=True)
+    of_cells, labels = np.divmod(cells, max(n_children, 1))
     starts = np.searchsorted(of_cells, np.arange(len(numbers) + 1))
     sizes = np.bincount(bundle, minlength=len(numbers))
     random = np.random.default_rng(seed)
@@ -43,7 +50,7 @@ def stratified_folds(targets: BoolArray, clusters: IntArray, folds: int, seed: i
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     ties = random.random((len(numbers), folds))
     fold_of = np.full(len(numbers), -1, dtype=np.int64)
-    _assign(starts, labels, counts, sizes, order, ties, targets.shape[1], fold_of)
+    _assign(starts, labels, counts, sizes, order, ties, n_children, fold_of)
     return fold_of[bundle]
 
 

@@ -95,7 +95,7 @@ def _paths(taxonomy: Taxonomy, models: Mapping[str, NodeModel], texts: Sequence[
     def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
         return {group: models[group].scores(batch.take(rows)) for group, rows in asked.items()}
 
-    walked = walk(taxonomy, len(texts), score, lambda _, path: path > scored.LEAST)
+    walked = walk(taxonomy, len(texts), score, lambda _group, _rows, path: path > scored.LEAST)
     return walked.paths[:, -len(taxonomy.graph.labels) :]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade.fitted import Cascade
-from cascade.learn.datasets import label_truth
+from cascade.learn.truth import label_truth
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns

@@ -59,17 +59,17 @@ class KeywordModel:
         thresholds = dict.fromkeys(taxonomy.graph.nodes, stored["threshold"]) | stored["thresholds"]
         return cls(folder, taxonomy, thresholds, stored["routes"], stored["seconds"])
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         time.sleep(self.seconds)
         assert all(isinstance(text, str) for text in texts)
 
         def score(asked):
             return {group: self._scores(group, [texts[row] for row in rows]) for group, rows in asked.items()}
 
-        def enter(group, path):
+        def enter(group, _, path):
             return path >= np.float32(self.manifest.groups[group].route_threshold)
 
-        return walk(self.taxonomy, len(texts), score, enter, trace=trace)
+        return walk(self.taxonomy, len(texts), score, enter)
 
     def _scores(self, group, texts):
         children = [child for child in self.taxonomy.graph.children[group] if child != "mood"]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.learn.datasets import Dataset, known_nodes, label_truth
+from cascade.learn.datasets import Dataset
+from cascade.learn.truth import label_truth, true_cells, unknown_cells
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 
@@ -58,11 +59,11 @@ def names(rows):
 
 
 def true_nodes(truth, row):
-    return {name for name in GRAPH.nodes if truth[NUMBER[row], GRAPH.column[name]]}
+    return {name for name in GRAPH.nodes if NUMBER[row] in truth.of(GRAPH.column[name])}
 
 
 def unknown_nodes(dataset, row):
-    return {name for name in GRAPH.nodes if not dataset.known[NUMBER[row], GRAPH.column[name]]}
+    return {name for name in GRAPH.nodes if NUMBER[row] in dataset.unknown.of(GRAPH.column[name])}
 
 
 def test_truth_holds_labels_and_all_groups_above_them_over_every_parent(dataset):
@@ -85,13 +86,12 @@ def test_truth_is_closed_under_ancestors_and_holds_nothing_else(labels):
 @given(st.lists(st.lists(st.sampled_from(GRAPH.nodes), max_size=4), max_size=8))
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_unknown_is_what_stands_below_a_named_group_none_of_whose_children_is_true(labels):
-    truth = label_truth(GRAPH, labels)
-    known = known_nodes(TAXONOMY, truth, labels)
+    cells = unknown_cells(TAXONOMY, true_cells(GRAPH, labels), labels).dense()
     for row, given_names in enumerate(labels):
         true = GRAPH.closure(given_names)
         bare = {name for name in given_names if name in GRAPH.groups and not true & set(GRAPH.children[name])}
         unknown = {name for name in GRAPH.nodes if GRAPH.ancestors(name) & bare} - true
-        assert {name for name in GRAPH.nodes if not known[row, GRAPH.column[name]]} == unknown
+        assert {name for name in GRAPH.nodes if cells[row, GRAPH.column[name]]} == unknown
 
 
 def test_an_unknown_name_is_an_error():
@@ -162,10 +162,10 @@ def test_other_groups_are_reached_by_rows_that_have_them(dataset):
 
 
 def test_asking_who_reaches_a_group_changes_nothing(dataset):
-    before = dataset.truth.copy()
+    before = dataset.truth.rows.copy()
     first = dataset.reaching("tone")
     np.testing.assert_array_equal(first, dataset.reaching("tone"))
-    np.testing.assert_array_equal(dataset.truth, before)
+    np.testing.assert_array_equal(dataset.truth.rows, before)
 
 
 def test_targets_leave_out_children_that_are_always_visited(dataset):

@@ -4,7 +4,7 @@ import pytest
 from evaluated_rows import TREE, rows
 
 from cascade.fitted import Cascade
-from cascade.learn.datasets import label_truth
+from cascade.learn.truth import label_truth
 from cascade.measure.error_causes import Predictions
 from cascade.measure.evaluate import evaluate
 from cascade.measure.evaluated_rows import EvaluatedRows

@@ -79,16 +79,16 @@ class Keywords:
         thresholds = dict.fromkeys(self.taxonomy.graph.nodes, self.threshold) | self.thresholds
         return Manifest({}, self.taxonomy.graph.nodes, groups, thresholds, {}, (), 0, {})
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         self.batches.append(len(texts))
 
         def score(asked):
             return {group: self.scores(group, [texts[row] for row in rows]) for group, rows in asked.items()}
 
-        def enter(group, path):
+        def enter(group, _, path):
             return path >= np.float32(self.routes.get(group, 0.0))
 
-        return walk(self.taxonomy, len(texts), score, enter, trace=trace)
+        return walk(self.taxonomy, len(texts), score, enter)
 
     def scores(self, group, texts):
         children = self.taxonomy.scored_children(group)
@@ -115,7 +115,7 @@ def answered(model, text, **style):
 
 
 def expected_row(model, identity, text, style):
-    walked = model.walk([text], trace=True)
+    walked = model.walk([text])
     graph, path = model.taxonomy.graph, walked.paths[0]
     seen = [column for column in range(len(graph.nodes)) if not np.isnan(path[column])]
     ranked = sorted(seen, key=lambda column: (-path[column], column))
@@ -264,9 +264,10 @@ class Flat:
     scores: Callable[[list[str]], np.ndarray]
     batches: list[int] = field(default_factory=list)
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         self.batches.append(len(texts))
-        return walk(self.taxonomy, len(texts), lambda _: {ROOT: self.scores(texts)}, lambda _, path: path > 0)
+        answers = {ROOT: self.scores(texts)}
+        return walk(self.taxonomy, len(texts), lambda _: answers, lambda _group, _rows, path: path > 0)
 
     def decide(self, walked):
         return walked.paths > 0

@@ -19,8 +19,8 @@ import pytest
 
 from cascade.errors import DataError, ModelError
 from cascade.fitted import CHUNK, Cascade
-from cascade.learn.datasets import label_truth
 from cascade.learn.fit import fit
+from cascade.learn.truth import label_truth
 from cascade.model.folder import MANIFEST, NODES, digest_of_file
 from cascade.model.walk import edges
 from cascade.taxonomy.definition import Taxonomy
@@ -48,7 +48,7 @@ def same_answers(one, other):
     assert one.labels == other.labels
     assert one.predict(PROBES) == other.predict(PROBES)
     assert np.array_equal(one.predict_proba(PROBES), other.predict_proba(PROBES), equal_nan=True)
-    first, second = one.walk(PROBES, trace=True), other.walk(PROBES, trace=True)
+    first, second = one.walk(PROBES), other.walk(PROBES)
     assert np.array_equal(first.paths, second.paths, equal_nan=True)
     assert np.array_equal(first.conditionals, second.conditionals, equal_nan=True)
     return True
@@ -106,7 +106,7 @@ def test_what_is_chosen_is_what_reaches_its_threshold(cascade):
 def test_no_texts_give_no_answers(cascade):
     assert cascade.predict([]) == []
     assert cascade.predict_proba([]).shape == (0, len(cascade.labels))
-    walked = cascade.walk([], trace=True)
+    walked = cascade.walk([])
     assert walked.paths.shape == (0, len(cascade.graph.nodes))
     assert walked.conditionals.shape == (0, len(edges(cascade.graph)))
     assert cascade.decide(walked).shape == walked.paths.shape
@@ -533,7 +533,7 @@ def test_a_label_with_several_parents_is_found_by_either_way(combine):
         {"broken", "refund"},
         set(),
     ]
-    walked = model.walk(["smashed today"], trace=True)
+    walked = model.walk(["smashed today"])
     paths = {name: walked.paths[0, model.graph.column[name]] for name in model.graph.nodes}
     assert paths["broken"] <= max(paths["packing"], paths["goods"])
 

@@ -435,12 +435,12 @@ class Slow:
     def __getattr__(self, name):
         return getattr(self._model, name)
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         self.walks.append(len(texts))
         time.sleep(0.05)
         if "poison" in texts:
             raise DataError("poison")
-        return self._model.walk(texts, trace=trace)
+        return self._model.walk(texts)
 
 
 def test_texts_that_wait_are_walked_together_and_each_style_apart(model):

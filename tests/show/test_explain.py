@@ -55,7 +55,7 @@ texts = st.lists(st.sampled_from([*(f"{name}word" for name in LABELS), "the", "m
 def test_the_explanation_is_of_the_walk_that_answers(model, text):
     found = explain(model, text)
     assert [name for name, _ in found.labels] == model.predict([text])[0]
-    walked = model.walk([text], trace=True)
+    walked = model.walk([text])
     column = model.graph.column
     for _, step in found.walk():
         path = walked.paths[0, column[step.node]]
@@ -72,7 +72,7 @@ def test_the_explanation_is_of_the_walk_that_answers(model, text):
 @settings(max_examples=30, deadline=None)
 @given(texts)
 def test_every_visited_node_is_told_once_for_each_parent_that_was_entered(model, text):
-    walked = model.walk([text], trace=True)
+    walked = model.walk([text])
     visited = int((~np.isnan(walked.conditionals)).sum())
     assert len(list(explain(model, text).walk())) == visited
 

@@ -40,12 +40,12 @@ class MortalModel(KeywordModel):
         (folder / "begun").mkdir(parents=True)
         return super().make(folder, **settings)
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         (self.folder / "begun" / f"{texts[0].split()[-1]}-{uuid.uuid4().hex}").touch()
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "kill").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().walk(texts, trace=trace)
+        return super().walk(texts)
 
     def begun(self):
         """How often each slice was begun, by its first text."""

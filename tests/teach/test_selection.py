@@ -135,9 +135,9 @@ class Unanswered:
     def __getattr__(self, name):
         return getattr(self._model, name)
 
-    def walk(self, texts, *, trace=False):
+    def walk(self, texts):
         failed = {place: "busy" for place, text in enumerate(texts) if text in self._texts}
-        return replace(self._model.walk(texts, trace=trace), failed=failed)
+        return replace(self._model.walk(texts), failed=failed)
 
 
 def test_what_a_service_did_not_answer_for_is_told_and_not_picked(model):
