@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.model.decide import Ranked, contenders, decide
+from cascade.model.decide import Ranked, contenders, contending, decide
+from cascade.model.walk import walk
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 
@@ -281,6 +282,30 @@ def test_contenders_are_what_the_rules_leave_and_the_paths_are_left_alone(taxono
         path = dict(zip(taxonomy.graph.nodes, row, strict=True))
         expected = [path[name] if stays(taxonomy, name, path) else NAN for name in taxonomy.graph.nodes]
         np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_contenders_of_a_walk_are_those_of_its_paths(taxonomy, seed):
+    random = np.random.default_rng(seed)
+    grid = np.array([0, 0.25, 0.5, 0.9], dtype=np.float32)
+
+    def score(asked):
+        return {
+            group: random.choice(grid, (len(rows), len(taxonomy.scored_children(group))))
+            for group, rows in asked.items()
+        }
+
+    walked = walk(taxonomy, 7, score, lambda _group, _rows, path: path >= 0.25)
+    before = walked.paths.copy()
+    left = contending(taxonomy, walked)
+    np.testing.assert_array_equal(left.paths, contenders(taxonomy, before))
+    np.testing.assert_array_equal(walked.paths, before)
+    for name in taxonomy.graph.nodes:
+        rows, values = left.node(name)
+        column = left.paths[:, taxonomy.graph.column[name]]
+        np.testing.assert_array_equal(rows, np.flatnonzero(~np.isnan(column)))
+        np.testing.assert_array_equal(values, column[rows])
 
 
 def test_a_missing_threshold_is_named():

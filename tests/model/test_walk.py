@@ -494,3 +494,50 @@ def test_children_in_any_order_get_their_own_probabilities():
         {"y": 0.5},
         {"a": 0.5, "b": 0.5, "x": 0.25, "z": 0.25},
     ]
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_a_node_has_the_texts_and_the_paths_of_its_column(taxonomy, seed):
+    result = walked(taxonomy, Scores(taxonomy, 6, seed), 6)
+    for name in taxonomy.graph.nodes:
+        rows, values = result.node(name)
+        column = result.paths[:, taxonomy.graph.column[name]]
+        np.testing.assert_array_equal(rows, np.flatnonzero(~np.isnan(column)))
+        np.testing.assert_array_equal(values, column[rows])
+
+
+@given(taxonomies(), st.integers(0, 2**20))
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_blocks_hold_the_cells_of_the_whole_array(taxonomy, seed):
+    graph = taxonomy.graph
+    result = walked(taxonomy, Scores(taxonomy, 6, seed), 6)
+    for group, block in result.blocks.items():
+        assert (np.diff(block.rows) > 0).all()
+        above = result.paths[block.rows, graph.column[group]] if group else np.ones(6, dtype=np.float32)
+        np.testing.assert_array_equal(block.above, above)
+        columns = [graph.column[child] for child in graph.children[group]]
+        np.testing.assert_array_equal(block.paths, result.paths[np.ix_(block.rows, columns)])
+
+
+@given(taxonomies(), st.integers(0, 2**20), st.lists(st.booleans(), min_size=6, max_size=6))
+@settings(deadline=None, derandomize=True, max_examples=60)
+@example(Taxonomy.from_dict(UNEVEN), 1, [False, True, True, True, False, False])
+def test_some_texts_of_a_walk_are_as_they_were_in_the_whole(taxonomy, seed, kept):
+    result = walked(taxonomy, Scores(taxonomy, 6, seed), 6)
+    rows = np.flatnonzero(kept)
+    some = replace(result, failed={2: "busy", 5: "lost"}).of(rows)
+    np.testing.assert_array_equal(some.paths, result.paths[rows])
+    np.testing.assert_array_equal(some.conditionals, result.conditionals[rows])
+    assert some.failed == {rows.tolist().index(at): why for at, why in ((2, "busy"), (5, "lost")) if kept[at]}
+
+
+def test_other_paths_take_the_place_of_a_blocks_own_and_the_first_walk_keeps_its():
+    result = keyword_walk(Taxonomy.from_dict(UNEVEN), ["wide a", "middle c"], route=0.2)
+    before = result.paths.copy()
+    changed = result.with_paths({"wide": np.full_like(result.blocks["wide"].paths, 0.75)})
+    of = result.graph.column
+    assert changed.paths[0, [of["a"], of["b"], of["shared"]]].tolist() == [0.75] * 3
+    assert np.isnan(changed.paths[1, [of["a"], of["b"], of["shared"]]]).all()
+    np.testing.assert_array_equal(changed.paths[:, of["c"]], before[:, of["c"]])
+    np.testing.assert_array_equal(result.paths, before)
