@@ -17,9 +17,12 @@ import numpy as np
 
 from cascade.backends import KINDS, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
+from cascade.model.combine import Combiner
+from cascade.model.contests import contest_of
 from cascade.model.decide import Ranked, decide
 from cascade.model.folder import (
     MANIFEST,
+    AgainstAll,
     GroupRecord,
     Manifest,
     digest_of,
@@ -40,6 +43,7 @@ from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.settings import BackendSpec
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional
+from cascade.validation.combination import Combination
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,14 +79,17 @@ class Cascade:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, taxonomy: Taxonomy, nodes: Mapping[str, NodeModel]
+        self,
+        folder: Path,
+        manifest: Manifest,
+        taxonomy: Taxonomy,
+        nodes: Mapping[str, NodeModel],
+        against_all: Mapping[str, tuple[NodeModel, Calibration]],
     ) -> None:
         self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
-        self._nodes = nodes
-        self._calibrations = {
-            group: Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
-            for group, record in manifest.groups.items()
-        }
+        self._nodes, self._against_all = nodes, against_all
+        self._calibrations = {group: _calibration(record) for group, record in manifest.groups.items()}
+        self._combiner = Combiner(taxonomy, _combination(manifest))
         self._scratch: _Scratch | None = None
 
     def __repr__(self) -> str:
@@ -205,11 +212,14 @@ class Cascade:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
-        nodes = {
-            group: _load_node(place, taxonomy, group, manifest.groups[group])
-            for group, place in node_folders(folder, manifest).items()
-        }
-        return cls(folder, manifest, taxonomy, nodes)
+        places = node_folders(folder, manifest)
+        nodes, seconds = {}, {}
+        for group, record in manifest.groups.items():
+            nodes[group] = _load_node(places[record.node], taxonomy, group, record)
+            if record.against_all is not None:
+                node = _load_node(places[record.against_all.node], taxonomy, group, record)
+                seconds[group] = node, _calibration(record.against_all)
+        return cls(folder, manifest, taxonomy, nodes, seconds)
 
     def save(self, folder: str | Path) -> None:
         """Copy the model to `folder`, which must not exist or be empty; it appears whole or not at all.
@@ -239,10 +249,14 @@ class Cascade:
         return self._nodes[group]
 
     def walk(self, texts: Sequence[str]) -> Walked:
-        """Path probabilities of all nodes and conditional scores of all edges that were visited."""
+        """Probabilities of all nodes and conditional scores of all edges that were visited.
+
+        `Walked.before` has the path probabilities that they were combined from.
+        """
         batch = Texts(_strings(texts))
         paths: dict[str, FloatArray] = {}
         failed: dict[int, str] = {}
+        marginal: dict[str, FloatArray] = {}
 
         def enter(group: str, _: IntArray, path: FloatArray) -> BoolArray:
             inside = path >= self._route(group)
@@ -250,10 +264,10 @@ class Cascade:
             return inside
 
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            return self._scores(batch, asked, paths, failed)
+            return self._scores(batch, asked, paths, failed, marginal)
 
         walked = walk(self.taxonomy, len(batch), score, enter, is_marginal=self._learned_from_all)
-        return replace(walked, failed=failed)
+        return self._combined(replace(walked, failed=failed), batch, marginal)
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
@@ -268,9 +282,10 @@ class Cascade:
         """
         batch = Texts(_strings(texts))
         failed: dict[int, str] = {}
+        marginal: dict[str, FloatArray] = {}
 
         def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            answers = self._scores(batch, asked, {}, failed)
+            answers = self._scores(batch, asked, {}, failed, marginal)
             for group, rows in asked.items():
                 for column, child in enumerate(self.taxonomy.scored_children(group)):
                     if child in self.taxonomy.groups:
@@ -284,11 +299,11 @@ class Cascade:
             lambda _group, _rows, path: path > 0,
             is_marginal=self._learned_from_all,
         )
-        return replace(walked, failed=failed)
+        return self._combined(replace(walked, failed=failed), batch, marginal)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
-        return decide(self.taxonomy, self.manifest.thresholds, walked.paths)
+        return decide(self.taxonomy, self.manifest.thresholds, walked.paths, self.manifest.exclusive)
 
     def predict(self, texts: Sequence[str]) -> list[list[str]]:
         """The names chosen for each text, the most probable first."""
@@ -407,10 +422,12 @@ class Cascade:
         asked: Mapping[str, IntArray],
         paths: Mapping[str, FloatArray],
         failed: dict[int, str],
+        marginal: dict[str, FloatArray],
     ) -> dict[str, FloatArray]:
         """Conditional scores of each asked group; a group without `paths` is taken as certain.
 
-        `failed` gets the reasons of texts that could not be scored; their scores are NaN.
+        `failed` gets the reasons of texts that could not be scored; their scores are NaN. `marginal` gets the
+        scores of groups whose only model learned from every row.
         """
         answers = {}
         for group, (scores, reasons) in self._answered(batch, asked).items():
@@ -419,7 +436,18 @@ class Cascade:
             calibrated = self._calibrations[group].apply(scores)
             path = paths[group] if group in paths else np.ones(len(rows), dtype=np.float32)
             answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
+            if self._learned_from_all(group):
+                marginal[group] = calibrated
         return answers
+
+    def _combined(self, walked: Walked, batch: Texts, marginal: Mapping[str, FloatArray]) -> Walked:
+        """The walk with probabilities of all that speaks for a label; `marginal` has what the walk asked for."""
+        found = dict(marginal)
+        for group, (node, calibration) in self._against_all.items():
+            if group in walked.blocks:
+                scores = node.scores(batch.take(walked.blocks[group].rows))
+                found[group] = calibration.apply(scores)
+        return self._combiner.combined(walked, found)
 
     def _answered(
         self, batch: Texts, asked: Mapping[str, IntArray]
@@ -512,6 +540,15 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     return found
 
 
+def _calibration(record: GroupRecord | AgainstAll) -> Calibration:
+    return Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
+
+
+def _combination(manifest: Manifest) -> Combination:
+    found = manifest.combination
+    return Combination.product() if found is None else Combination.from_dict(found)
+
+
 def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
     """ValueError where manifest and taxonomy do not agree."""
     graph = taxonomy.graph
@@ -525,6 +562,9 @@ def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
         _check_within(0, manifest.thresholds[name], 1)
     for group, record in manifest.groups.items():
         _check_record(group, record, taxonomy)
+    _combination(manifest)
+    if not set(manifest.exclusive) <= set(contest_of(taxonomy).values()):
+        raise ValueError("its contests are not those of its taxonomy")
 
 
 def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
@@ -532,12 +572,17 @@ def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
     if record.backend not in ({"kind": "constant"}, {"kind": spec.kind, **spec.options}):
         raise ValueError(f"group {group!r} has another backend than in its taxonomy")
     n_children = len(taxonomy.scored_children(group))
-    if not len(record.slopes) == len(record.offsets) == len(record.positives) == n_children:
-        raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")
     _check_within(0, record.route_threshold, 1)
-    for slope, offset in zip(record.slopes, record.offsets, strict=True):
-        _check_within(0, slope, STEEPEST)
-        _check_within(-STEEPEST, offset, STEEPEST)
+    models: list[GroupRecord | AgainstAll] = [record]
+    if record.against_all is not None:
+        models.append(record.against_all)
+    lengths = {len(record.positives), *(len(each) for one in models for each in (one.slopes, one.offsets))}
+    if lengths != {n_children}:
+        raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")
+    for one in models:
+        for slope, offset in zip(one.slopes, one.offsets, strict=True):
+            _check_within(0, slope, STEEPEST)
+            _check_within(-STEEPEST, offset, STEEPEST)
 
 
 def _check_within(least: float, value: float, most: float) -> None:

@@ -105,7 +105,7 @@ class Fitted:
     def cells(self) -> tuple[BoolArray, BoolArray]:
         """True and chosen labels, each bool, shape (n_rows, n_labels)."""
         found = self.out_of_fold
-        cells = labels_out_of_fold(self.dataset, found.rows, found.walked, found.manifest.thresholds)
+        cells = labels_out_of_fold(self.dataset, found.rows, found.walked, found.manifest)
         return cells[0].dense(), cells[1].dense()
 
     @property
@@ -140,7 +140,7 @@ class Trials:
 
     def start(self, folder: Path, groups: Mapping[str, GroupRecord]) -> Fitted:
         """The taxonomy as it is; models of `folder` are taken where they are of these rows."""
-        nodes = [record.node for name, record in groups.items() if name not in self.hosted]
+        nodes = [node for name, record in groups.items() if name not in self.hosted for node in record.nodes]
         with self._folder("0", folder, nodes, keep=True) as out:
             self._first[0] = self._fitted(self.taxonomy, out, 0)
         return self._first[0]
@@ -170,7 +170,8 @@ class Trials:
         """True and chosen labels before, the fit after, and the gain in each resample of the rows."""
         first = self._before(folding)
         changed = edited(self.taxonomy, edits)
-        nodes = [record.node for record in first.out_of_fold.manifest.groups.values()]
+        records = first.out_of_fold.manifest.groups.values()
+        nodes = [node for record in records for node in record.nodes]
         with self._folder("trial", self._home / str(folding), nodes) as out:
             after = self._fitted(changed, out, folding)
         before = _joined(first, changed)

@@ -81,7 +81,7 @@ class RetrainingRules:
 
     def from_folders(self, group: str) -> RetrainedGroup | None:
         record = self.after.record(group)
-        if record is None or record.node in self.known_folders:
+        if record is None or self.known_folders.issuperset(record.nodes):
             return None
         reasons = (*self.certain_reasons(group), *self.row_reasons(group))
         unnamed = ("other texts, or other labels of them",)
@@ -91,7 +91,7 @@ class RetrainingRules:
     def known_folders(self) -> frozenset[str]:
         """The node folders of the model before."""
         groups = self.before.manifest.groups if self.before.manifest else {}
-        return frozenset(record.node for record in groups.values())
+        return frozenset(node for record in groups.values() for node in record.nodes)
 
     def from_taxonomies(self, group: str) -> RetrainedGroup | None:
         sure, possible_reasons = tuple(self.certain_reasons(group)), tuple(self.possible_reasons(group))

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cascade.learn.combining import row_counts
 from cascade.learn.datasets import Dataset
 from cascade.learn.thresholds import LabelScores, auto_thresholds, f1, promised_threshold
 from cascade.learn.truth import Cells
 from cascade.model.decide import contending
+from cascade.model.folder import Manifest
 from cascade.model.walk import Walked
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
@@ -48,21 +50,26 @@ class Decisions:
         return f"out-of-fold micro F1 {micro:.3f}, macro F1 {macro:.3f}"
 
 
-def decide_thresholds(dataset: Dataset, rows: IntArray, walked: Walked, seed: int) -> Decisions:
-    """What is settled by path probabilities that no model gave its own training rows.
+def decide_thresholds(
+    dataset: Dataset, rows: IntArray, walked: Walked, exclusive: Sequence[str], seed: int
+) -> Decisions:
+    """What is settled by probabilities that no model gave its own training rows.
 
     Parameters
     ----------
     rows
         int64, shape (n_rows,), ascending: the rows of the data set that have such probabilities.
     walked
-        The walk of these rows.
+        The walk of these rows, combined.
+    exclusive
+        As for `contenders`.
     """
     taxonomy = dataset.taxonomy
     truth = known_truth(dataset, rows)
     believed = believed_walk(dataset, rows, walked)
-    left = _scores(contending(taxonomy, believed), truth, _decided(taxonomy))
-    thresholds = _thresholds(taxonomy, left, clusters_of(dataset.texts)[rows], seed)
+    left = _scores(contending(taxonomy, believed, exclusive), truth, _decided(taxonomy))
+    counts = row_counts(taxonomy.graph, truth)
+    thresholds = _thresholds(taxonomy, left, counts, clusters_of(dataset.texts)[rows], seed)
     # A sibling that `choose: one` preferred says nothing against a label that was given.
     doubted = _suspicious(rows, _scores(believed, truth, taxonomy.graph.labels))
     of_labels = {label: left[label] for label in taxonomy.graph.labels}
@@ -90,17 +97,20 @@ def believed_walk(dataset: Dataset, rows: IntArray, walked: Walked) -> Walked:
 
 
 def labels_out_of_fold(
-    dataset: Dataset, rows: IntArray, walked: Walked, thresholds: Mapping[str, float]
+    dataset: Dataset,
+    rows: IntArray,
+    walked: Walked,
+    manifest: Manifest,
 ) -> tuple[Cells, Cells]:
-    """The true and the chosen labels of rows that have out-of-fold path probabilities.
+    """The true and the chosen labels of rows that have out-of-fold probabilities.
 
     A column for each of `Graph.labels`; the figures in the manifest are theirs.
     """
     taxonomy = dataset.taxonomy
     graph, truth = taxonomy.graph, known_truth(dataset, rows)
-    left = contending(taxonomy, believed_walk(dataset, rows, walked))
+    left = contending(taxonomy, believed_walk(dataset, rows, walked), manifest.exclusive)
     scores = _scores(left, truth, graph.labels)
-    chosen = (one.rows[one.scores >= np.float32(thresholds[label])] for label, one in scores.items())
+    chosen = (one.rows[one.scores >= np.float32(manifest.thresholds[label])] for label, one in scores.items())
     return truth.only([graph.column[label] for label in graph.labels]), Cells.of_columns(len(rows), chosen)
 
 
@@ -120,7 +130,7 @@ def _scores(walked: Walked, truth: Cells, names: Sequence[str]) -> dict[str, Lab
 
 
 def _thresholds(
-    taxonomy: Taxonomy, scores: Mapping[str, LabelScores], clusters: IntArray, seed: int
+    taxonomy: Taxonomy, scores: Mapping[str, LabelScores], counts: IntArray, clusters: IntArray, seed: int
 ) -> dict[str, float]:
     """The threshold of every label, and of every group that may be answered with."""
     labels, backing = taxonomy.graph.labels, _backing(taxonomy)
@@ -128,7 +138,7 @@ def _thresholds(
     wanted |= {group: taxonomy.groups[group].threshold for group in backing}
     found: dict[str, float] = {}
     for names in (labels, backing):
-        auto = auto_thresholds([scores[name] for name in names], clusters, seed)
+        auto = auto_thresholds([scores[name].repeated(counts) for name in names], clusters, seed)
         for name, threshold in zip(names, auto.tolist(), strict=True):
             found[name] = _threshold(wanted[name], threshold, scores[name])
     return found

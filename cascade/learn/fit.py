@@ -17,7 +17,8 @@ from cascade.backends import make_backend
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
-from cascade.learn.decisions import decide_thresholds
+from cascade.learn.combining import exclusive_contests, learned_combination
+from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import MOST_ROWS, price_of, settle
 from cascade.learn.node_fit import (
@@ -31,8 +32,10 @@ from cascade.learn.node_fit import (
 )
 from cascade.learn.plan import check_lengths
 from cascade.learn.thresholds import route_threshold
+from cascade.model.combine import Combiner
 from cascade.model.folder import (
     NODES,
+    AgainstAll,
     GroupRecord,
     Manifest,
     locked,
@@ -48,7 +51,9 @@ from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
 from cascade.system.serialization import read_array
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.text.clusters import clusters_of
 from cascade.validation.calibration import Calibration, conditional, fit_calibration
+from cascade.validation.combination import Combination
 
 # With so many groups for each thread, none of them idles for long at the end.
 FEW = 3
@@ -216,6 +221,8 @@ class _Fit:
         )
         self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
+        # The second models of groups whose negatives are ``both``: they learned from every row.
+        self.against_all: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
         # Of each group the rows that enter it, and its path probability at each.
         self.entered: dict[str, tuple[IntArray, FloatArray]] = {}
@@ -266,19 +273,31 @@ class _Fit:
     def held_out_scores(self, group: str, rows: IntArray) -> tuple[str, FloatArray]:
         """The group, and calibrated scores: held-out ones of training rows, the final model's of others."""
         fitted = self.fitted[group]
+        path = self.paths_of(group, rows)
+        return group, conditional(self.calibrated(fitted, rows), fitted.record.negatives, path)
+
+    def calibrated(self, fitted: _Fitted, rows: IntArray) -> FloatArray:
         place = np.searchsorted(fitted.rows, rows)
         held_out = np.append(fitted.rows, -1)[place] == rows
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
         scores[held_out] = fitted.held_out[place[held_out]]
         if not held_out.all():
             scores[~held_out] = fitted.model.scores(self.dataset.texts.take(rows[~held_out]))
-        path = self.paths_of(group, rows)
-        return group, conditional(fitted.calibration.apply(scores), fitted.record.negatives, path)
+        return fitted.calibration.apply(scores)
+
+    def scores_against_all(self) -> dict[str, FloatArray]:
+        """Calibrated scores by models that learned from every row, for the blocks of the walk."""
+        alone = {group: one for group, one in self.fitted.items() if one.record.negatives == "all"}
+        return {
+            group: self.calibrated(one, self.scored[self.walked.blocks[group].rows])
+            for group, one in {**alone, **self.against_all}.items()
+            if group in self.walked.blocks
+        }
 
     def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
         """Settle the negatives of these groups, then fit or reuse each."""
         policies = self.settle_negatives(groups, asked or {})
-        tasks = [self.task(group, policies[group]) for group in groups]
+        tasks = [task for group in groups for task in self.tasks(group, policies[group])]
         notes = {task.key: whole_node(self.out, task.key) for task in tasks}
         waiting = {task.key: task for task in tasks if notes[task.key] is None}
         for task in tasks:
@@ -290,11 +309,11 @@ class _Fit:
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
-        for group in chain(self.parallel(fit_node, here), asking(delayed(fit_node)(*one) for one in there)):
-            task = next(task for task in tasks if task.group == group)
-            self.arrive(task, whole_node(self.out, task.key) or {}, "fitted")
+        for key in chain(self.parallel(fit_node, here), asking(delayed(fit_node)(*one) for one in there)):
+            self.arrive(waiting[key], whole_node(self.out, key) or {}, "fitted")
         for task in tasks:
-            if task.group not in self.fitted:  # the same problem as another group's
+            if task.group not in (self.against_all if task.is_second else self.fitted):
+                # the same problem as another group's
                 self.arrive(task, whole_node(self.out, task.key) or {}, "reused")
 
     def ask_ahead(self, tasks: Sequence[NodeTask], asked: Mapping[str, IntArray]) -> None:
@@ -343,6 +362,13 @@ class _Fit:
         problem = self.dataset.problem(group, rows, self.seed)
         price = price_of(self.dataset.texts, np.flatnonzero(self.dataset.taught(group) & ~own))
         return group, spec.kind, dict(spec.options), problem, self.paths_of(group, rows), price
+
+    def tasks(self, group: str, negatives: str) -> list[NodeTask]:
+        """What there is to fit for a group."""
+        first = self.task(group, negatives)
+        if negatives != "both" or first.kind == "constant" or group in self.hosted:
+            return [first]
+        return [first, replace(self.task(group, "all"), is_second=True)]
 
     def task(self, group: str, negatives: str) -> NodeTask:
         spec = self.taxonomy.groups[group].backend
@@ -395,7 +421,8 @@ class _Fit:
         )
         record = self.record(task, notes, calibration)
         model = make_backend(task.kind, task.options).load(folder)
-        self.fitted[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
+        arrived = self.against_all if task.is_second else self.fitted
+        arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
         self.tell(how, task.group, _summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
@@ -418,13 +445,25 @@ class _Fit:
 
     def settled(self) -> Manifest:
         """The manifest, with what is decided from the out-of-fold walk."""
-        found = decide_thresholds(self.dataset, self.scored, self.walked, self.seed)
+        truth = known_truth(self.dataset, self.scored)
+        believed = believed_walk(self.dataset, self.scored, self.walked)
+        clusters, against_all = clusters_of(self.dataset.texts)[self.scored], self.scores_against_all()
+        combination = learned_combination(self.taxonomy, truth, believed, against_all, clusters, self.seed)
+        exclusive = exclusive_contests(self.taxonomy, truth)
+        for name in exclusive:
+            self.tell("settled", name, "no row has two labels here, so at most one is answered")
+        self.walked = Combiner(self.taxonomy, combination).combined(self.walked, against_all)
+        found = decide_thresholds(self.dataset, self.scored, self.walked, exclusive, self.seed)
         self.tell("decided", ROOT, found.summary())
         return Manifest(
             taxonomy=self.taxonomy.to_dict(),
             nodes=self.taxonomy.graph.nodes,
             groups={
-                group: replace(self.fitted[group].record, route_threshold=self.route(group, found.thresholds))
+                group: replace(
+                    self.fitted[group].record,
+                    route_threshold=self.route(group, found.thresholds, combination),
+                    against_all=self.second_record(group),
+                )
                 for group in trained_groups(self.taxonomy)
             },
             thresholds=dict(found.thresholds),
@@ -432,19 +471,30 @@ class _Fit:
             suspicious=found.suspicious,
             seed=self.seed,
             versions=versions(),
+            combination=combination.to_dict(),
+            exclusive=exclusive,
         )
 
-    def route(self, group: str, thresholds: Mapping[str, float]) -> float:
+    def second_record(self, group: str) -> AgainstAll | None:
+        if group not in self.against_all:
+            return None
+        record = self.against_all[group].record
+        return AgainstAll(record.node, record.files, record.slopes, record.offsets, record.notes)
+
+    def route(self, group: str, thresholds: Mapping[str, float], combination: Combination) -> float:
         """From which path probability on a group is asked.
 
-        A child is never above its parent: below the least threshold of what a group leads to, asking it
-        changes no answer. Where a question costs money it is saved.
+        The path of a child is never above that of its parent: where no child can reach its threshold any more,
+        asking the group changes no answer. Where a question costs money it is saved.
         """
         route = self.routes.get(group, 0.0)
         if group not in self.hosted or not route or self.taxonomy.combine == "noisy_or":
             return route
         below = [name for name in thresholds if group in self.taxonomy.graph.ancestors(name)]
-        return max(route, min(thresholds[name] for name in below)) if below else route
+        if not below:
+            return route
+        least = min(thresholds[name] for name in below)
+        return max(route, combination.least_path(least, against_all=bool(self.against_all)))
 
 
 def _settle(

@@ -11,7 +11,7 @@ from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_chil
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
-from cascade.validation.calibration import conditional, fit_calibration
+from cascade.validation.calibration import conditional, fit_calibration, logit, sigmoid
 from cascade.validation.folds import stratified_folds
 
 # A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
@@ -19,29 +19,29 @@ MOST_ROWS = 2500
 MOST_CHILDREN = 16
 FEWEST_ROWS = 20
 FOLDS = 2
-# `all` has to be worth its price: this much F1 for each million characters of other groups' texts, which is
+# A second model has to be worth its price: this much F1 for each million characters of other groups' texts, which is
 # about what a tenth of a second of fitting has to bring. So short texts, and few of them, are free to choose.
-F1_FOR_A_MILLION = 0.001
+F1_FOR_A_MILLION = 0.0003
 # No policy is better for less, as a trial is not as exact as that.
-LEAST_GAIN = 0.003
+LEAST_GAIN = 0.001
 # Beyond this price a trial is not worth its own.
-DEAREST = 0.03
+DEAREST = 0.0015
 
 
 def price_of(texts: Texts, others: IntArray) -> float:
-    """The F1 that ``all`` has to bring for learning from these rows as well."""
+    """The F1 that a second model has to bring for learning from these rows as well."""
     lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
     return float(lengths[others].sum()) * F1_FOR_A_MILLION / 1e6
 
 
 def settle(
     backend: TrialBackend, problem: NodeProblem, path: FloatArray, price: float
-) -> Literal["siblings", "all"]:
-    """The policy with the better F1 on what the group will really be asked about.
+) -> Literal["siblings", "both"]:
+    """Whether a second model, which learns from every row, is worth its price.
 
-    Both policies learn from one half of the rows and are compared on the other, both ways round: by the
-    micro F1 of path probabilities at the best cut. Rows that routing lets in by mistake are among them,
-    and they are what tells the policies apart.
+    Models learn from one half of the rows and are compared on the other, both ways round: path probabilities
+    alone, and half the sum of their log odds and those of the second model's scores, by micro F1 at the best
+    cut. Rows that routing lets in by mistake are among them, and they are what the second model knows better.
 
     Parameters
     ----------
@@ -52,16 +52,17 @@ def settle(
     path
         float32, shape (n_texts,): the out-of-fold path probability of the group for each of them.
     price
-        By how much ``all`` has to be better, 0 or above: see `price_of`.
+        By how much two have to be better, 0 or above: see `price_of`.
     """
     problem = most_frequent_children(problem, MOST_CHILDREN)
     if price > DEAREST or problem.own.all() or problem.own.sum() < FEWEST_ROWS:
         return "siblings"
     kept = problem.targets & problem.own[:, None]
     fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), FOLDS, problem.seed)
-    reached = {policy: _trial(backend, problem, fold_of, path, policy) for policy in ("siblings", "all")}
-    figures = {policy: best_f1(scores, kept) for policy, scores in reached.items()}
-    return "all" if figures["all"] > figures["siblings"] + max(price, LEAST_GAIN) else "siblings"
+    own, everywhere = (_trial(backend, problem, fold_of, path, policy) for policy in ("siblings", "all"))
+    together = sigmoid((logit(own) + logit(everywhere)) / 2)
+    gain = best_f1(together, kept) - best_f1(own, kept)
+    return "both" if gain > max(price, LEAST_GAIN) else "siblings"
 
 
 def _trial(

@@ -43,10 +43,11 @@ class NodeTask:
     key: str
     model: str = ""  # the tuned one, of a hosted group
     held_out: IntArray | None = None  # the rows that it did not see
+    is_second: bool = False  # the model against all rows, beside the group's own
 
 
 def fit_node(out: Path, task: NodeTask) -> str:
-    """Make one node folder; the name of its group."""
+    """Make one node folder; its key."""
     if not out.is_dir():
         raise ModelError(
             f"{out}: the worker on {gethostname()} does not see this folder. Put the model on storage that "
@@ -61,7 +62,7 @@ def fit_node(out: Path, task: NodeTask) -> str:
         return fitted.notes
 
     write_node(out, task.key, write)
-    return task.group
+    return task.key
 
 
 def _fitted_node(task: NodeTask, folder: Path) -> FittedNode:

@@ -208,7 +208,8 @@ class LabelScores:
     Attributes
     ----------
     rows
-        int64, shape (n_visited,), ascending: the rows at which the label was visited.
+        int64, shape (n_visited,), ascending: the rows at which the label was visited, some more than once
+        where they count for several.
     scores
         float32, of the same shape: its path probability at each.
     positives
@@ -228,7 +229,14 @@ class LabelScores:
     @cached_property
     def truth(self) -> BoolArray:
         """Whether the label is true at each of `rows`."""
-        return np.isin(self.rows, self.positives, assume_unique=True)
+        return np.isin(self.rows, self.positives)
+
+    def repeated(self, counts: IntArray) -> LabelScores:
+        """With each row as often as it counts, shape (n_texts,); rows where the label is true count once."""
+        if counts.max(initial=1) == 1:
+            return self
+        times = np.where(self.truth, 1, counts[self.rows])
+        return LabelScores(np.repeat(self.rows, times), np.repeat(self.scores, times), self.positives)
 
     def curve(self) -> Curve:
         """Every way to cut all rows."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cascade.model.contests import Contests, contest_of
 from cascade.model.walk import Walked, cells
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
@@ -62,25 +63,44 @@ class Ranked:
         return (values[start:end] for start, end in pairwise(ends))
 
 
-def contenders(taxonomy: Taxonomy, paths: FloatArray) -> FloatArray:
-    """`paths` with NaN wherever ``choose: one`` rules a node out; float32, shape (n_texts, n_nodes).
+def contenders(taxonomy: Taxonomy, paths: FloatArray, exclusive: Sequence[str] = ()) -> FloatArray:
+    """`paths` with NaN wherever a better one rules a node out; float32, shape (n_texts, n_nodes).
 
-    At a group with ``choose: one`` only the child with the greatest path probability stays (of equal ones
+    Of labels of an `exclusive` contest, see `contest_of`, only the most probable stays, of equal ones the
+    first. At a group with ``choose: one`` only the child with the greatest path probability stays (of equal ones
     the first), and with it what stands below; a child group that is always visited is beside the choice. A
     node with several parents stays while one that was visited lets it.
     """
-    if not _chooses(taxonomy):
-        return paths
-    left = np.full(paths.shape, np.nan, dtype=np.float32)
-    for block, let in _let_through_cells(taxonomy, paths):
-        left[block] = np.fmax(left[block], let)
+    left = paths
+    if _chooses(taxonomy):
+        left = np.full(paths.shape, np.nan, dtype=np.float32)
+        for block, let in _let_through_cells(taxonomy, paths):
+            left[block] = np.fmax(left[block], let)
+    if not exclusive:
+        return left
+    left, contests = left.copy(), contest_of(taxonomy)
+    for name in exclusive:
+        columns = [taxonomy.graph.column[label] for label, contest in contests.items() if contest == name]
+        left[:, columns] = _best_child(left[:, columns], np.zeros(len(columns), dtype=bool))
     return left
 
 
-def contending(taxonomy: Taxonomy, walked: Walked) -> Walked:
+def contending(taxonomy: Taxonomy, walked: Walked, exclusive: Sequence[str] = ()) -> Walked:
     """What `contenders` makes of the paths of a walk, without making one array of them."""
-    if not _chooses(taxonomy):
-        return walked
+    left = _chosen_children(taxonomy, walked) if _chooses(taxonomy) else walked
+    if not exclusive:
+        return left
+    contests = Contests(taxonomy)
+    cells = contests.cells(left)
+    values = cells.of({group: block.paths for group, block in left.blocks.items()})
+    open_ones = [place for place, name in enumerate(contests.names) if name not in exclusive]
+    free = np.isin(cells.contests % len(contests.names), open_ones)
+    paths = {group: block.paths.copy() for group, block in left.blocks.items()}
+    cells.put(np.where(free | cells.leads(values), values, np.float32(np.nan)), paths)
+    return left.with_paths(paths)
+
+
+def _chosen_children(taxonomy: Taxonomy, walked: Walked) -> Walked:
 
     def of(group: str, rows: IntArray) -> FloatArray:
         block = walked.blocks[group]
@@ -98,17 +118,15 @@ def _chooses(taxonomy: Taxonomy) -> bool:
     return any(group.choose == "one" for group in taxonomy.groups.values())
 
 
-def decide(taxonomy: Taxonomy, thresholds: Mapping[str, float], paths: FloatArray) -> BoolArray:
+def decide(
+    taxonomy: Taxonomy, thresholds: Mapping[str, float], paths: FloatArray, exclusive: Sequence[str] = ()
+) -> BoolArray:
     """What is answered for each text, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
 
-    A label is chosen when its path probability is at or above its threshold and no ``choose: one`` rules it
-    out. A group with ``back_off`` is answered where it reaches its own threshold and nothing below it was
+    A label is chosen when its probability is at or above its threshold and it is among the `contenders`. A group with ``back_off`` is answered where it reaches its own threshold and nothing below it was
     chosen. What was not visited (NaN) is never chosen.
     """
-    least = _least(taxonomy, thresholds)
-    chosen = np.zeros(paths.shape, dtype=bool)
-    for block, let in _let_through_cells(taxonomy, paths):
-        chosen[block] |= let >= least[block[1]]
+    chosen: BoolArray = contenders(taxonomy, paths, exclusive) >= _least(taxonomy, thresholds)
     _back_off(taxonomy, chosen)
     return chosen
 

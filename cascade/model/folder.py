@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,25 @@ _STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
 
 
 @dataclass(frozen=True)
+class AgainstAll:
+    """A second model of a group, which learned from every row.
+
+    Attributes
+    ----------
+    node, files, notes
+        As in `GroupRecord`.
+    slopes, offsets
+        As there: P(child), whatever group the text belongs to.
+    """
+
+    node: str
+    files: Mapping[str, str]
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class GroupRecord:
     """What was made for one group.
 
@@ -52,7 +71,7 @@ class GroupRecord:
     files
         sha256 of every file in it, by name.
     negatives
-        ``siblings`` or ``all``: what was used.
+        ``siblings``, ``all`` or ``both``: what was used.
     slopes, offsets
         Calibration of each child: P = sigmoid(slope * logit(score) + offset).
     route_threshold
@@ -63,6 +82,8 @@ class GroupRecord:
         Training rows of each child.
     notes
         What the backend settled, such as the penalty.
+    against_all
+        The second model, where negatives are ``both``.
     """
 
     backend: Mapping[str, Any]
@@ -75,6 +96,13 @@ class GroupRecord:
     rows: int
     positives: tuple[int, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    against_all: AgainstAll | None = None
+
+    @property
+    def nodes(self) -> Mapping[str, Mapping[str, str]]:
+        """The files of each of its node folders."""
+        second = {} if self.against_all is None else {self.against_all.node: self.against_all.files}
+        return {self.node: self.files, **second}
 
 
 @dataclass(frozen=True)
@@ -90,7 +118,7 @@ class Manifest:
     groups
         One record for each group, the root under the empty name.
     thresholds
-        Least path probability at which a label (or, for `back_off`, a group) is chosen, in [0, 1].
+        Least probability at which a label (or, for `back_off`, a group) is chosen, in [0, 1].
     metrics
         Out-of-fold figures: ``rows``, ``micro_f1``, ``macro_f1`` and ``f1`` for each label.
     suspicious
@@ -101,6 +129,11 @@ class Manifest:
         Of this package and of those whose numbers went into the model.
     readings
         How the training files were read, see `cascade.rows.readings.Reading`, each once.
+    combination
+        How probabilities of labels come from what speaks for them, see `cascade.validation.combination`; None,
+        as in models of 0.4 and before: they are the path probabilities.
+    exclusive
+        Contests, see `cascade.model.contests.contest_of`, of which a text has one label at most.
     """
 
     taxonomy: Mapping[str, Any]
@@ -112,6 +145,8 @@ class Manifest:
     seed: int
     versions: Mapping[str, str]
     readings: tuple[Mapping[str, Any], ...] = ()
+    combination: Mapping[str, Any] | None = None
+    exclusive: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 
@@ -197,7 +232,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
         _flush(temporary)
         temporary.replace(root / MANIFEST)
         _flush(root)
-    kept = {record.node for record in manifest.groups.values()}
+    kept = {node for record in manifest.groups.values() for node in record.nodes}
     for path in (root / NODES).iterdir():
         ours = _NODE_NAME.fullmatch(path.name) or _STAGING_NAME.fullmatch(path.name)
         if ours and path.name not in kept:
@@ -212,8 +247,13 @@ def digest_of(manifest: Manifest) -> str:
 
 
 def _content(manifest: Manifest) -> bytes:
-    groups = {name: vars(record) for name, record in manifest.groups.items()}
+    groups = {name: _content_of(record) for name, record in manifest.groups.items()}
     return checksummed({**vars(manifest), "groups": groups})
+
+
+def _content_of(record: GroupRecord) -> dict[str, Any]:
+    second = record.against_all
+    return {**vars(record), "against_all": None if second is None else vars(second)}
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -263,9 +303,9 @@ _GROUP_TYPES = {
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
-    value = {"readings": [], **value}
-    _check_types(value, {"readings": list})
-    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings")}
+    value = {"readings": [], "exclusive": [], "combination": None, **value}
+    _check_types(value, {"readings": list, "exclusive": list})
+    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
     groups = {name: _group(record) for name, record in value["groups"].items()}
     return Manifest(**{**value, **lists, "groups": groups})
 
@@ -273,7 +313,14 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
 def _group(record: Mapping[str, Any]) -> GroupRecord:
     _check_types(record, _GROUP_TYPES)
     lists = {name: tuple(record[name]) for name in ("slopes", "offsets", "positives")}
-    return GroupRecord(**{**record, **lists})
+    return GroupRecord(**{**record, **lists, "against_all": _second(record.get("against_all"))})
+
+
+def _second(record: Mapping[str, Any] | None) -> AgainstAll | None:
+    if record is None:
+        return None
+    _check_types(record, {one.name: _GROUP_TYPES[one.name] for one in fields(AgainstAll)})
+    return AgainstAll(**{**record, **{name: tuple(record[name]) for name in ("slopes", "offsets")}})
 
 
 def _check_types(value: Mapping[str, Any], types: Mapping[str, type]) -> None:
@@ -285,7 +332,7 @@ def _check_types(value: Mapping[str, Any], types: Mapping[str, type]) -> None:
 
 
 def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
-    """The node folder of each group, after every file of each was found as the manifest says.
+    """Every node folder by its name, after each file of it was found as the manifest says.
 
     Raises
     ------
@@ -293,16 +340,17 @@ def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
         A file is missing or was changed, or the manifest names something outside the model folder.
     """
     # Hashing lets other threads run meanwhile, and disks are faster when asked for several files at once.
+    nodes = {node: files for record in manifest.groups.values() for node, files in record.nodes.items()}
     with ThreadPoolExecutor() as pool:
-        folders = pool.map(partial(_checked_folder, root), manifest.groups.values())
-        return dict(zip(manifest.groups, folders, strict=True))
+        folders = pool.map(partial(_checked_folder, root), nodes, nodes.values())
+        return dict(zip(nodes, folders, strict=True))
 
 
-def _checked_folder(root: Path, record: GroupRecord) -> Path:
-    if not _NODE_NAME.fullmatch(record.node):
-        raise ModelError(f"{root / MANIFEST}: {record.node!r} is no name of a node folder. {WAY_OUT}")
-    folder = root / NODES / record.node
-    for name, digest in record.files.items():
+def _checked_folder(root: Path, node: str, files: Mapping[str, str]) -> Path:
+    if not _NODE_NAME.fullmatch(node):
+        raise ModelError(f"{root / MANIFEST}: {node!r} is no name of a node folder. {WAY_OUT}")
+    folder = root / NODES / node
+    for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name):
             raise ModelError(f"{root / MANIFEST}: {name!r} is no file name of ours. {WAY_OUT}")
         _check_file(folder / name, digest)
@@ -331,8 +379,13 @@ def files_of(root: Path, manifest: Manifest) -> tuple[str, ...]:
     if read_manifest(root) != manifest:
         raise ModelError(f"{root}: another model was written here since this one was loaded. Load it again.")
     node_folders(root, manifest)
-    named = {f"{NODES}/{record.node}/{name}" for record in manifest.groups.values() for name in record.files}
-    return (MANIFEST, *sorted(named))
+    return (MANIFEST, *sorted(node_file_names(manifest)))
+
+
+def node_file_names(manifest: Manifest) -> set[str]:
+    """The files of all node folders, relative to the model folder."""
+    nodes = (one for record in manifest.groups.values() for one in record.nodes.items())
+    return {f"{NODES}/{node}/{name}" for node, files in nodes for name in files}
 
 
 @contextlib.contextmanager

@@ -76,12 +76,15 @@ class Walked:
         The groups that were entered by any text, parents first.
     failed
         Why, by position, of texts that a service did not answer for: what their rows hold is not all.
+    before
+        Where the paths of the blocks are combined probabilities: the walk with path probabilities.
     """
 
     graph: Graph
     n_texts: int
     blocks: Mapping[str, Block]
     failed: Mapping[int, str] = field(default_factory=dict)
+    before: Walked | None = None
 
     def __len__(self) -> int:
         return self.n_texts
@@ -151,10 +154,10 @@ class Walked:
             (group, child): at for group in self.blocks for at, child in enumerate(self.graph.children[group])
         }
 
-    def with_paths(self, paths: Mapping[str, FloatArray]) -> Walked:
-        """The same walk with other path probabilities in the blocks of some groups."""
+    def with_paths(self, paths: Mapping[str, FloatArray], before: Walked | None = None) -> Walked:
+        """The same walk with other probabilities in the blocks of some groups, and what it was `before`."""
         changed = {group: replace(self.blocks[group], paths=own) for group, own in paths.items()}
-        return replace(self, blocks={**self.blocks, **changed})
+        return replace(self, blocks={**self.blocks, **changed}, before=before or self.before)
 
     def whole(self) -> Walked:
         """The same walk; RowsError where it failed for some texts."""
@@ -166,9 +169,9 @@ class Walked:
         """The texts at these positions, which ascend."""
         failed = {place: self.failed[row] for place, row in enumerate(rows.tolist()) if row in self.failed}
         found = ((group, _rows_of(block, rows)) for group, block in self.blocks.items())
-        return Walked(
-            self.graph, len(rows), {group: block for group, block in found if len(block.rows)}, failed
-        )
+        blocks = {group: block for group, block in found if len(block.rows)}
+        before = None if self.before is None else self.before.of(rows)
+        return Walked(self.graph, len(rows), blocks, failed, before)
 
     def slices(self, most_texts: int) -> Iterator[tuple[slice, Walked]]:
         """Consecutive texts, as in `batches`, with the walk of each."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cascade.errors import ModelError
-from cascade.model.folder import MANIFEST, NODES
+from cascade.model.folder import MANIFEST, node_file_names
 from cascade.predict.answers import Model, prediction_lines
 from cascade.predict.extras import Style
 from cascade.predict.form import Form
@@ -89,8 +89,7 @@ class ModelReloader:
 
 def _node_stamps(folder: Path, model: Model) -> list[_Stamp]:
     """The stamps of all files of the node models."""
-    records = model.manifest.groups.values()
-    return [_stamp(folder / NODES / record.node / name) for record in records for name in record.files]
+    return [_stamp(folder / name) for name in sorted(node_file_names(model.manifest))]
 
 
 def _stamp(path: Path) -> _Stamp:

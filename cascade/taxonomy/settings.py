@@ -15,7 +15,7 @@ from cascade.taxonomy.yaml_nodes import NUMBER, in_words, number_of
 
 Choose = Literal["many", "one"]
 Route = Literal["model", "always"]
-Negatives = Literal["auto", "siblings", "all"]
+Negatives = Literal["auto", "siblings", "all", "both"]
 Combine = Literal["max", "noisy_or"]
 ThresholdKind = Literal["auto", "value", "precision", "recall"]
 

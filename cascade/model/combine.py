@@ -1,0 +1,109 @@
+"""Path probabilities and whatever else speaks for a label, to one probability of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from cascade.model.contests import Contests, LabelCells
+from cascade.model.walk import Walked
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.graph import ROOT
+from cascade.validation.calibration import NEAR, logit
+from cascade.validation.combination import Combination
+
+_LEAST = float(logit(np.array([NEAR]))[0])
+
+
+def features_of(walked: Walked, cells: LabelCells, against_all: Mapping[str, FloatArray]) -> FloatArray:
+    """What speaks for each cell, float32, shape (n_cells, n_features): see `combination.FEATURES`.
+
+    Parameters
+    ----------
+    walked
+        With the path probabilities of the walk.
+    cells
+        Its labels.
+    against_all
+        As for `Combiner.combined`, of all children.
+    """
+    paths = {group: block.paths for group, block in walked.blocks.items()}
+    path = logit(cells.of(paths))
+    own = logit(cells.of({group: block.conditionals for group, block in walked.blocks.items()}))
+    everywhere = logit(cells.of(paths | dict(against_all))) if against_all else path
+    behind = cells.behind(path, _LEAST)
+    behind_everywhere = cells.behind(everywhere, _LEAST) if against_all else behind
+    return np.column_stack([path, own, everywhere, behind, behind_everywhere]).astype(np.float32)
+
+
+class Combiner:
+    """A combination, for walks of one taxonomy."""
+
+    def __init__(self, taxonomy: Taxonomy, combination: Combination) -> None:
+        self.taxonomy, self.combination = taxonomy, combination
+        self.contests = Contests(taxonomy)
+        graph = taxonomy.graph
+        self.places = {
+            (group, child): at for group in graph.groups for at, child in enumerate(graph.children[group])
+        }
+        self.joined = [label for label in graph.labels if len(graph.parents[label]) > 1]
+
+    def combined(self, walked: Walked, against_all: Mapping[str, FloatArray]) -> Walked:
+        """The walk, with probabilities in the place of path probabilities.
+
+        A group is raised to the most probable of what stands below it; `Walked.before` has the walk as it was.
+
+        Parameters
+        ----------
+        walked
+            With the path probabilities of the walk.
+        against_all
+            Of groups that have a model which learned from every row: its calibrated scores of the block's
+            rows, shape (n_rows, n_scored_children). Elsewhere the path probability stands in for them.
+        """
+        if self.combination == Combination.product():
+            return walked
+        cells = self.contests.cells(walked)
+        paths = {group: block.paths.copy() for group, block in walked.blocks.items()}
+        features = features_of(walked, cells, self.of_children(walked, against_all))
+        cells.put(self.combination.apply(features), paths)
+        self._join_parents(walked, paths)
+        self._raise_groups(walked, paths)
+        return walked.with_paths(paths, before=walked)
+
+    def of_children(self, walked: Walked, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Scores of the scored children as such of all children; NaN of child groups that are not scored."""
+        found = {}
+        for group, own in scores.items():
+            wide = np.full(walked.blocks[group].paths.shape, np.nan, dtype=np.float32)
+            wide[:, [self.places[group, child] for child in self.taxonomy.scored_children(group)]] = own
+            found[group] = wide
+        return found
+
+    def _join_parents(self, walked: Walked, paths: dict[str, FloatArray]) -> None:
+        """Have a label of several parents be as probable as by the best of them, in the blocks of all."""
+        changed = walked.with_paths(paths)
+        for label in self.joined:
+            rows, values = changed.node(label)
+            for column, at, found in self._places(walked, paths, label, rows):
+                column[found] = values[at]
+
+    def _raise_groups(self, walked: Walked, paths: dict[str, FloatArray]) -> None:
+        for group in reversed(self.taxonomy.graph.groups):
+            if group != ROOT and group in walked.blocks and paths[group].shape[1]:
+                below = np.fmax.reduce(paths[group], axis=1)
+                for column, at, found in self._places(walked, paths, group, walked.blocks[group].rows):
+                    column[found] = np.fmax(column[found], below[at])
+
+    def _places(
+        self, walked: Walked, paths: Mapping[str, FloatArray], name: str, rows: IntArray
+    ) -> Iterator[tuple[FloatArray, IntArray, BoolArray]]:
+        """Of each parent of a node its column in `paths`, and where the `rows` are in it: which, and where."""
+        for parent in self.taxonomy.graph.parents[name]:
+            if parent in walked.blocks:
+                own = walked.blocks[parent].rows
+                at = np.searchsorted(rows, own)
+                found = np.append(rows, -1)[at] == own
+                yield paths[parent][:, self.places[parent, name]], at[found], found

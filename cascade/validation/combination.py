@@ -1,0 +1,187 @@
+"""Several scores of a label to one probability: a monotone sum of log odds, and a curve that makes it honest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.system.array_types import BoolArray, FloatArray
+from cascade.validation.calibration import NEAR, logit, sigmoid
+
+FEATURES = ("path", "own", "against_all", "behind_path", "behind_against_all")
+"""What a combination sums up, in this order; all in log odds, and each speaks the more for a label the higher.
+
+``path`` is the path probability; ``own`` the score of the group's model, given the group; ``against_all`` that
+of a model which learned from every row. The other two are 0 for the best label of a text, else how far the
+label is behind it: in path probability and in the score against all rows.
+"""
+# So much evidence (in rows times squared log odds) has to speak for another weight than that of the product.
+PRIOR = 5.0
+# The curve is settled in parts between these sums, and in each it is drawn to the sum itself with the weight of
+# so many rows.
+PARTS = np.arange(-5, 5.5, 0.75)
+BELIEVED = 20.0
+LARGEST = 1e6
+HALVINGS = 30
+
+
+@dataclass(frozen=True)
+class Combination:
+    """P(label) = sigmoid(curve(offset + sum of weights and `FEATURES`)), which rises with each of them.
+
+    Attributes
+    ----------
+    weights
+        One for each of `FEATURES`, 0 or above.
+    offset
+        Added to the sum.
+    curve
+        Points (sum, log odds), both ascending; straight between them, and of slope 1 beyond. Empty: log odds
+        are the sum.
+    """
+
+    weights: tuple[float, ...]
+    offset: float = 0.0
+    curve: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def product(cls) -> Combination:
+        """The path probability as it is."""
+        return cls((1.0, *(0.0 for _ in FEATURES[1:])))
+
+    @property
+    def is_product(self) -> bool:
+        """Whether nothing but the path probability counts."""
+        return not any(self.weights[1:])
+
+    def apply(self, features: FloatArray) -> FloatArray:
+        """Probabilities, float32, shape (n_cells,), of features (n_cells, n_features) in log odds."""
+        sums = features @ np.asarray(self.weights, dtype=np.float32) + np.float32(self.offset)
+        return np.asarray(sigmoid(self._bent(sums)), dtype=np.float32)
+
+    def least_path(self, probability: float, *, against_all: bool) -> float:
+        """The path probability below which no label reaches `probability`, whatever else speaks for it.
+
+        `against_all` tells whether scores against all rows may, too.
+        """
+        sure = float(logit(np.ones(1))[0])
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            path = float(logit(np.array([middle]))[0])
+            best = np.array([[path, sure, sure if against_all else path, 0, 0]], dtype=np.float32)
+            low, high = (low, middle) if self.apply(best)[0] >= probability else (middle, high)
+        return low
+
+    def _bent(self, sums: FloatArray) -> NDArray[np.floating]:
+        if not self.curve:
+            return sums
+        places, values = (np.array(column) for column in zip(*self.curve, strict=True))
+        beyond = sums - np.clip(sums, places[0], places[-1])
+        return np.asarray(np.interp(sums, places, values) + beyond)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        weights = dict(zip(FEATURES, self.weights, strict=True))
+        return {"weights": weights, "offset": self.offset, "curve": [list(point) for point in self.curve]}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Combination:
+        """What `to_dict` gave; ValueError, TypeError or KeyError where it is no such thing."""
+        weights = tuple(float(value["weights"][name]) for name in FEATURES)
+        found = cls(weights, float(value["offset"]), tuple((float(x), float(y)) for x, y in value["curve"]))
+        numbers = np.array([*weights, found.offset, *(number for point in found.curve for number in point)])
+        steps = np.diff(np.array(found.curve).reshape(-1, 2), axis=0)
+        if not (np.abs(numbers) < LARGEST).all() or min(weights) < 0 or (steps <= 0).any():
+            raise ValueError("combination: expected weights of 0 or above and a rising curve")
+        return found
+
+
+def fit_combination(
+    features: FloatArray, targets: BoolArray, weights: FloatArray, folds: NDArray[np.integer]
+) -> Combination:
+    """The combination with the least log loss, or the plain product with a curve where that is as good.
+
+    A logistic regression with weights of 0 or above (L-BFGS-B of SciPy), drawn to the plain product by a
+    Gaussian prior, then isotonic regression (Barlow et al., "Statistical inference under order restrictions",
+    1972; for probabilities: Zadrozny and Elkan, KDD 2002) of the true share in parts of the sum. Which of
+    the two it is, is settled on folds.
+
+    Parameters
+    ----------
+    features
+        float32, shape (n_cells, n_features), in log odds: see `FEATURES`.
+    targets
+        bool, shape (n_cells,): whether the label is true.
+    weights
+        float32, of the same shape, above 0: how much each cell counts.
+    folds
+        int, of the same shape: cells of one number are on one side.
+    """
+    if not targets.any() or targets.all():
+        return Combination.product()
+    losses = {True: 0.0, False: 0.0}
+    for fold in np.unique(folds):
+        test = folds == fold
+        for is_product in losses:
+            found = _fitted(features[~test], targets[~test], weights[~test], is_product)
+            losses[is_product] += _loss(found.apply(features[test]), targets[test], weights[test])
+    return _fitted(features, targets, weights, losses[True] <= losses[False])
+
+
+def _loss(probabilities: FloatArray, targets: BoolArray, weights: FloatArray) -> float:
+    inside = np.clip(probabilities.astype(np.float64), NEAR, 1 - NEAR)
+    return float((weights * -np.where(targets, np.log(inside), np.log1p(-inside))).sum())
+
+
+def _fitted(features: FloatArray, targets: BoolArray, weights: FloatArray, is_product: bool) -> Combination:
+    if not targets.any() or targets.all():
+        return Combination.product()
+    plain = Combination.product() if is_product else _regressed(features, targets, weights)
+    sums = features @ np.asarray(plain.weights, dtype=np.float32) + np.float32(plain.offset)
+    return Combination(plain.weights, plain.offset, _curve(sums, targets, weights))
+
+
+def _regressed(features: FloatArray, targets: BoolArray, weights: FloatArray) -> Combination:
+    from scipy.optimize import minimize  # predictions do without
+
+    columns = np.column_stack([features, np.ones(len(features), dtype=np.float32)]).astype(np.float64)
+    start = np.array([*Combination.product().weights, 0.0])
+
+    def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        sums = columns @ at
+        away = at - start
+        value = (weights * (np.logaddexp(0, sums) - targets * sums)).sum() + PRIOR / 2 * (away**2).sum()
+        return float(value), columns.T @ (weights * (sigmoid(sums) - targets)) + PRIOR * away
+
+    bounds = [(0, None)] * features.shape[1] + [(None, None)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    *each, offset = (round(float(number), 6) for number in found)
+    return Combination(tuple(each), offset)
+
+
+def _curve(sums: FloatArray, targets: BoolArray, weights: FloatArray) -> tuple[tuple[float, float], ...]:
+    """Where the log odds of what is true lie in parts of the sum, as far as these are not to be told apart."""
+    from scipy.optimize import isotonic_regression
+
+    part = np.searchsorted(PARTS, sums)
+    counts = (weights, weights * targets, weights * sums)
+    total, true, place = (np.bincount(part, values, len(PARTS) + 1) for values in counts)
+    filled = total > 0
+    total, true, place = total[filled], true[filled], place[filled] / total[filled]
+    share = (true + BELIEVED * sigmoid(place)) / (total + BELIEVED)
+    rising = isotonic_regression(share, weights=total)
+    blocks = list(pairwise(rising.blocks.tolist()))
+    places = [float(np.average(place[first:last], weights=total[first:last])) for first, last in blocks]
+    odds = [float(logit(rising.x[first : first + 1])[0]) for first, _ in blocks]
+    points = [(round(x, 6), round(y, 6)) for x, y in zip(places, odds, strict=True)]
+    return tuple(points) if len(points) > 1 and _rises(points) else ()
+
+
+def _rises(points: list[tuple[float, float]]) -> bool:
+    return all(low[0] < high[0] and low[1] < high[1] for low, high in pairwise(points))
