@@ -22,7 +22,7 @@ from cascade.model.contests import contest_of
 from cascade.model.decide import Ranked, decide
 from cascade.model.folder import (
     MANIFEST,
-    AgainstAll,
+    SecondModel,
     GroupRecord,
     Manifest,
     digest_of,
@@ -84,10 +84,10 @@ class Cascade:
         manifest: Manifest,
         taxonomy: Taxonomy,
         nodes: Mapping[str, NodeModel],
-        against_all: Mapping[str, tuple[NodeModel, Calibration]],
+        seconds: Mapping[str, tuple[NodeModel, Calibration]],
     ) -> None:
         self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
-        self._nodes, self._against_all = nodes, against_all
+        self._nodes, self._seconds = nodes, seconds
         self._calibrations = {group: _calibration(record) for group, record in manifest.groups.items()}
         self._combiner = Combiner(taxonomy, _combination(manifest))
         self._scratch: _Scratch | None = None
@@ -216,9 +216,9 @@ class Cascade:
         nodes, seconds = {}, {}
         for group, record in manifest.groups.items():
             nodes[group] = _load_node(places[record.node], taxonomy, group, record)
-            if record.against_all is not None:
-                node = _load_node(places[record.against_all.node], taxonomy, group, record)
-                seconds[group] = node, _calibration(record.against_all)
+            if record.second is not None:
+                node = _load_node(places[record.second.node], taxonomy, group, record)
+                seconds[group] = node, _calibration(record.second)
         return cls(folder, manifest, taxonomy, nodes, seconds)
 
     def save(self, folder: str | Path) -> None:
@@ -443,7 +443,7 @@ class Cascade:
     def _combined(self, walked: Walked, batch: Texts, marginal: Mapping[str, FloatArray]) -> Walked:
         """The walk with probabilities of all that speaks for a label; `marginal` has what the walk asked for."""
         found = dict(marginal)
-        for group, (node, calibration) in self._against_all.items():
+        for group, (node, calibration) in self._seconds.items():
             if group in walked.blocks:
                 scores = node.scores(batch.take(walked.blocks[group].rows))
                 found[group] = calibration.apply(scores)
@@ -540,7 +540,7 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     return found
 
 
-def _calibration(record: GroupRecord | AgainstAll) -> Calibration:
+def _calibration(record: GroupRecord | SecondModel) -> Calibration:
     return Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
 
 
@@ -573,9 +573,9 @@ def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
         raise ValueError(f"group {group!r} has another backend than in its taxonomy")
     n_children = len(taxonomy.scored_children(group))
     _check_within(0, record.route_threshold, 1)
-    models: list[GroupRecord | AgainstAll] = [record]
-    if record.against_all is not None:
-        models.append(record.against_all)
+    models: list[GroupRecord | SecondModel] = [record]
+    if record.second is not None:
+        models.append(record.second)
     lengths = {len(record.positives), *(len(each) for one in models for each in (one.slopes, one.offsets))}
     if lengths != {n_children}:
         raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")

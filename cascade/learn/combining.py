@@ -32,7 +32,7 @@ def learned_combination(
     taxonomy: Taxonomy,
     truth: Cells,
     walked: Walked,
-    against_all: Mapping[str, FloatArray],
+    seconds: Mapping[str, FloatArray],
     clusters: IntArray,
     seed: int,
 ) -> Combination:
@@ -42,7 +42,7 @@ def learned_combination(
     ----------
     truth
         What is true at the rows of the walk, a column for each of `Graph.nodes`.
-    walked, against_all
+    walked, seconds
         Out-of-fold path probabilities, NaN where nothing is known of the truth, and calibrated scores against
         all rows, as for `Combiner.combined`.
     clusters
@@ -50,15 +50,15 @@ def learned_combination(
     """
     rows = sampled(np.arange(walked.n_texts), MOST_ROWS, seed)
     if len(rows) < walked.n_texts:
-        against_all = {
+        seconds = {
             group: scores[np.isin(walked.blocks[group].rows, rows, assume_unique=True)]
-            for group, scores in against_all.items()
+            for group, scores in seconds.items()
         }
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
-        against_all = {group: scores for group, scores in against_all.items() if group in walked.blocks}
+        seconds = {group: scores for group, scores in seconds.items() if group in walked.blocks}
     combiner = Combiner(taxonomy, Combination.product())
     cells = combiner.contests.cells(walked)
-    features = features_of(walked, cells, combiner.of_children(walked, against_all))
+    features = features_of(walked, cells, combiner.of_children(walked, seconds))
     texts = cells.contests // len(combiner.contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)

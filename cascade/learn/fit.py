@@ -35,7 +35,7 @@ from cascade.learn.thresholds import route_threshold
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
     NODES,
-    AgainstAll,
+    SecondModel,
     GroupRecord,
     Manifest,
     locked,
@@ -222,7 +222,7 @@ class _Fit:
         self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
         # The second models of groups whose negatives are ``both``: they learned from every row.
-        self.against_all: dict[str, _Fitted] = {}
+        self.seconds: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
         # Of each group the rows that enter it, and its path probability at each.
         self.entered: dict[str, tuple[IntArray, FloatArray]] = {}
@@ -285,12 +285,12 @@ class _Fit:
             scores[~held_out] = fitted.model.scores(self.dataset.texts.take(rows[~held_out]))
         return fitted.calibration.apply(scores)
 
-    def scores_against_all(self) -> dict[str, FloatArray]:
+    def second_scores(self) -> dict[str, FloatArray]:
         """Calibrated scores by models that learned from every row, for the blocks of the walk."""
         alone = {group: one for group, one in self.fitted.items() if one.record.negatives == "all"}
         return {
             group: self.calibrated(one, self.scored[self.walked.blocks[group].rows])
-            for group, one in {**alone, **self.against_all}.items()
+            for group, one in {**alone, **self.seconds}.items()
             if group in self.walked.blocks
         }
 
@@ -312,7 +312,7 @@ class _Fit:
         for key in chain(self.parallel(fit_node, here), asking(delayed(fit_node)(*one) for one in there)):
             self.arrive(waiting[key], whole_node(self.out, key) or {}, "fitted")
         for task in tasks:
-            if task.group not in (self.against_all if task.is_second else self.fitted):
+            if task.group not in (self.seconds if task.is_second else self.fitted):
                 # the same problem as another group's
                 self.arrive(task, whole_node(self.out, task.key) or {}, "reused")
 
@@ -421,7 +421,7 @@ class _Fit:
         )
         record = self.record(task, notes, calibration)
         model = make_backend(task.kind, task.options).load(folder)
-        arrived = self.against_all if task.is_second else self.fitted
+        arrived = self.seconds if task.is_second else self.fitted
         arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
         self.tell(how, task.group, _summary(record))
 
@@ -447,12 +447,12 @@ class _Fit:
         """The manifest, with what is decided from the out-of-fold walk."""
         truth = known_truth(self.dataset, self.scored)
         believed = believed_walk(self.dataset, self.scored, self.walked)
-        clusters, against_all = clusters_of(self.dataset.texts)[self.scored], self.scores_against_all()
-        combination = learned_combination(self.taxonomy, truth, believed, against_all, clusters, self.seed)
+        clusters, seconds = clusters_of(self.dataset.texts)[self.scored], self.second_scores()
+        combination = learned_combination(self.taxonomy, truth, believed, seconds, clusters, self.seed)
         exclusive = exclusive_contests(self.taxonomy, truth)
         for name in exclusive:
             self.tell("settled", name, "no row has two labels here, so at most one is answered")
-        self.walked = Combiner(self.taxonomy, combination).combined(self.walked, against_all)
+        self.walked = Combiner(self.taxonomy, combination).combined(self.walked, seconds)
         found = decide_thresholds(self.dataset, self.scored, self.walked, exclusive, self.seed)
         self.tell("decided", ROOT, found.summary())
         return Manifest(
@@ -462,7 +462,7 @@ class _Fit:
                 group: replace(
                     self.fitted[group].record,
                     route_threshold=self.route(group, found.thresholds, combination),
-                    against_all=self.second_record(group),
+                    second=self.second_record(group),
                 )
                 for group in trained_groups(self.taxonomy)
             },
@@ -475,11 +475,11 @@ class _Fit:
             exclusive=exclusive,
         )
 
-    def second_record(self, group: str) -> AgainstAll | None:
-        if group not in self.against_all:
+    def second_record(self, group: str) -> SecondModel | None:
+        if group not in self.seconds:
             return None
-        record = self.against_all[group].record
-        return AgainstAll(record.node, record.files, record.slopes, record.offsets, record.notes)
+        record = self.seconds[group].record
+        return SecondModel(record.node, record.files, record.slopes, record.offsets, record.notes)
 
     def route(self, group: str, thresholds: Mapping[str, float], combination: Combination) -> float:
         """From which path probability on a group is asked.
@@ -494,7 +494,7 @@ class _Fit:
         if not below:
             return route
         least = min(thresholds[name] for name in below)
-        return max(route, combination.least_path(least, against_all=bool(self.against_all)))
+        return max(route, combination.least_path(least, seconds=bool(self.seconds)))
 
 
 def _settle(

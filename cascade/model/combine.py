@@ -17,7 +17,7 @@ from cascade.validation.combination import Combination
 _LEAST = float(logit(np.array([NEAR]))[0])
 
 
-def features_of(walked: Walked, cells: LabelCells, against_all: Mapping[str, FloatArray]) -> FloatArray:
+def features_of(walked: Walked, cells: LabelCells, seconds: Mapping[str, FloatArray]) -> FloatArray:
     """What speaks for each cell, float32, shape (n_cells, n_features): see `combination.FEATURES`.
 
     Parameters
@@ -26,15 +26,15 @@ def features_of(walked: Walked, cells: LabelCells, against_all: Mapping[str, Flo
         With the path probabilities of the walk.
     cells
         Its labels.
-    against_all
+    seconds
         As for `Combiner.combined`, of all children.
     """
     paths = {group: block.paths for group, block in walked.blocks.items()}
     path = logit(cells.of(paths))
     own = logit(cells.of({group: block.conditionals for group, block in walked.blocks.items()}))
-    everywhere = logit(cells.of(paths | dict(against_all))) if against_all else path
+    everywhere = logit(cells.of(paths | dict(seconds))) if seconds else path
     behind = cells.behind(path, _LEAST)
-    behind_everywhere = cells.behind(everywhere, _LEAST) if against_all else behind
+    behind_everywhere = cells.behind(everywhere, _LEAST) if seconds else behind
     return np.column_stack([path, own, everywhere, behind, behind_everywhere]).astype(np.float32)
 
 
@@ -50,7 +50,7 @@ class Combiner:
         }
         self.joined = [label for label in graph.labels if len(graph.parents[label]) > 1]
 
-    def combined(self, walked: Walked, against_all: Mapping[str, FloatArray]) -> Walked:
+    def combined(self, walked: Walked, seconds: Mapping[str, FloatArray]) -> Walked:
         """The walk, with probabilities in the place of path probabilities.
 
         A group is raised to the most probable of what stands below it; `Walked.before` has the walk as it was.
@@ -59,7 +59,7 @@ class Combiner:
         ----------
         walked
             With the path probabilities of the walk.
-        against_all
+        seconds
             Of groups that have a model which learned from every row: its calibrated scores of the block's
             rows, shape (n_rows, n_scored_children). Elsewhere the path probability stands in for them.
         """
@@ -67,7 +67,7 @@ class Combiner:
             return walked
         cells = self.contests.cells(walked)
         paths = {group: block.paths.copy() for group, block in walked.blocks.items()}
-        features = features_of(walked, cells, self.of_children(walked, against_all))
+        features = features_of(walked, cells, self.of_children(walked, seconds))
         cells.put(self.combination.apply(features), paths)
         self._join_parents(walked, paths)
         self._raise_groups(walked, paths)

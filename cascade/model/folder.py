@@ -40,7 +40,7 @@ _STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
 
 
 @dataclass(frozen=True)
-class AgainstAll:
+class SecondModel:
     """A second model of a group, which learned from every row.
 
     Attributes
@@ -82,7 +82,7 @@ class GroupRecord:
         Training rows of each child.
     notes
         What the backend settled, such as the penalty.
-    against_all
+    seconds
         The second model, where negatives are ``both``.
     """
 
@@ -96,12 +96,12 @@ class GroupRecord:
     rows: int
     positives: tuple[int, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    against_all: AgainstAll | None = None
+    second: SecondModel | None = None
 
     @property
     def nodes(self) -> Mapping[str, Mapping[str, str]]:
         """The files of each of its node folders."""
-        second = {} if self.against_all is None else {self.against_all.node: self.against_all.files}
+        second = {} if self.second is None else {self.second.node: self.second.files}
         return {self.node: self.files, **second}
 
 
@@ -252,8 +252,8 @@ def _content(manifest: Manifest) -> bytes:
 
 
 def _content_of(record: GroupRecord) -> dict[str, Any]:
-    second = record.against_all
-    return {**vars(record), "against_all": None if second is None else vars(second)}
+    second = record.second
+    return {**vars(record), "second": None if second is None else vars(second)}
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -313,14 +313,14 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
 def _group(record: Mapping[str, Any]) -> GroupRecord:
     _check_types(record, _GROUP_TYPES)
     lists = {name: tuple(record[name]) for name in ("slopes", "offsets", "positives")}
-    return GroupRecord(**{**record, **lists, "against_all": _second(record.get("against_all"))})
+    return GroupRecord(**{**record, **lists, "second": _second(record.get("second"))})
 
 
-def _second(record: Mapping[str, Any] | None) -> AgainstAll | None:
+def _second(record: Mapping[str, Any] | None) -> SecondModel | None:
     if record is None:
         return None
-    _check_types(record, {one.name: _GROUP_TYPES[one.name] for one in fields(AgainstAll)})
-    return AgainstAll(**{**record, **{name: tuple(record[name]) for name in ("slopes", "offsets")}})
+    _check_types(record, {one.name: _GROUP_TYPES[one.name] for one in fields(SecondModel)})
+    return SecondModel(**{**record, **{name: tuple(record[name]) for name in ("slopes", "offsets")}})
 
 
 def _check_types(value: Mapping[str, Any], types: Mapping[str, type]) -> None:

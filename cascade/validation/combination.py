@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.validation.calibration import NEAR, logit, sigmoid
 
-FEATURES = ("path", "own", "against_all", "behind_path", "behind_against_all")
+FEATURES = ("path", "own", "second", "behind_path", "behind_second")
 """What a combination sums up, in this order; all in log odds, and each speaks the more for a label the higher.
 
-``path`` is the path probability; ``own`` the score of the group's model, given the group; ``against_all`` that
+``path`` is the path probability; ``own`` the score of the group's model, given the group; ``seconds`` that
 of a model which learned from every row. The other two are 0 for the best label of a text, else how far the
 label is behind it: in path probability and in the score against all rows.
 """
@@ -64,17 +64,17 @@ class Combination:
         sums = features @ np.asarray(self.weights, dtype=np.float32) + np.float32(self.offset)
         return np.asarray(sigmoid(self._bent(sums)), dtype=np.float32)
 
-    def least_path(self, probability: float, *, against_all: bool) -> float:
+    def least_path(self, probability: float, *, seconds: bool) -> float:
         """The path probability below which no label reaches `probability`, whatever else speaks for it.
 
-        `against_all` tells whether scores against all rows may, too.
+        `seconds` tells whether scores against all rows may, too.
         """
         sure = float(logit(np.ones(1))[0])
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             path = float(logit(np.array([middle]))[0])
-            best = np.array([[path, sure, sure if against_all else path, 0, 0]], dtype=np.float32)
+            best = np.array([[path, sure, sure if seconds else path, 0, 0]], dtype=np.float32)
             low, high = (low, middle) if self.apply(best)[0] >= probability else (middle, high)
         return low
 
