@@ -21,12 +21,11 @@ from cascade.learn.decisions import decide_thresholds
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import MOST_ROWS, price_of, settle
 from cascade.learn.node_fit import (
-    HELD_OUT_ROWS,
-    HELD_OUT_SCORES,
     NodeTask,
     canonical,
     fit_node,
     node_key,
+    read_held_out,
     versions,
 )
 from cascade.learn.plan import check_lengths
@@ -45,7 +44,6 @@ from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialB
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
-from cascade.system.serialization import read_array
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.validation.calibration import Calibration, conditional, fit_calibration
@@ -384,10 +382,7 @@ class _Fit:
     def arrive(self, task: NodeTask, notes: Mapping[str, Any], how: str) -> None:
         """Take a node folder into the model."""
         folder = self.out / NODES / task.key
-        rows = np.asarray(read_array(folder / HELD_OUT_ROWS, np.int64, (None,)))
-        scores = np.asarray(
-            read_array(folder / HELD_OUT_SCORES, np.float32, (len(rows), len(task.problem.children)))
-        )
+        rows, scores = read_held_out(folder, len(task.problem.children))
         own, targets = task.problem.own[rows] | (task.negatives == "all"), task.problem.targets[rows]
         constant = task.kind == "constant"
         calibration = (

@@ -97,7 +97,7 @@ class LinearModel:
             is_dense,
             weights.dense if is_dense else _NO_DENSE,
             weights.starts,
-            weights.children,
+            weights.columns,
             _NO_VALUES if is_dense else weights.single,
             margins,
         )
@@ -333,7 +333,7 @@ def _score(
     is_dense: bool,
     dense: FloatArray,
     ends: IntArray,
-    children: NDArray[np.unsignedinteger],
+    children: NDArray[np.uint32],
     weights: FloatArray,
     margins: FloatArray,
 ) -> None:

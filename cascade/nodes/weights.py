@@ -15,15 +15,17 @@ from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import WAY_OUT, read_array, write_array
 
-# Weights nearer to 0 are dropped, by the bound of Babbar and Schoelkopf, "DiSMEC: Distributed Sparse Machines
-# for Extreme Multi-label Classification", WSDM 2017, section 3.2. No figure falls by it out of fold.
-BOUND = np.float32(0.01)
+# Weights nearer to 0 are dropped (Babbar and Schoelkopf, "DiSMEC: Distributed Sparse Machines for Extreme
+# Multi-label Classification", WSDM 2017, section 3.2). Of 0, 0.01, 0.02, 0.03, 0.05 and 0.1 this is the
+# greatest that costs nothing: learned from train and measured on valid, micro F1 was .9140 without a bound and
+# .9135 with this on CLINC150, and .5681 twice on GoEmotions; 0.1 has .9112 on CLINC150.
+BOUND = np.float32(0.03)
 # Rows of `dense` are whole vectors of the processor.
 VECTOR = 8
 # From such a share of weights on that are not 0, whole vectors are multiplied faster than single numbers.
 DENSE = 0.2
-# Numbers of children are half as long where they can be.
-_SHORT = 1 << 16
+# Numbers of children take no more room than they need.
+_TYPES = ((1 << 8, np.uint8), (1 << 16, np.uint16), (1 << 32, np.uint32))
 
 # Features, children and weights of a block of children.
 Cells = tuple[IntArray, IntArray, NDArray[np.float16]]
@@ -43,7 +45,7 @@ class Weights:
     starts
         int64, shape (n_features + 1,): feature i has the weights starts[i] to starts[i + 1].
     children
-        uint16, or uint32 where there are more children: which child each is for, ascending within a feature.
+        uint8, or longer where there are more children: which child each is for, ascending within a feature.
     values
         float16, shape (n_weights,).
     n_children
@@ -78,6 +80,11 @@ class Weights:
     def single(self) -> FloatArray:
         """`values` as float32."""
         return self.values.astype(np.float32)
+
+    @cached_property
+    def columns(self) -> NDArray[np.uint32]:
+        """`children` as uint32."""
+        return self.children.astype(np.uint32)
 
     @property
     def is_dense(self) -> bool:
@@ -138,13 +145,19 @@ class _Whole(Weights):
         super().__init__(np.zeros(len(dense) + 1, dtype=np.int64), nothing, nothing, n_children)
         self.dense = dense
 
+    @cached_property
+    def columns(self) -> NDArray[np.uint32]:
+        """`children` as uint32."""
+        return self.children.astype(np.uint32)
+
     @property
     def is_dense(self) -> bool:
         return True
 
 
-def _type_of(most: int) -> Any:
-    return np.uint16 if most <= _SHORT else np.uint32
+def _type_of(n_numbers: int) -> Any:
+    """The shortest type for so many numbers from 0 on."""
+    return next(kind for most, kind in _TYPES if n_numbers <= most)
 
 
 @kernel
