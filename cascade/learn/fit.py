@@ -19,7 +19,7 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
-from cascade.learn.negatives import MOST_ROWS, price_of, settle
+from cascade.learn.negatives import MOST_ROWS, MOST_TRIALS, OTHERS_IN_LEVEL, matched, price_of, settle
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
@@ -275,8 +275,10 @@ class _Fit:
 
     def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
         """Settle the negatives of these groups, then fit or reuse each."""
-        policies = self.settle_negatives(groups, asked or {})
-        tasks = [self.task(group, policies[group]) for group in groups]
+        asked = asked or {}
+        policies = self.settle_negatives(groups, asked)
+        most = self.most_others(groups, policies)
+        tasks = [self.task(group, policies[group], asked.get(group), most) for group in groups]
         notes = {task.key: whole_node(self.out, task.key) for task in tasks}
         waiting = {task.key: task for task in tasks if notes[task.key] is None}
         for task in tasks:
@@ -284,7 +286,7 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
-        self.ask_ahead([task for task in order if task.model], asked or {})
+        self.ask_ahead([task for task in order if task.model], asked)
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
@@ -321,11 +323,31 @@ class _Fit:
             for group, policy in policies.items()
             if policy == "auto" and group in asked and group not in self.hosted
         ]
-        trials = [self.trial(group, asked[group]) for group in open_ones if self.varies(group)]
-        for group, policy in self.parallel(_settle, trials):
-            policies[group] = policy
-            self.tell("settled", group, f"negatives {policy}")
+        open_ones = [group for group in open_ones if self.varies(group)]
+        trials = [self.trial(group, asked[group]) for group in self.tried(open_ones)]
+        settled = dict(self.parallel(_settle, trials))
+        # In a level of many groups the others do what most of those did that were tried.
+        common = "all" if 2 * list(settled.values()).count("all") > len(settled) else "siblings"
+        for group in open_ones:
+            policies[group] = settled.get(group, common)
+            self.tell("settled", group, f"negatives {policies[group]}")
         return {group: "siblings" if policy == "auto" else policy for group, policy in policies.items()}
+
+    def tried(self, groups: Sequence[str]) -> list[str]:
+        """At most `MOST_TRIALS` of the groups of a level, from the largest to the smallest."""
+        by_size = sorted(groups, key=lambda group: -len(self.dataset.rows(group, "siblings")))
+        if len(groups) <= MOST_TRIALS:
+            return list(groups)
+        return [by_size[at] for at in np.linspace(0, len(groups) - 1, MOST_TRIALS).astype(int).tolist()]
+
+    def most_others(self, groups: Sequence[str], policies: Mapping[str, str]) -> int:
+        """How many rows that do not enter it each group may learn from that was found to want all rows."""
+        wanting = [
+            group
+            for group in groups
+            if policies[group] == "all" and self.taxonomy.groups[group].negatives == "auto"
+        ]
+        return OTHERS_IN_LEVEL // max(len(wanting), 1)
 
     def varies(self, group: str) -> bool:
         """Whether rows that reach the group differ in their children, so that there is something to learn."""
@@ -342,9 +364,11 @@ class _Fit:
         price = price_of(self.dataset.texts, np.flatnonzero(self.dataset.taught(group) & ~own))
         return group, spec.kind, dict(spec.options), problem, self.paths_of(group, rows), price
 
-    def task(self, group: str, negatives: str) -> NodeTask:
+    def task(self, group: str, negatives: str, entered: IntArray | None, most_others: int) -> NodeTask:
         spec = self.taxonomy.groups[group].backend
         rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
+        if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives == "auto":
+            rows = matched(rows, self.dataset.reaching(group), entered, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
         constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))

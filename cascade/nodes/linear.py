@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
-from cascade.nodes.solver import LANES, Block
+from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -45,7 +45,7 @@ MOST_RARE = 50.0
 # So many children and rows tell which penalty suits a group.
 TRIED_CHILDREN = 4
 TRIED_ROWS = 6_000
-# From here on blocks are half as wide, as such a group is often alone on its level: a router.
+# From here on there are several blocks, to be spread over threads.
 MANY_ROWS = 30_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
 TOLERANCE = 0.1
@@ -169,9 +169,8 @@ class LinearBackend:
         rows = idf.weigh(texts)
         fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), FOLDS, problem.seed)
         C = self._settle(rows, problem, fold_of)
-        n_children = len(problem.children)
-        most = LANES if len(texts) < MANY_ROWS else LANES // 2
-        blocks = np.array_split(np.arange(n_children), -(-n_children // most))
+        # A group of many rows is often alone on its level, a router.
+        blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
         fits = Parallel()(
             delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, problem.seed)
             for block in blocks
@@ -188,7 +187,7 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         rows, C = idf.weigh(texts), self._first(problem)
-        blocks = np.split(np.arange(len(C)), range(LANES, len(C), LANES))
+        blocks = blocks_of(len(C))
         found = [
             Block(rows, problem.targets[:, block], C[block], problem.seed).solve(TOLERANCE)
             for block in blocks
@@ -291,8 +290,7 @@ def _trial(
 ) -> FloatArray:
     """Scores of some of the `texts` by a fit of some of the `rows`, a column for each target."""
     margins = []
-    for start in range(0, targets.shape[1], LANES):
-        block = slice(start, start + LANES)
+    for block in blocks_of(targets.shape[1]):
         found = Block(rows, targets[:, block], C[block], seed).solve(TRIAL_TOLERANCE, train)
         margins.append(texts.margins(asked, found.weights, found.biases)[:, : len(C[block])])
     return _squashed(np.concatenate(margins, axis=1))

@@ -1,9 +1,9 @@
-"""Linear classifiers, sixteen at a time: the solver of the embedded model.
+"""Linear classifiers, many at a time: the solver of the embedded model.
 
 A text has hundreds of features and a group has dozens of children, and each child is trained four times: on
 all rows, and on those of all folds but one. One at a time, that is the same features read over and over.
 Here up to `LANES` such problems, the columns of a block, are solved together: what is read of a text serves
-all of them, and the sixteen weights of a feature are one line of the processor's cache.
+all of them, and the weights of a feature are a few vectors of the processor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from cascade.nodes.weighting import Weighted, multiply
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 
-LANES = 16
+LANES = 24
+# What is computed for a row is computed for whole vectors of the processor.
+VECTOR = 8
 MAX_PASSES = 300
 # The margin of a child that no row, or every row, has: P = sigmoid(2 * 4) and its complement.
 SURE = np.float32(4.0)
@@ -33,7 +35,7 @@ class Solution:
     Attributes
     ----------
     weights
-        float32, shape (n_features, n_lanes): `LANES`, or half as many where that is enough.
+        float32, shape (n_features, n_lanes): as many as there are columns, rounded up to whole vectors.
     biases
         float32, shape (n_lanes,).
     duals
@@ -71,7 +73,7 @@ class Block:
 
     def __init__(self, rows: Weighted, targets: BoolArray, C: FloatArray, seed: int) -> None:
         self.rows, self.targets, self.seed = rows, targets, seed
-        self.lanes = LANES if targets.shape[1] > LANES // 2 else LANES // 2
+        self.lanes = -(-targets.shape[1] // VECTOR) * VECTOR
         self._bits = _bits(targets)
         # 1 / (2 C) on the diagonal of the dual is what makes the hinge a squared one.
         self._diagonal = np.ones(self.lanes, dtype=np.float32)
@@ -140,17 +142,24 @@ class Block:
         return start
 
 
-def _bits(table: BoolArray) -> NDArray[np.uint16]:
+def blocks_of(n_columns: int, least_blocks: int = 1) -> list[IntArray]:
+    """The columns in blocks of whole vectors, `LANES` at most; so many blocks where vectors are enough."""
+    vectors = -(-n_columns // VECTOR)
+    n_blocks = max(-(-n_columns // LANES), min(least_blocks, vectors), 1)
+    ends = np.cumsum([len(own) for own in np.array_split(np.arange(vectors), n_blocks)]) * VECTOR
+    return np.split(np.arange(n_columns), ends[:-1])
+
+
+def _bits(table: BoolArray) -> NDArray[np.uint32]:
     """Each row's cells as the bits of one number, the first column lowest."""
-    wide = np.zeros((len(table), LANES), dtype=bool)
+    wide = np.zeros((len(table), 32), dtype=bool)
     wide[:, : table.shape[1]] = table
-    packed = np.packbits(wide, axis=1, bitorder="little")
-    return np.asarray(packed[:, 0] + packed[:, 1].astype(np.uint16) * np.uint16(256))
+    return np.packbits(wide, axis=1, bitorder="little").view(np.uint32)[:, 0]
 
 
-def _signs(bits: NDArray[np.uint16]) -> BoolArray:
+def _signs(bits: NDArray[np.uint32]) -> BoolArray:
     """The cells back again, shape (n_texts, `LANES`)."""
-    return np.asarray((bits[:, None] >> np.arange(LANES, dtype=np.uint16)) & 1, dtype=bool)
+    return np.asarray((bits[:, None] >> np.arange(32, dtype=np.uint32)) & 1, dtype=bool)
 
 
 @kernel
@@ -206,7 +215,7 @@ def _move(
     margins: FloatArray,
     duals: FloatArray,
     steps: FloatArray,
-    targets: np.uint16,
+    targets: np.uint32,
     varies: BoolArray,
     energy: float,
     diagonal: FloatArray,
@@ -215,7 +224,7 @@ def _move(
     widest = np.float32(0)
     worst = np.float32(-100)
     for lane in range(len(steps)):
-        sign = np.float32(((np.int32(targets) >> lane) & 1) * 2 - 1)
+        sign = np.float32(((np.int64(targets) >> lane) & 1) * 2 - 1)
         on = np.float32(varies[lane])
         gradient = sign * margins[lane] - np.float32(1) + duals[lane] * diagonal[lane]
         # Without a dual that could shrink, a gradient above 0 is as it should be, and tells how far off.
@@ -235,7 +244,7 @@ def _descend(
     features: NDArray[np.int32],
     values: FloatArray,
     energy: FloatArray,
-    targets: NDArray[np.uint16],
+    targets: NDArray[np.uint32],
     varies: BoolArray,
     diagonal: FloatArray,
     tolerance: float,

@@ -368,8 +368,8 @@ def test_a_child_that_is_none_is_a_model_error(folder):
 
 
 def test_lengths_that_do_not_sum_up_are_a_model_error(folder):
-    changed(folder, "lengths", lambda array: array + np.uint16(1))
-    with pytest.raises(ModelError, match=r"children\.npy: expected uint16 of shape"):
+    changed(folder, "lengths", lambda array: array + np.uint8(1))
+    with pytest.raises(ModelError, match=r"children\.npy: expected uint8 of shape"):
         make().load(folder)
 
 
