@@ -20,14 +20,21 @@ from cascade.learn.datasets import Dataset
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
-from cascade.learn.negatives import MOST_ROWS, price_of, settle
+from cascade.learn.negatives import (
+    MOST_ROWS,
+    MOST_OTHERS,
+    MOST_TRIALS,
+    OTHERS_IN_LEVEL,
+    matched,
+    price_of,
+    settle,
+)
 from cascade.learn.node_fit import (
-    HELD_OUT_ROWS,
-    HELD_OUT_SCORES,
     NodeTask,
     canonical,
     fit_node,
     node_key,
+    read_held_out,
     versions,
 )
 from cascade.learn.plan import check_lengths
@@ -48,7 +55,6 @@ from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialB
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
-from cascade.system.serialization import read_array
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.text.clusters import clusters_of
@@ -296,8 +302,12 @@ class _Fit:
 
     def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
         """Settle the negatives of these groups, then fit or reuse each."""
-        policies = self.settle_negatives(groups, asked or {})
-        tasks = [task for group in groups for task in self.tasks(group, policies[group])]
+        asked = asked or {}
+        policies = self.settle_negatives(groups, asked)
+        most = self.most_others(groups, policies)
+        tasks = [
+            task for group in groups for task in self.tasks(group, policies[group], asked.get(group), most)
+        ]
         notes = {task.key: whole_node(self.out, task.key) for task in tasks}
         waiting = {task.key: task for task in tasks if notes[task.key] is None}
         for task in tasks:
@@ -305,7 +315,7 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
-        self.ask_ahead([task for task in order if task.model], asked or {})
+        self.ask_ahead([task for task in order if task.model], asked)
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
@@ -342,11 +352,27 @@ class _Fit:
             for group, policy in policies.items()
             if policy == "auto" and group in asked and group not in self.hosted
         ]
-        trials = [self.trial(group, asked[group]) for group in open_ones if self.varies(group)]
-        for group, policy in self.parallel(_settle, trials):
-            policies[group] = policy
-            self.tell("settled", group, f"negatives {policy}")
+        open_ones = [group for group in open_ones if self.varies(group)]
+        trials = [self.trial(group, asked[group]) for group in self.tried(open_ones)]
+        settled = dict(self.parallel(_settle, trials))
+        # In a level of many groups the others do what most of those did that were tried.
+        common = "both" if 2 * list(settled.values()).count("both") > len(settled) else "siblings"
+        for group in open_ones:
+            policies[group] = settled.get(group, common)
+            self.tell("settled", group, f"negatives {policies[group]}")
         return {group: "siblings" if policy == "auto" else policy for group, policy in policies.items()}
+
+    def tried(self, groups: Sequence[str]) -> list[str]:
+        """At most `MOST_TRIALS` of the groups of a level, from the largest to the smallest."""
+        by_size = sorted(groups, key=lambda group: -len(self.dataset.rows(group, "siblings")))
+        if len(groups) <= MOST_TRIALS:
+            return list(groups)
+        return [by_size[at] for at in np.linspace(0, len(groups) - 1, MOST_TRIALS).astype(int).tolist()]
+
+    def most_others(self, groups: Sequence[str], policies: Mapping[str, str]) -> int:
+        """How many rows that do not enter it the second model of each group may learn from."""
+        wanting = [policies[group] for group in groups].count("both")
+        return min(MOST_OTHERS, OTHERS_IN_LEVEL // max(wanting, 1))
 
     def varies(self, group: str) -> bool:
         """Whether rows that reach the group differ in their children, so that there is something to learn."""
@@ -360,19 +386,21 @@ class _Fit:
         rows = np.sort(np.concatenate(chosen))
         spec = self.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, rows, self.seed)
-        price = price_of(self.dataset.texts, np.flatnonzero(self.dataset.taught(group) & ~own))
+        price = price_of(self.dataset.texts, known[~own[known]])
         return group, spec.kind, dict(spec.options), problem, self.paths_of(group, rows), price
 
-    def tasks(self, group: str, negatives: str) -> list[NodeTask]:
+    def tasks(self, group: str, negatives: str, entered: IntArray | None, most_others: int) -> list[NodeTask]:
         """What there is to fit for a group."""
-        first = self.task(group, negatives)
+        first = self.task(group, negatives, entered, most_others)
         if negatives != "both" or first.kind == "constant" or group in self.hosted:
             return [first]
-        return [first, replace(self.task(group, "all"), is_second=True)]
+        return [first, replace(self.task(group, "all", entered, most_others), is_second=True)]
 
-    def task(self, group: str, negatives: str) -> NodeTask:
+    def task(self, group: str, negatives: str, entered: IntArray | None, most_others: int) -> NodeTask:
         spec = self.taxonomy.groups[group].backend
         rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
+        if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives != "all":
+            rows = matched(rows, self.dataset.reaching(group), entered, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
         constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
@@ -410,10 +438,7 @@ class _Fit:
     def arrive(self, task: NodeTask, notes: Mapping[str, Any], how: str) -> None:
         """Take a node folder into the model."""
         folder = self.out / NODES / task.key
-        rows = np.asarray(read_array(folder / HELD_OUT_ROWS, np.int64, (None,)))
-        scores = np.asarray(
-            read_array(folder / HELD_OUT_SCORES, np.float32, (len(rows), len(task.problem.children)))
-        )
+        rows, scores = read_held_out(folder, len(task.problem.children))
         own, targets = task.problem.own[rows] | (task.negatives == "all"), task.problem.targets[rows]
         constant = task.kind == "constant"
         calibration = (
@@ -423,7 +448,8 @@ class _Fit:
         model = make_backend(task.kind, task.options).load(folder)
         arrived = self.seconds if task.is_second else self.fitted
         arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
-        self.tell(how, task.group, _summary(record))
+        if not task.is_second:
+            self.tell(how, task.group, _summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
         positives = (task.problem.targets & task.problem.own[:, None]).sum(axis=0)

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from cascade.learn.thresholds import best_f1
-from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children
-from cascade.system.array_types import FloatArray, IntArray
+from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children, sampled
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 from cascade.validation.calibration import conditional, fit_calibration, logit, sigmoid
@@ -25,7 +25,35 @@ F1_FOR_A_MILLION = 0.0003
 # No policy is better for less, as a trial is not as exact as that.
 LEAST_GAIN = 0.001
 # Beyond this price a trial is not worth its own.
-DEAREST = 0.0015
+DEAREST = 0.03
+# In a level of more groups these are a sample, as all trials together have to be cheap as well.
+MOST_TRIALS = 40
+# So many rows that do not enter a group teach its second model, and so many in all groups of a level together:
+# where rows are few they are worth it.
+MOST_OTHERS = 2_000
+OTHERS_IN_LEVEL = 200_000
+
+
+def matched(rows: IntArray, own: BoolArray, entered: IntArray, most_others: int, seed: int) -> IntArray:
+    """Of the `rows` that could teach a group those that reach it, truly or by mistake, and some others.
+
+    What a router brings is what a group has to tell apart (the matcher-aware negatives of Yu et al., "PECOS:
+    Prediction for Enormous and Correlated Output Spaces", JMLR 23, 2022); of the rest a sample shows what
+    there is. With few groups that is all of it.
+
+    Parameters
+    ----------
+    own
+        bool, shape (n_texts,): the rows that truly belong to the group.
+    entered
+        The rows at which it was entered out of fold.
+    most_others
+        How many there may be of neither kind.
+    """
+    near = own.copy()
+    near[entered] = True
+    inside, others = rows[near[rows]], rows[~near[rows]]
+    return np.sort(np.concatenate([inside, sampled(others, most_others, seed)]))
 
 
 def price_of(texts: Texts, others: IntArray) -> float:

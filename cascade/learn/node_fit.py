@@ -21,13 +21,16 @@ from cascade.model.folder import (
     write_node,
 )
 from cascade.nodes.contract import FittedNode, HostedBackend, NodeProblem
-from cascade.system.array_types import IntArray
-from cascade.system.serialization import write_array
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.system.serialization import read_array, write_array
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 
 HELD_OUT_ROWS = "held_out_rows.npy"
 HELD_OUT_SCORES = "held_out_scores.npy"
+# What a node folder holds besides its model: folders that hold it otherwise are not reused.
+LAYOUT = 2
+HALF = np.float32(0.5)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def fit_node(out: Path, task: NodeTask) -> str:
         fitted = _fitted_node(task, folder)
         fitted.model.save(folder)
         write_array(folder / HELD_OUT_ROWS, fitted.rows)
-        write_array(folder / HELD_OUT_SCORES, fitted.scores)
+        write_array(folder / HELD_OUT_SCORES, packed(fitted.scores))
         return fitted.notes
 
     write_node(out, task.key, write)
@@ -72,6 +75,30 @@ def _fitted_node(task: NodeTask, folder: Path) -> FittedNode:
     return backend.fit(task.problem, folder)
 
 
+def packed(scores: FloatArray) -> NDArray[np.float16]:
+    """Scores in [0, 1] in half the room, as exact near 1 as near 0: there they are less by 1, so negative."""
+    return np.where(scores < HALF, scores, -(1 - scores)).astype(np.float16)
+
+
+def unpacked(scores: NDArray[np.float16]) -> FloatArray:
+    """What `packed` made small, float32; 1 is written as the 0 that has a sign."""
+    return np.where(np.signbit(scores), 1 + scores.astype(np.float32), scores.astype(np.float32))
+
+
+def read_held_out(folder: Path, n_children: int) -> tuple[IntArray, FloatArray]:
+    """The rows of a node's problem that have held-out scores, and these, float32, (n_rows, n_children).
+
+    Raises
+    ------
+    ModelError
+        One of the files is missing or is none of ours.
+    """
+    rows = read_array(folder / HELD_OUT_ROWS, np.int64, (None,))
+    return np.asarray(rows), unpacked(
+        read_array(folder / HELD_OUT_SCORES, np.float16, (len(rows), n_children))
+    )
+
+
 def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
@@ -79,7 +106,7 @@ def canonical(value: Any) -> str:
 def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model: str) -> str:
     """The hash of all that makes a node: rows, targets, children, backend, model, parameters, versions."""
     made_of = hashlib.sha256()
-    made_by = [kind, KINDS[kind].version, options, problem.seed, versions()]
+    made_by = [kind, KINDS[kind].version, options, problem.seed, versions(), LAYOUT]
     settings = [made_by, list(problem.children), len(problem.texts)]
     if model:
         settings += [model, asdict(problem.description)]

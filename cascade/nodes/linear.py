@@ -8,8 +8,7 @@ and on those of all folds but one, some children to a block, and the rows that w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
-from cascade.nodes.solver import LANES, Block, Solution, Weighted, weigh
+from cascade.nodes.solver import Block, blocks_of
+from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
+from cascade.nodes.weights import Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
@@ -43,8 +44,6 @@ from cascade.validation.folds import stratified_folds
 FOLDS = ((1_000_000, 10), (5_000_000, 5))
 FEWEST_FOLDS = 3
 PENALTIES = (1.0, 3.0, 0.3, 0.1)
-# A feature of one row alone teaches little, and there are many of them.
-LEAST_ROWS = 2
 # log(1 + n_texts) + 1 stays below for any number of texts that memory holds.
 MOST_RARE = 50.0
 # So many children and rows tell which penalty suits a group.
@@ -56,90 +55,14 @@ MANY_ROWS = 30_000
 TOLERANCE = 0.1
 HELD_OUT_TOLERANCE = 0.03
 TRIAL_TOLERANCE = 0.1
-# Rows of `weights` are whole vectors of the processor.
-VECTOR = 8
-
-# So many features are multiplied at once, which keeps as many loads in flight.
-_UNROLLED = 4
+# From so many occurrences for each feature of a batch on, all of these are looked up beforehand.
+OFTEN = 2
 
 
 def bags(texts: Texts) -> Bags:
     """The hashed features of these texts, computed once for all nodes that share the batch."""
     found: Bags = texts.features(("bags", VERSION), bags_of)
     return found
-
-
-class Weighting:
-    """Which features count at a node, and how much.
-
-    Attributes
-    ----------
-    columns
-        int32, shape (n_features,): the hashed columns in use, those of most rows first.
-    idf
-        float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1; times `INSIDE_WEIGHT`
-        for characters inside words.
-    rare
-        The same for a feature that is not in use: it lengthens the text: unknown words lower all scores.
-    """
-
-    def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float) -> None:
-        self.columns, self.idf, self.rare = columns, idf, rare
-
-    @cached_property
-    def slots(self) -> NDArray[np.int32]:
-        """A hash table with open addressing, int32, shape (n_slots, 2): column and feature, or -1 and 0."""
-        slots = np.zeros((1 << (2 * len(self.columns)).bit_length(), 2), dtype=np.int32)
-        slots[:, 0] = -1
-        _insert(self.columns, slots)
-        return slots
-
-    def is_sound(self) -> bool:
-        """Whether the columns are distinct and within the width."""
-        within = not len(self.columns) or 0 <= self.columns.min() <= self.columns.max() < WIDTH
-        return bool(within and np.count_nonzero(self.slots[:, 0] >= 0) == len(self.columns))
-
-
-class Idf:
-    """What the features of a batch weigh at a node, in the order of `Bags.buckets`.
-
-    Attributes
-    ----------
-    idf
-        float32, shape (n_buckets,): see `Weighting`; `rare` for those that are not in use.
-    used
-        bool, shape (n_buckets,): features of `LEAST_ROWS` of the node's texts or more.
-    rare
-        See `Weighting`.
-    """
-
-    def __init__(self, texts: Bags) -> None:
-        n_texts = len(texts)
-        frequency = np.zeros(len(texts.buckets), dtype=np.int32)
-        _count_texts(texts.starts, texts.places, texts.rows, frequency)
-        self.used = frequency >= LEAST_ROWS
-        self.rare = float(np.log(1 + n_texts) + 1)
-        kind = np.where(texts.buckets < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
-        idf = np.where(self.used, np.log((1 + n_texts) / (1 + frequency)) + 1, self.rare) * kind
-        self.idf = idf.astype(np.float32)
-        self._buckets, self._frequency = texts.buckets, frequency
-
-    @cached_property
-    def places(self) -> IntArray:
-        """int64, shape (n_used,): the features in use, those of most texts first.
-
-        What is often read lies together; the order does not depend on the texts of other nodes.
-        """
-        places = np.flatnonzero(self.used)
-        return np.asarray(places[np.lexsort((self._buckets[places], -self._frequency[places]))])
-
-    def weigh(self, texts: Bags) -> Weighted:
-        """Texts of the batch at these weights."""
-        return weigh(texts, self.idf, self.used, self.rare)
-
-    def weighting(self, buckets: NDArray[np.int32]) -> Weighting:
-        """The part that is in use, for texts of any batch."""
-        return Weighting(buckets[self.places], self.idf[self.places], self.rare)
 
 
 class LinearModel:
@@ -150,18 +73,20 @@ class LinearModel:
     weighting
         What the rows of `weights` stand for.
     weights
-        float32, shape (n_features, n_children rounded up to whole vectors), zero in what is added.
+        What each feature says of each child.
     biases
         float32, shape (n_children,).
     """
 
-    def __init__(self, weighting: Weighting, weights: FloatArray, biases: FloatArray) -> None:
+    def __init__(self, weighting: Weighting, weights: Weights, biases: FloatArray) -> None:
         self.weighting, self.weights, self.biases = weighting, weights, biases
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
-        found = bags(texts)
-        margins = np.empty((len(found), self.weights.shape[1]), dtype=np.float32)
+        found, weights = bags(texts), self.weights
+        is_dense = weights.is_dense
+        width = weights.dense.shape[1] if is_dense else weights.n_children
+        margins = np.empty((len(found), width), dtype=np.float32)
         _score(
             found.starts,
             found.places,
@@ -169,13 +94,24 @@ class LinearModel:
             found.left_out,
             found.buckets,
             found.rows,
+            self._numbers(found),
             self.weighting.slots,
             self.weighting.idf,
             self.weighting.rare,
-            self.weights,
+            is_dense,
+            weights.dense if is_dense else _NO_DENSE,
+            weights.starts,
+            weights.columns,
+            _NO_VALUES if is_dense else weights.single,
             margins,
         )
         return _squashed(margins[:, : len(self.biases)] + self.biases)
+
+    def _numbers(self, texts: Bags) -> IntArray:
+        """The number here of each feature of the batch; none where looking up occurrences is less work."""
+        occurrences = int((texts.starts[texts.rows + 1] - texts.starts[texts.rows]).sum())
+        often = occurrences >= OFTEN * len(texts.buckets)
+        return self.weighting.places(texts.buckets if often else texts.buckets[:0])
 
     def contributions(self, text: str) -> Contributions:
         """What each word did to the margin of each child: see `Contributions`.
@@ -193,14 +129,12 @@ class LinearModel:
         pushes = csr_array((each, (found.words, owner[found.owners])), shape=shape)
         used = features >= 0
         weights = np.zeros((len(features), len(self.biases)))
-        weights[used] = self.weights[features[used], : len(self.biases)]
+        weights[used] = self.weights.dense[features[used], : len(self.biases)]
         return Contributions(found.spans, pushes @ weights, self.biases.astype(np.float64))
 
     def _values(self, columns: NDArray[np.int32], counts: IntArray) -> tuple[NDArray[np.float64], IntArray]:
         """The values of features of a text of unit length, and their rows in `weights`, -1 for none."""
-        slots = self.weighting.slots
-        found = slots[[_slot(column, slots) for column in columns.tolist()]].reshape(-1, 2)
-        features = np.where(found[:, 0] >= 0, found[:, 1], -1)
+        features = self.weighting.places(columns)
         idf = self.weighting.rare * np.where(columns >= BUCKETS_OF_EACH, INSIDE_WEIGHT, 1)
         idf[features >= 0] = self.weighting.idf[features[features >= 0]]
         values = DAMPED[np.minimum(counts, MOST_COUNTED)] * idf
@@ -210,8 +144,11 @@ class LinearModel:
         write_json(folder / "linear.json", {"features": VERSION, "rare": self.weighting.rare})
         write_array(folder / "columns.npy", self.weighting.columns)
         write_array(folder / "idf.npy", self.weighting.idf)
-        write_array(folder / "weights.npy", self.weights)
+        self.weights.save(folder)
         write_array(folder / "biases.npy", self.biases)
+
+
+_NO_DENSE, _NO_VALUES = np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.float32)
 
 
 def _squashed(margins: FloatArray) -> FloatArray:
@@ -237,31 +174,33 @@ class LinearBackend:
         folds = folds_for(problem.texts)
         fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
         C = self._settle(rows, problem, fold_of)
-        n_children = len(problem.children)
-        most = LANES if len(texts) < MANY_ROWS else LANES // 2
-        blocks = np.array_split(np.arange(n_children), -(-n_children // most))
+        # A group of many rows is often alone on its level, a router.
+        blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
         fits = Parallel()(
-            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, idf.places, problem.seed)
+            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, problem.seed)
             for block in blocks
         )
-        weights, biases, held_out = (np.concatenate(parts, axis=-1) for parts in zip(*fits, strict=True))
-        if not len(idf.places):
+        weights = Weights.of_blocks([own for own, _, _ in fits], list(map(len, blocks)), rows.n_features)
+        biases, held_out = (np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2))
+        if not rows.n_features:
             biases, held_out = _bare(problem.targets, fold_of)
-        model = LinearModel(idf.weighting(texts.buckets), _whole_vectors(weights), biases)
+        model = LinearModel(idf.weighting, weights, biases)
         return FittedNode(model, np.arange(len(texts), dtype=np.int64), _squashed(held_out), {"C": C})
 
     def fit_once(self, problem: NodeProblem) -> LinearModel:
         """The model of all rows with the first penalty: nothing is settled, no row is held out."""
         texts = bags(problem.texts)
         idf = Idf(texts)
-        found = list(
-            _solutions(idf.weigh(texts), problem.targets, self._first(problem), TOLERANCE, problem.seed)
-        )
-        weights = np.concatenate([one.weights[idf.places] for one in found], axis=1)
-        biases = np.concatenate([one.biases for one in found])
-        n_children = len(problem.children)
-        wide = _whole_vectors(weights[:, :n_children])
-        return LinearModel(idf.weighting(texts.buckets), wide, biases[:n_children])
+        rows, C = idf.weigh(texts), self._first(problem)
+        blocks = blocks_of(len(C))
+        found = [
+            Block(rows, problem.targets[:, block], C[block], problem.seed).solve(TOLERANCE)
+            for block in blocks
+        ]
+        cells = [cells_of(one.weights[:, : len(block)]) for one, block in zip(found, blocks, strict=True)]
+        weights = Weights.of_blocks(cells, list(map(len, blocks)), rows.n_features)
+        biases = [one.biases[: len(block)] for one, block in zip(found, blocks, strict=True)]
+        return LinearModel(idf.weighting, weights, np.concatenate(biases))
 
     def _first(self, problem: NodeProblem) -> FloatArray:
         return np.full(len(problem.children), self.penalties[0], dtype=np.float32)
@@ -277,8 +216,8 @@ class LinearBackend:
         sample = sampled(np.arange(len(targets)), TRIED_ROWS, problem.seed)
         train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
         C = np.repeat(np.asarray(self.penalties, dtype=np.float32), targets.shape[1])
-        repeated = np.tile(targets[train], len(self.penalties))
-        scores = _fit_and_score(rows.take(train), repeated, rows.take(test), C, problem.seed)
+        repeated = np.tile(targets, len(self.penalties))
+        scores = _trial(rows, repeated, train, C, problem.seed, rows, test)
         losses = [_loss(of_one, targets[test]) for of_one in np.split(scores, len(self.penalties), axis=1)]
         return self.penalties[int(np.argmin(losses))]
 
@@ -295,7 +234,8 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts[train])
         rows, asked = idf.weigh(texts[train]), idf.weigh(texts[test])
-        return _fit_and_score(rows, problem.targets[train], asked, self._first(problem), problem.seed)
+        everything, C = np.arange(len(train)), self._first(problem)
+        return _trial(rows, problem.targets[train], everything, C, problem.seed, asked, np.arange(len(test)))
 
     def load(self, folder: Path) -> LinearModel:
         """The model that was saved there.
@@ -317,22 +257,15 @@ class LinearBackend:
         columns = read_array(folder / "columns.npy", np.int32, (None,))
         biases = read_array(folder / "biases.npy", np.float32, (None,))
         idf = read_array(folder / "idf.npy", np.float32, columns.shape)
-        weights = read_array(
-            folder / "weights.npy", np.float32, (len(columns), _to_whole_vectors(len(biases)))
-        )
+        weights = Weights.load(folder, len(columns), len(biases))
         weighting = Weighting(columns, idf, rare)
         if not weighting.is_sound():
             raise ModelError(
                 f"{folder / 'columns.npy'}: expected distinct columns below {WIDTH}. Run `cascade fit` again."
             )
-        for name, array in (("idf", idf), ("weights", weights), ("biases", biases)):
+        for name, array in (("idf", idf), ("biases", biases)):
             if not np.isfinite(array).all():
                 raise ModelError(f"{folder / name}.npy: expected finite numbers. Run `cascade fit` again.")
-        if weights[:, len(biases) :].any():
-            raise ModelError(
-                f"{folder / 'weights.npy'}: expected zeros beyond its {len(biases)} children. "
-                "Run `cascade fit` again."
-            )
         return LinearModel(weighting, weights, biases)
 
 
@@ -345,9 +278,9 @@ def folds_for(texts: Texts) -> int:
 
 
 def _fit_children(
-    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, places: IntArray, seed: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Weights of the features at `places`, biases, and held-out margins of all rows, for some children."""
+    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, seed: int
+) -> tuple[Cells, FloatArray, FloatArray]:
+    """Weights, biases, and held-out margins of all rows, for some children."""
     n_children = targets.shape[1]
     block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
     whole = block.solve(TOLERANCE)
@@ -355,26 +288,25 @@ def _fit_children(
     for fold in range(fold_of.max() + 1):
         asked = np.flatnonzero(fold_of == fold)
         others = block.solve_without(fold_of == fold, whole, HELD_OUT_TOLERANCE)
-        margins[asked] = rows.take(asked).margins(others.weights, others.biases)[:, :n_children]
-    return whole.weights[places, :n_children], whole.biases[:n_children], margins
+        margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
+    return cells_of(whole.weights[:, :n_children]), whole.biases[:n_children], margins
 
 
-def _solutions(
-    rows: Weighted, targets: BoolArray, C: FloatArray, tolerance: float, seed: int
-) -> Iterator[Solution]:
-    """One block of columns after another."""
-    for start in range(0, targets.shape[1], LANES):
-        block = slice(start, start + LANES)
-        yield Block(rows, targets[:, block], C[block], seed).solve(tolerance)
-
-
-def _fit_and_score(
-    rows: Weighted, targets: BoolArray, asked: Weighted, C: FloatArray, seed: int
+def _trial(
+    rows: Weighted,
+    targets: BoolArray,
+    train: IntArray,
+    C: FloatArray,
+    seed: int,
+    texts: Weighted,
+    asked: IntArray,
 ) -> FloatArray:
-    """Scores of the `asked` rows, one column for each of `targets`."""
-    found = _solutions(rows, targets, C, TRIAL_TOLERANCE, seed)
-    margins = [asked.margins(one.weights, one.biases) for one in found]
-    return _squashed(np.concatenate(margins, axis=1)[:, : len(C)])
+    """Scores of some of the `texts` by a fit of some of the `rows`, a column for each target."""
+    margins = []
+    for block in blocks_of(targets.shape[1]):
+        found = Block(rows, targets[:, block], C[block], seed).solve(TRIAL_TOLERANCE, train)
+        margins.append(texts.margins(asked, found.weights, found.biases)[:, : len(C[block])])
+    return _squashed(np.concatenate(margins, axis=1))
 
 
 def _bare(targets: BoolArray, fold_of: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -388,16 +320,6 @@ def _bare(targets: BoolArray, fold_of: IntArray) -> tuple[FloatArray, FloatArray
     return margin(fold_of >= 0), held_out[fold_of]
 
 
-def _to_whole_vectors(n_children: int) -> int:
-    return -(-n_children // VECTOR) * VECTOR
-
-
-def _whole_vectors(weights: FloatArray) -> FloatArray:
-    wide = np.zeros((len(weights), _to_whole_vectors(weights.shape[1])), dtype=np.float32)
-    wide[:, : weights.shape[1]] = weights
-    return wide
-
-
 def _loss(scores: FloatArray, targets: BoolArray) -> float:
     return log_loss(fit_calibration(scores, targets).apply(scores), targets)
 
@@ -408,33 +330,6 @@ def make(C: float | Sequence[float] = PENALTIES) -> LinearBackend:
 
 
 @kernel
-def _count_texts(
-    starts: IntArray, places: NDArray[np.int32], rows: IntArray, frequency: NDArray[np.int32]
-) -> None:
-    for text in rows:
-        for occurrence in range(starts[text], starts[text + 1]):
-            frequency[places[occurrence]] += 1
-
-
-@kernel
-def _slot(column: int, slots: NDArray[np.int32]) -> int:
-    """Where a column stands in the hash table, or would."""
-    mask = len(slots) - 1
-    # Columns are hashes already, but only up to the size of the table do their low bits differ.
-    slot = (column ^ (column >> 10)) & mask
-    while slots[slot, 0] != column and slots[slot, 0] >= 0:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@kernel
-def _insert(columns: NDArray[np.int32], slots: NDArray[np.int32]) -> None:
-    for feature in range(len(columns)):
-        slot = _slot(columns[feature], slots)
-        slots[slot, 0], slots[slot, 1] = columns[feature], feature
-
-
-@kernel
 def _score(
     starts: IntArray,
     places: NDArray[np.int32],
@@ -442,42 +337,42 @@ def _score(
     left_out: FloatArray,
     buckets: NDArray[np.int32],
     rows: IntArray,
+    numbers: IntArray,
     slots: NDArray[np.int32],
     idf: FloatArray,
     rare: float,
+    is_dense: bool,
+    dense: FloatArray,
+    ends: IntArray,
+    children: NDArray[np.uint32],
     weights: FloatArray,
     margins: FloatArray,
 ) -> None:
     """Fill `margins` with the products of texts of unit length and weights."""
-    room = _UNROLLED
+    room = UNROLLED
     for text in rows:
-        room = max(room, starts[text + 1] - starts[text] + _UNROLLED)
-    values, features = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.uint64)
-    width = weights.shape[1]
+        room = max(room, starts[text + 1] - starts[text] + UNROLLED)
+    values, features = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.int32)
     for row in range(len(rows)):
         text, found = rows[row], 0
         length = left_out[text] * rare * rare
         for occurrence in range(starts[text], starts[text + 1]):
-            column = buckets[np.uint64(places[occurrence])]
-            slot = _slot(column, slots)
+            place = places[occurrence]
+            feature = numbers[place] if len(numbers) else place_of(buckets[place], slots)
             value = DAMPED[counts[occurrence]]
-            if slots[slot, 0] >= 0:
-                feature = np.uint64(slots[slot, 1])
+            if feature >= 0:
                 value *= idf[feature]
                 values[found], features[found] = value, feature
                 found += 1
             else:
-                value *= rare * (INSIDE_WEIGHT if column >= BUCKETS_OF_EACH else np.float32(1))
+                value *= rare * (INSIDE_WEIGHT if buckets[place] >= BUCKETS_OF_EACH else np.float32(1))
             length += value * value
-        for spare in range(found, found + _UNROLLED - 1):
-            values[spare], features[spare] = 0, 0
         of_row = margins[row]
         of_row[:] = 0
-        for at in range(0, found, _UNROLLED):
-            a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
-            of_a, of_b = weights[features[at]], weights[features[at + 1]]
-            of_c, of_d = weights[features[at + 2]], weights[features[at + 3]]
-            for child in range(width):
-                of_row[child] += (a * of_a[child] + b * of_b[child]) + (c * of_c[child] + d * of_d[child])
+        if is_dense:
+            values[found : found + UNROLLED], features[found : found + UNROLLED] = 0, 0
+            multiply(values, features, 0, found, dense, of_row)
+        else:
+            add_cells(values, features, found, ends, children, weights, of_row)
         if length > 0:
             of_row /= np.sqrt(length)

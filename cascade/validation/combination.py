@@ -169,7 +169,7 @@ def _curve(sums: FloatArray, targets: BoolArray, weights: FloatArray) -> tuple[t
     """Where the log odds of what is true lie in parts of the sum, as far as these are not to be told apart."""
     from scipy.optimize import isotonic_regression
 
-    part = np.searchsorted(PARTS, sums)
+    part: NDArray[np.int64] = np.searchsorted(PARTS, sums)
     counts = (weights, weights * targets, weights * sums)
     total, true, place = (np.bincount(part, values, len(PARTS) + 1) for values in counts)
     filled = total > 0

@@ -10,7 +10,9 @@ from scipy.stats import rankdata
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
-from cascade.nodes.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
+from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, make
+from cascade.nodes.weighting import Idf
+from cascade.nodes.weights import BOUND, VECTOR, Weights, cells_of
 from cascade.system.serialization import write_array
 from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
 from cascade.text.texts import Texts
@@ -163,7 +165,7 @@ def test_one_fit_alone_learns_what_the_whole_fit_learns(tmp_path):
     problem, unseen = words_problem(), words_problem(seed=1)
     once = LinearBackend([1.0]).fit_once(problem)
     whole = make(C=1).fit(problem, tmp_path).model
-    np.testing.assert_array_equal(once.weights, whole.weights)
+    np.testing.assert_array_equal(once.weights.dense, whole.weights.dense)
     np.testing.assert_array_equal(once.scores(unseen.texts), whole.scores(unseen.texts))
 
 
@@ -175,8 +177,8 @@ def test_any_number_of_children_is_scored_in_whole_vectors(tmp_path, children):
     problem = NodeProblem(tuple(map(str, range(children))), Texts(texts), targets, np.ones(120, dtype=bool))
     fitted = make(C=1).fit(problem, tmp_path)
     model = fitted.model
-    assert model.weights.shape[1] == -(-children // VECTOR) * VECTOR
-    assert not model.weights[:, children:].any()
+    assert model.weights.dense.shape[1] == -(-children // VECTOR) * VECTOR
+    assert not model.weights.dense[:, children:].any()
     assert model.scores(problem.texts).shape == fitted.scores.shape == (120, children)
     assert ((model.scores(problem.texts) > 0.5) == targets).mean() > 0.97
 
@@ -192,31 +194,61 @@ def test_a_grid_of_any_length_can_be_tried(tmp_path, grid):
 def test_features_of_two_rows_count_by_their_idf_and_rarer_ones_are_rare():
     texts = ["red red blue", "red green", "red blue ?"]
     bags = bags_of(texts)
+    found = Idf(bags).weighting
+    frequency = dict(zip(bags.buckets.tolist(), np.bincount(bags.places).tolist(), strict=True))
+    of_each = np.array([frequency[column] for column in found.columns.tolist()])
+    assert sorted(found.columns.tolist()) == sorted(one for one, rows in frequency.items() if rows >= 2)
+    assert (np.diff(of_each) <= 0).all()
+    assert found.rare == pytest.approx(np.log(4) + 1)
+    kind = np.where(found.columns < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT)
+    np.testing.assert_allclose(found.idf, (np.log(4 / (1 + of_each)) + 1) * kind, rtol=1e-6)
+
+
+def test_rows_are_of_unit_length_less_what_only_they_have():
+    texts = ["red red blue", "red green", "red blue ?", "", "only here"]
+    bags = bags_of(texts)
     idf = Idf(bags)
-    frequency = np.bincount(bags.places, minlength=len(bags.buckets))
-    np.testing.assert_array_equal(idf.used, frequency >= 2)
-    kind = np.where(bags.buckets < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT)
-    assert idf.rare == pytest.approx(np.log(4) + 1)
-    expected = np.where(idf.used, np.log(4 / (1 + frequency)) + 1, idf.rare) * kind
-    np.testing.assert_allclose(idf.idf, expected, rtol=1e-6)
-    weighting = idf.weighting(bags.buckets)
-    assert (np.diff(frequency[idf.places]) <= 0).all()
-    np.testing.assert_array_equal(weighting.columns, bags.buckets[idf.places])
+    rows = idf.weigh(bags[np.array([2, 0, 3, 4])])
+    for row, text in enumerate([2, 0, 3, 4]):
+        span = slice(bags.starts[text], bags.starts[text + 1])
+        columns = bags.buckets[bags.places[span]]
+        places = idf.weighting.places(columns)
+        kind = np.where(columns < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT)
+        weight = np.where(places >= 0, idf.weighting.idf[places], idf.weighting.rare * kind)
+        values = DAMPED[bags.counts[span]] * weight
+        values /= max(np.linalg.norm(values), 1e-9)
+        own = slice(rows.starts[row], rows.starts[row + 1])
+        filled = rows.values[own] > 0
+        np.testing.assert_array_equal(rows.features[own][filled], places[places >= 0])
+        np.testing.assert_allclose(rows.values[own][filled], values[places >= 0], rtol=1e-5)
+        assert rows.energy[row] == pytest.approx((values[places >= 0] ** 2).sum(), abs=1e-6)
+    assert rows.energy.tolist()[2:] == [0, 0]
+
+
+def weights_of(dense):
+    return Weights.of_blocks([cells_of(dense)], [dense.shape[1]], len(dense))
 
 
 TEXT = st.text(st.sampled_from("ab é?\n" + "cd"), max_size=30)
 
 
-@given(st.lists(TEXT, max_size=12), st.lists(TEXT, min_size=2, max_size=12), st.integers(1, 20))
+@given(
+    st.lists(TEXT, max_size=12),
+    st.lists(TEXT, min_size=2, max_size=12),
+    st.integers(1, 20),
+    st.sampled_from([0, 0.5, 0.97]),
+)
 @settings(deadline=None, derandomize=True, max_examples=100)
-def test_scores_are_those_of_dense_arrays(texts, learned, children):
+def test_scores_are_those_of_dense_arrays(texts, learned, children, dropped):
     """Products of rows of unit length, features without a place in the model lengthening them."""
     bags = bags_of(learned)
-    weighting = Idf(bags).weighting(bags.buckets)
+    weighting = Idf(bags).weighting
     random = np.random.default_rng(0)
-    weights = np.zeros((len(weighting.columns), -(-children // VECTOR) * VECTOR), dtype=np.float32)
-    weights[:, :children] = random.normal(size=(len(weighting.columns), children))
-    model = LinearModel(weighting, weights, random.normal(size=children).astype(np.float32))
+    weights = random.normal(size=(len(weighting.columns), children)).astype(np.float16).astype(np.float32)
+    weights[random.random(weights.shape) < dropped] = 0
+    model = LinearModel(weighting, weights_of(weights), random.normal(size=children).astype(np.float32))
+    weights[np.abs(weights) < BOUND] = 0
+    np.testing.assert_array_equal(model.weights.dense[:, :children], weights)
     asked = bags_of(texts)
     idf = np.where(np.arange(WIDTH) < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT) * weighting.rare
     idf[weighting.columns] = weighting.idf
@@ -228,7 +260,7 @@ def test_scores_are_those_of_dense_arrays(texts, learned, children):
         values /= max(np.linalg.norm(values), 1e-9)
         known = np.isin(columns, weighting.columns)
         places = [int(np.flatnonzero(weighting.columns == column)[0]) for column in columns[known]]
-        margins[row] = values[known] @ weights[places, :children]
+        margins[row] = values[known] @ weights[places]
     expected = 1 / (1 + np.exp(-2 * (margins + model.biases)))
     np.testing.assert_allclose(model.scores(Texts(texts)), expected, atol=1e-5)
 
@@ -278,7 +310,8 @@ def folder(tmp_path):
 
 def test_a_loaded_model_cannot_change_its_arrays(folder):
     model = make().load(folder)
-    for array in (model.weights, model.biases, model.weighting.columns, model.weighting.idf):
+    weights = model.weights
+    for array in (weights.values, weights.children, weights.dense, model.biases, model.weighting.idf):
         assert not array.flags.writeable
 
 
@@ -296,11 +329,11 @@ def with_value(value):
     return change
 
 
-ARRAYS = ("columns", "idf", "weights", "biases")
+ARRAYS = ("columns", "idf", "lengths", "children", "weights", "biases")
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("dtype", ["float64", ">f4", "int64", "U4", "bool", ">i4"])
+@pytest.mark.parametrize("dtype", ["float64", ">f4", "int64", "U4", "bool", ">i4", ">u2"])
 def test_an_array_of_another_type_is_a_model_error(folder, name, dtype):
     changed(folder, name, lambda array: array.astype(dtype))
     with pytest.raises(ModelError, match=rf"{name}\.npy: expected .*, found"):
@@ -315,7 +348,7 @@ def test_an_array_of_another_shape_is_a_model_error(folder, name, change):
     changed(folder, name, change)
     with pytest.raises(
         ModelError,
-        match=r"\.npy: expected float32 of shape \(.*\), found .* of shape|int32 of shape|zeros beyond",
+        match=r"\.npy: expected (float32|float16|u?int\d+) of shape \(.*\), found .* of shape|numbers below",
     ):
         make().load(folder)
 
@@ -325,6 +358,18 @@ def test_an_array_of_another_shape_is_a_model_error(folder, name, change):
 def test_a_number_that_is_not_finite_is_a_model_error(folder, name, value):
     changed(folder, name, with_value(value))
     with pytest.raises(ModelError, match=rf"{name}\.npy: expected finite numbers"):
+        make().load(folder)
+
+
+def test_a_child_that_is_none_is_a_model_error(folder):
+    changed(folder, "children", with_value(3))
+    with pytest.raises(ModelError, match=r"children\.npy: expected numbers below 3, found 3"):
+        make().load(folder)
+
+
+def test_lengths_that_do_not_sum_up_are_a_model_error(folder):
+    changed(folder, "lengths", lambda array: array + np.uint8(1))
+    with pytest.raises(ModelError, match=r"children\.npy: expected uint8 of shape"):
         make().load(folder)
 
 

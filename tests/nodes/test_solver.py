@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 from sklearn.svm import LinearSVC
 
-from cascade.nodes.linear import Idf
-from cascade.nodes.solver import LANES, SURE, Block
-from cascade.text.features import DAMPED, bags_of
+from cascade.nodes.solver import LANES, SURE, VECTOR, Block, blocks_of
+from cascade.nodes.weighting import Idf
+from cascade.text.features import bags_of
 
 # How near 99 of 100 margins are to the exact optimum at a tolerance of 0.1. Rows that were left alone
 # are visited only once more, so that a few are off by up to 0.3, and the objective by up to 5 %.
@@ -44,18 +44,16 @@ def weighted(texts):
 
 def matrix(rows):
     """The same rows as a sparse matrix."""
-    bags = rows.bags
-    values = DAMPED[bags.counts] * rows.scale[bags.places]
-    X = csr_matrix((values, bags.places, bags.starts), shape=(len(bags), len(bags.buckets)))
-    return csr_matrix(X.multiply(rows.inverse[:, None]))
+    return csr_matrix((rows.values, rows.features, rows.starts), shape=(len(rows), rows.n_features))
 
 
 def block(rows, targets, C=1.0, seed=0):
     return Block(rows, targets, np.full(targets.shape[1], C, dtype=np.float32), seed)
 
 
-def margins(rows, solution, n_columns):
-    return rows.margins(solution.weights, solution.biases)[:, :n_columns]
+def margins(rows, solution, n_columns, asked=None):
+    asked = np.arange(len(rows)) if asked is None else asked
+    return rows.margins(asked, solution.weights, solution.biases)[:, :n_columns]
 
 
 def exact(X, target, C):
@@ -99,7 +97,7 @@ def test_a_finer_tolerance_comes_as_near_as_asked():
         np.testing.assert_allclose(found[:, column], exact(matrix(rows), target, 1.0)[0], atol=0.005)
 
 
-@pytest.mark.parametrize("children", [1, 2, 15, 16])
+@pytest.mark.parametrize("children", [1, 2, 15, 16, 24])
 def test_a_column_alone_is_what_it_is_in_a_block(children):
     texts, targets = problem(children=children)
     rows = weighted(texts)
@@ -130,12 +128,24 @@ def test_columns_that_never_vary_are_sure_and_spoil_no_other():
     np.testing.assert_allclose(margins(rows, solution, 2), alone, atol=0.03)
 
 
-def test_what_is_not_asked_for_stays_zero():
-    texts, targets = problem(children=3)
+@pytest.mark.parametrize(("children", "lanes"), [(3, 8), (8, 8), (9, 16), (16, 16), (17, LANES), (24, LANES)])
+def test_what_is_not_asked_for_stays_zero(children, lanes):
+    texts, targets = problem(children=children)
     solution = block(weighted(texts), targets).solve(0.1)
-    assert solution.weights.shape[1] == LANES
-    assert not solution.weights[:, 3:].any()
-    assert not solution.biases[3:].any()
+    assert solution.weights.shape[1] == len(solution.biases) == lanes
+    assert not solution.weights[:, children:].any()
+    assert not solution.biases[children:].any()
+
+
+def test_some_of_the_rows_teach_what_they_teach_alone():
+    texts, targets = problem()
+    rows, some = weighted(texts), np.arange(100, 400)
+    solution = block(rows, targets).solve(0.001, some)
+    alone = matrix(rows)[some]
+    for column, target in enumerate(targets[some].T):
+        wanted, _ = exact(alone, target, 1.0)
+        np.testing.assert_allclose(margins(rows, solution, 5, some)[:, column], wanted, atol=0.03)
+    assert not solution.duals[:100].any()
 
 
 def test_rows_without_features_move_the_bias_alone():
@@ -157,6 +167,16 @@ def test_the_same_problem_gives_the_same_bytes_from_any_thread():
         np.testing.assert_array_equal(one.biases, found[0].biases)
 
 
+@pytest.mark.parametrize("least", [1, 2, 3])
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 16, 20, 24, 25, 40, 62, 100])
+def test_blocks_are_all_columns_in_order_in_whole_vectors(columns, least):
+    found = blocks_of(columns, least)
+    assert np.concatenate(found).tolist() == list(range(columns))
+    assert all(0 < len(block) <= LANES for block in found)
+    assert all(len(block) % VECTOR == 0 for block in found[:-1])
+    assert len(found) >= min(least, -(-columns // VECTOR))
+
+
 # Without some rows
 
 
@@ -168,13 +188,12 @@ def test_leaving_rows_out_comes_near_a_fit_of_the_others(C):
     gone, kept = np.flatnonzero(left_out), np.flatnonzero(~left_out)
     one = block(rows, targets, C)
     warm = one.solve_without(left_out, one.solve(0.1), 0.1)
-    cold = block(rows.take(kept), targets[kept], C).solve(0.001)
-    asked = rows.take(gone)
-    difference = margins(asked, warm, 5) - margins(asked, cold, 5)
+    cold = one.solve(0.001, kept)
+    difference = margins(rows, warm, 5, gone) - margins(rows, cold, 5, gone)
     assert np.abs(difference).mean() < 0.06
     for column, target in enumerate(targets[gone].T):
         # Not better than one that never saw them, and hardly worse.
-        of_warm, of_cold = (area(margins(asked, one, 5)[:, column], target) for one in (warm, cold))
+        of_warm, of_cold = (area(margins(rows, one, 5, gone)[:, column], target) for one in (warm, cold))
         assert of_cold - 0.03 <= of_warm <= of_cold + 0.01
 
 
@@ -190,7 +209,7 @@ def test_random_labels_of_rows_that_were_left_out_are_not_remembered():
     for fold in range(3):
         left_out = np.arange(900) % 3 == fold
         gone = np.flatnonzero(left_out)
-        without = margins(rows.take(gone), one.solve_without(left_out, whole, 0.1), 4)
+        without = margins(rows, one.solve_without(left_out, whole, 0.1), 4, gone)
         areas.append(area(without.ravel(), targets[gone].ravel()))
     assert np.mean(areas) == pytest.approx(0.5, abs=0.04)
 

@@ -1,0 +1,279 @@
+"""The rows of one node as its solver reads them: features numbered anew, at their idf, of unit length.
+
+A group of some hundred rows has some thousand of the features of the batch. Numbered among themselves, those
+of most rows first, all that is computed for it grows with its rows, and what is often read lies together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.system.compiled import kernel
+from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, Bags
+
+# A feature of one row alone teaches little, and there are many of them.
+LEAST_ROWS = 2
+# So many features are multiplied at once, which keeps as many loads in flight: rows are filled up with zeros.
+UNROLLED = 4
+
+
+class Weighting:
+    """Which features count at a node, and how much.
+
+    Attributes
+    ----------
+    columns
+        int32, shape (n_features,): the hashed columns in use, those of most rows first.
+    idf
+        float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1; times `INSIDE_WEIGHT`
+        for characters inside words.
+    rare
+        The same for a feature that is not in use: it lengthens the text: unknown words lower all scores.
+    """
+
+    def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float) -> None:
+        self.columns, self.idf, self.rare = columns, idf, rare
+
+    @cached_property
+    def slots(self) -> NDArray[np.int32]:
+        """A hash table with open addressing, int32, shape (n_slots, 2): column and feature, or -1 and 0."""
+        slots = np.zeros((1 << (2 * len(self.columns)).bit_length(), 2), dtype=np.int32)
+        slots[:, 0] = -1
+        _insert(self.columns, slots)
+        return slots
+
+    def is_sound(self) -> bool:
+        """Whether the columns are distinct and within the width."""
+        within = not len(self.columns) or 0 <= self.columns.min() <= self.columns.max() < WIDTH
+        return bool(within and np.count_nonzero(self.slots[:, 0] >= 0) == len(self.columns))
+
+    def places(self, columns: NDArray[np.int32]) -> IntArray:
+        """The number of each feature, int64, -1 for one that is not in use."""
+        places = np.empty(len(columns), dtype=np.int64)
+        _look_up(columns, self.slots, places)
+        return places
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """Texts as rows of unit length.
+
+    Attributes
+    ----------
+    starts
+        int64, shape (n_texts + 1,): row i has the cells starts[i] to starts[i + 1], a multiple of `UNROLLED`.
+    features
+        int32, shape (n_cells,): see `Weighting`; only those in use, and 0 in what fills a row up.
+    values
+        float32, shape (n_cells,): what each weighs; 0 in what fills a row up.
+    energy
+        float32, shape (n_texts,): the squared length of what is in use of a row, in [0, 1].
+    n_features
+        How many features are in use.
+    """
+
+    starts: IntArray
+    features: NDArray[np.int32]
+    values: FloatArray
+    energy: FloatArray
+    n_features: int
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    def margins(self, rows: IntArray, weights: FloatArray, biases: FloatArray) -> FloatArray:
+        """Products of these rows with each column of `weights` (n_features, n_lanes), plus its bias.
+
+        float32, shape (n_rows, n_lanes).
+        """
+        margins = np.empty((len(rows), len(biases)), dtype=np.float32)
+        _margins(self.starts, self.features, self.values, rows, weights, biases, margins)
+        return margins
+
+
+class Idf:
+    """The features of some texts: those of `LEAST_ROWS` of them or more, and what each weighs.
+
+    Attributes
+    ----------
+    weighting
+        What is in use.
+    """
+
+    def __init__(self, texts: Bags) -> None:
+        n_texts = len(texts)
+        frequency = np.zeros(len(texts.buckets), dtype=np.int32)
+        touched = np.empty(min(len(frequency), _n_occurrences(texts)), dtype=np.int32)
+        n_touched = _count_texts(texts.starts, texts.places, texts.rows, frequency, touched)
+        places = touched[:n_touched]
+        places = places[frequency[places] >= LEAST_ROWS]
+        # The order does not depend on the texts of other nodes.
+        places = places[np.lexsort((texts.buckets[places], -frequency[places]))]
+        columns, rare = texts.buckets[places], float(np.log(1 + n_texts) + 1)
+        kind = np.where(columns < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
+        idf = (np.log((1 + n_texts) / (1 + frequency[places])) + 1) * kind
+        self.weighting = Weighting(columns, idf.astype(np.float32), rare)
+        # One more than the number of each feature of the batch, 0 for those that are not in use.
+        self._numbers = frequency
+        self._numbers[touched[:n_touched]] = 0
+        self._numbers[places] = np.arange(1, len(places) + 1, dtype=np.int32)
+
+    def weigh(self, texts: Bags) -> Weighted:
+        """Texts of the batch at these weights; what is not in use lengthens them."""
+        most = _n_occurrences(texts) + (UNROLLED - 1) * len(texts)
+        starts = np.zeros(len(texts) + 1, dtype=np.int64)
+        features, values = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.float32)
+        energy = np.empty(len(texts), dtype=np.float32)
+        _weigh(
+            texts.starts,
+            texts.places,
+            texts.counts,
+            texts.left_out,
+            texts.buckets,
+            texts.rows,
+            self._numbers,
+            self.weighting.idf,
+            np.float32(self.weighting.rare),
+            starts,
+            features,
+            values,
+            energy,
+        )
+        features.resize(starts[-1], refcheck=False)
+        values.resize(starts[-1], refcheck=False)
+        return Weighted(starts, features, values, energy, len(self.weighting.columns))
+
+
+def _n_occurrences(texts: Bags) -> int:
+    return int((texts.starts[texts.rows + 1] - texts.starts[texts.rows]).sum())
+
+
+@kernel
+def _count_texts(
+    starts: IntArray,
+    places: NDArray[np.int32],
+    rows: IntArray,
+    frequency: NDArray[np.int32],
+    touched: NDArray[np.int32],
+) -> int:
+    """Count the texts of each feature; `touched` gets those of any, and the answer is how many they are."""
+    found = 0
+    for text in rows:
+        for occurrence in range(starts[text], starts[text + 1]):
+            place = places[occurrence]
+            if not frequency[place]:
+                touched[found] = place
+                found += 1
+            frequency[place] += 1
+    return found
+
+
+@kernel
+def _weigh(
+    starts: IntArray,
+    places: NDArray[np.int32],
+    counts: NDArray[np.uint8],
+    left_out: FloatArray,
+    buckets: NDArray[np.int32],
+    rows: IntArray,
+    numbers: NDArray[np.int32],
+    idf: FloatArray,
+    rare: np.float32,
+    own_starts: IntArray,
+    features: NDArray[np.int32],
+    values: FloatArray,
+    energy: FloatArray,
+) -> None:
+    end = 0
+    for row in range(len(rows)):
+        text, begin = rows[row], end
+        kept, lost = 0.0, left_out[text] * rare * rare
+        for occurrence in range(starts[text], starts[text + 1]):
+            place = places[occurrence]
+            feature = numbers[place] - 1
+            value = DAMPED[counts[occurrence]]
+            if feature >= 0:
+                value *= idf[feature]
+                features[end], values[end] = feature, value
+                end += 1
+                kept += value * value
+            else:
+                value *= rare * (INSIDE_WEIGHT if buckets[place] >= BUCKETS_OF_EACH else np.float32(1))
+                lost += value * value
+        whole = kept + lost
+        values[begin:end] *= np.float32(1 / np.sqrt(whole) if whole > 0 else 0)
+        energy[row] = kept / whole if whole > 0 else 0
+        while (end - begin) % UNROLLED:
+            features[end], values[end] = 0, 0
+            end += 1
+        own_starts[row + 1] = end
+
+
+@kernel
+def multiply(
+    values: FloatArray,
+    features: NDArray[np.int32],
+    start: int,
+    end: int,
+    weights: FloatArray,
+    margins: FloatArray,
+) -> None:
+    """Add the product of a row's cells with the weights to `margins`."""
+    for at in range(start, end, UNROLLED):
+        a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
+        of_a, of_b = weights[np.uint32(features[at])], weights[np.uint32(features[at + 1])]
+        of_c, of_d = weights[np.uint32(features[at + 2])], weights[np.uint32(features[at + 3])]
+        for lane in range(len(margins)):
+            margins[lane] += (a * of_a[lane] + b * of_b[lane]) + (c * of_c[lane] + d * of_d[lane])
+
+
+@kernel
+def _margins(
+    starts: IntArray,
+    features: NDArray[np.int32],
+    values: FloatArray,
+    rows: IntArray,
+    weights: FloatArray,
+    biases: FloatArray,
+    margins: FloatArray,
+) -> None:
+    for place in range(len(rows)):
+        row = rows[place]
+        margins[place] = biases
+        multiply(values, features, starts[row], starts[row + 1], weights, margins[place])
+
+
+@kernel
+def _slot(column: int, slots: NDArray[np.int32]) -> int:
+    """Where a column stands in the hash table, or would."""
+    mask = len(slots) - 1
+    # Columns are hashes already, but only up to the size of the table do their low bits differ.
+    slot = (column ^ (column >> 10)) & mask
+    while slots[slot, 0] != column and slots[slot, 0] >= 0:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def _insert(columns: NDArray[np.int32], slots: NDArray[np.int32]) -> None:
+    for feature in range(len(columns)):
+        slot = _slot(columns[feature], slots)
+        slots[slot, 0], slots[slot, 1] = columns[feature], feature
+
+
+@kernel
+def place_of(column: int, slots: NDArray[np.int32]) -> int:
+    """The number of a column in the hash table, or -1."""
+    slot = _slot(column, slots)
+    return slots[slot, 1] if slots[slot, 0] >= 0 else -1
+
+
+@kernel
+def _look_up(columns: NDArray[np.int32], slots: NDArray[np.int32], places: IntArray) -> None:
+    for at in range(len(columns)):
+        places[at] = place_of(columns[at], slots)
