@@ -18,11 +18,9 @@ import numpy as np
 from cascade.backends import KINDS, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.combine import Combiner
-from cascade.model.contests import contest_of
 from cascade.model.decide import Ranked, decide
 from cascade.model.folder import (
     MANIFEST,
-    SecondModel,
     GroupRecord,
     Manifest,
     digest_of,
@@ -30,6 +28,7 @@ from cascade.model.folder import (
     node_folders,
     read_manifest,
 )
+from cascade.model.soundness import calibration_of, check_against, combination_of
 from cascade.model.walk import Walked, batches, walk
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
@@ -39,11 +38,10 @@ from cascade.rows.readings import Columns, Reading
 from cascade.rows.row import Row
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
-from cascade.taxonomy.graph import ROOT, Graph
+from cascade.taxonomy.graph import Graph
 from cascade.taxonomy.settings import BackendSpec
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional
-from cascade.validation.combination import Combination
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +54,6 @@ if TYPE_CHECKING:
 CHUNK = 10_000
 _FIGURES = (("micro_f1", "micro F1"), ("macro_f1", "macro F1"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Beyond the slope and offset of any calibration.
-STEEPEST = 1e6
 
 
 def backend_complaints(spec: BackendSpec) -> list[str]:
@@ -88,8 +84,8 @@ class Cascade:
     ) -> None:
         self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
         self._nodes, self._seconds = nodes, seconds
-        self._calibrations = {group: _calibration(record) for group, record in manifest.groups.items()}
-        self._combiner = Combiner(taxonomy, _combination(manifest))
+        self._calibrations = {group: calibration_of(record) for group, record in manifest.groups.items()}
+        self._combiner = Combiner(taxonomy, combination_of(manifest))
         self._scratch: _Scratch | None = None
 
     def __repr__(self) -> str:
@@ -207,7 +203,7 @@ class Cascade:
             taxonomy = Taxonomy.from_dict(
                 manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
             )
-            _check(manifest, taxonomy)
+            check_against(taxonomy, manifest)
         except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
@@ -218,7 +214,7 @@ class Cascade:
             nodes[group] = _load_node(places[record.node], taxonomy, group, record)
             if record.second is not None:
                 node = _load_node(places[record.second.node], taxonomy, group, record)
-                seconds[group] = node, _calibration(record.second)
+                seconds[group] = node, calibration_of(record.second)
         return cls(folder, manifest, taxonomy, nodes, seconds)
 
     def save(self, folder: str | Path) -> None:
@@ -441,13 +437,13 @@ class Cascade:
         return answers
 
     def _combined(self, walked: Walked, batch: Texts, marginal: Mapping[str, FloatArray]) -> Walked:
-        """The walk with probabilities of all that speaks for a label; `marginal` has what the walk asked for."""
+        """The walk with probabilities by all that speaks for a label; `marginal` was scored on the way."""
         found = dict(marginal)
         for group, (node, calibration) in self._seconds.items():
             if group in walked.blocks:
                 scores = node.scores(batch.take(walked.blocks[group].rows))
                 found[group] = calibration.apply(scores)
-        return self._combiner.combined(walked, found)
+        return self._combiner.combined(self._combiner.with_seconds(walked, found))
 
     def _answered(
         self, batch: Texts, asked: Mapping[str, IntArray]
@@ -538,56 +534,6 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     if found is None:
         raise DataError(f"row {row}: unknown label {name!r}.{taxonomy.suggest(name)}")
     return found
-
-
-def _calibration(record: GroupRecord | SecondModel) -> Calibration:
-    return Calibration(np.array(record.slopes, dtype=float), np.array(record.offsets, dtype=float))
-
-
-def _combination(manifest: Manifest) -> Combination:
-    found = manifest.combination
-    return Combination.product() if found is None else Combination.from_dict(found)
-
-
-def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
-    """ValueError where manifest and taxonomy do not agree."""
-    graph = taxonomy.graph
-    if manifest.nodes != graph.nodes:
-        raise ValueError("its nodes are not those of its taxonomy")
-    needed = {group for group in graph.groups if taxonomy.scored_children(group)}
-    if set(manifest.groups) != needed:
-        raise ValueError("its groups are not those of its taxonomy")
-    backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
-    for name in (*graph.labels, *backing):
-        _check_within(0, manifest.thresholds[name], 1)
-    for group, record in manifest.groups.items():
-        _check_record(group, record, taxonomy)
-    _combination(manifest)
-    if not set(manifest.exclusive) <= set(contest_of(taxonomy).values()):
-        raise ValueError("its contests are not those of its taxonomy")
-
-
-def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
-    spec = taxonomy.groups[group].backend
-    if record.backend not in ({"kind": "constant"}, {"kind": spec.kind, **spec.options}):
-        raise ValueError(f"group {group!r} has another backend than in its taxonomy")
-    n_children = len(taxonomy.scored_children(group))
-    _check_within(0, record.route_threshold, 1)
-    models: list[GroupRecord | SecondModel] = [record]
-    if record.second is not None:
-        models.append(record.second)
-    lengths = {len(record.positives), *(len(each) for one in models for each in (one.slopes, one.offsets))}
-    if lengths != {n_children}:
-        raise ValueError(f"group {group!r} has {n_children} children and other numbers of calibrations")
-    for one in models:
-        for slope, offset in zip(one.slopes, one.offsets, strict=True):
-            _check_within(0, slope, STEEPEST)
-            _check_within(-STEEPEST, offset, STEEPEST)
-
-
-def _check_within(least: float, value: float, most: float) -> None:
-    if not least <= value <= most:  # nor does NaN pass
-        raise ValueError(f"expected a number from {least:g} to {most:g}, found {value!r}")
 
 
 def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord) -> NodeModel:

@@ -112,7 +112,7 @@ def _line(step: Step) -> Text:
 
     line = Text(f"{_MARKS.get(step.verdict, '[ ]')} ")
     line.append(step.node, style=_STYLES.get(step.verdict, ""))
-    line.append(f"  {step.path:.3f}").append(f"  {step.why}", style="dim")
+    line.append(f"  {step.probability:.3f}").append(f"  {step.why}", style="dim")
     if not step.counts:
         line.append("; another parent gives more", style="dim")
     if step.pushes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cascade.learn.truth import Cells
-from cascade.model.combine import Combiner, features_of
-from cascade.model.contests import contest_of
+from cascade.model.combine import features_of
+from cascade.model.contests import Contests, contest_of
 from cascade.model.walk import Walked
 from cascade.nodes.contract import sampled
-from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
 from cascade.validation.combination import Combination, fit_combination
@@ -29,12 +29,7 @@ FEWEST_ROWS = 100
 
 
 def learned_combination(
-    taxonomy: Taxonomy,
-    truth: Cells,
-    walked: Walked,
-    seconds: Mapping[str, FloatArray],
-    clusters: IntArray,
-    seed: int,
+    taxonomy: Taxonomy, truth: Cells, walked: Walked, clusters: IntArray, seed: int
 ) -> Combination:
     """The combination that out-of-fold scores speak for, see `fit_combination`.
 
@@ -42,24 +37,18 @@ def learned_combination(
     ----------
     truth
         What is true at the rows of the walk, a column for each of `Graph.nodes`.
-    walked, seconds
-        Out-of-fold path probabilities, NaN where nothing is known of the truth, and calibrated scores against
-        all rows, as for `Combiner.combined`.
+    walked
+        Out-of-fold path probabilities, NaN where nothing is known of the truth, and scores of second models.
     clusters
         int64, shape (n_rows,): rows of one number stay on one side of a fold.
     """
     rows = sampled(np.arange(walked.n_texts), MOST_ROWS, seed)
     if len(rows) < walked.n_texts:
-        seconds = {
-            group: scores[np.isin(walked.blocks[group].rows, rows, assume_unique=True)]
-            for group, scores in seconds.items()
-        }
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
-        seconds = {group: scores for group, scores in seconds.items() if group in walked.blocks}
-    combiner = Combiner(taxonomy, Combination.product())
-    cells = combiner.contests.cells(walked)
-    features = features_of(walked, cells, combiner.of_children(walked, seconds))
-    texts = cells.contests // len(combiner.contests.names)
+    contests = Contests(taxonomy)
+    cells = contests.cells(walked)
+    features = features_of(walked, cells)
+    texts = cells.contests // len(contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)
     counts = row_counts(taxonomy.graph, truth).astype(np.float32)

@@ -16,13 +16,13 @@ from joblib import Parallel, delayed, parallel_config
 from cascade.backends import make_backend
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
-from cascade.learn.datasets import Dataset
 from cascade.learn.combining import exclusive_contests, learned_combination
+from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import (
-    MOST_ROWS,
     MOST_OTHERS,
+    MOST_ROWS,
     MOST_TRIALS,
     OTHERS_IN_LEVEL,
     matched,
@@ -42,9 +42,9 @@ from cascade.learn.thresholds import route_threshold
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
     NODES,
-    SecondModel,
     GroupRecord,
     Manifest,
+    SecondModel,
     locked,
     node_files,
     whole_node,
@@ -472,13 +472,15 @@ class _Fit:
     def settled(self) -> Manifest:
         """The manifest, with what is decided from the out-of-fold walk."""
         truth = known_truth(self.dataset, self.scored)
+        combiner = Combiner(self.taxonomy, Combination.product())
+        self.walked = combiner.with_seconds(self.walked, self.second_scores())
         believed = believed_walk(self.dataset, self.scored, self.walked)
-        clusters, seconds = clusters_of(self.dataset.texts)[self.scored], self.second_scores()
-        combination = learned_combination(self.taxonomy, truth, believed, seconds, clusters, self.seed)
+        clusters = clusters_of(self.dataset.texts)[self.scored]
+        combination = learned_combination(self.taxonomy, truth, believed, clusters, self.seed)
         exclusive = exclusive_contests(self.taxonomy, truth)
         for name in exclusive:
             self.tell("settled", name, "no row has two labels here, so at most one is answered")
-        self.walked = Combiner(self.taxonomy, combination).combined(self.walked, seconds)
+        self.walked = Combiner(self.taxonomy, combination).combined(self.walked)
         found = decide_thresholds(self.dataset, self.scored, self.walked, exclusive, self.seed)
         self.tell("decided", ROOT, found.summary())
         return Manifest(
@@ -510,8 +512,8 @@ class _Fit:
     def route(self, group: str, thresholds: Mapping[str, float], combination: Combination) -> float:
         """From which path probability on a group is asked.
 
-        The path of a child is never above that of its parent: where no child can reach its threshold any more,
-        asking the group changes no answer. Where a question costs money it is saved.
+        The path of a child is never above that of its parent: where no child can reach its threshold any
+        more, asking the group changes no answer. Where a question costs money it is saved.
         """
         route = self.routes.get(group, 0.0)
         if group not in self.hosted or not route or self.taxonomy.combine == "noisy_or":

@@ -19,8 +19,8 @@ MOST_ROWS = 2500
 MOST_CHILDREN = 16
 FEWEST_ROWS = 20
 FOLDS = 2
-# A second model has to be worth its price: this much F1 for each million characters of other groups' texts, which is
-# about what a tenth of a second of fitting has to bring. So short texts, and few of them, are free to choose.
+# A second model has to be worth its price: this much F1 for each million characters of texts that it learns
+# from besides, which take about a third of a second.
 F1_FOR_A_MILLION = 0.0003
 # No policy is better for less, as a trial is not as exact as that.
 LEAST_GAIN = 0.001
@@ -28,7 +28,7 @@ LEAST_GAIN = 0.001
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well.
 MOST_TRIALS = 40
-# So many rows that do not enter a group teach its second model, and so many in all groups of a level together:
+# So many rows that do not enter a group teach its second model, and so many in all groups of a level:
 # where rows are few they are worth it.
 MOST_OTHERS = 2_000
 OTHERS_IN_LEVEL = 200_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,25 +18,20 @@ from cascade.validation.combination import Combination
 _LEAST = float(logit(np.array([NEAR]))[0])
 
 
-def features_of(walked: Walked, cells: LabelCells, seconds: Mapping[str, FloatArray]) -> FloatArray:
+def features_of(walked: Walked, cells: LabelCells) -> FloatArray:
     """What speaks for each cell, float32, shape (n_cells, n_features): see `combination.FEATURES`.
 
-    Parameters
-    ----------
-    walked
-        With the path probabilities of the walk.
-    cells
-        Its labels.
-    seconds
-        As for `Combiner.combined`, of all children.
+    Where a group has no second model, the path probability stands in for its score.
     """
-    paths = {group: block.paths for group, block in walked.blocks.items()}
+    blocks = walked.blocks
+    paths = {group: block.paths for group, block in blocks.items()}
+    seconds = {group: block.seconds for group, block in blocks.items() if block.seconds is not None}
     path = logit(cells.of(paths))
-    own = logit(cells.of({group: block.conditionals for group, block in walked.blocks.items()}))
-    everywhere = logit(cells.of(paths | dict(seconds))) if seconds else path
+    own = logit(cells.of({group: block.conditionals for group, block in blocks.items()}))
+    second = logit(cells.of(paths | seconds)) if seconds else path
     behind = cells.behind(path, _LEAST)
-    behind_everywhere = cells.behind(everywhere, _LEAST) if seconds else behind
-    return np.column_stack([path, own, everywhere, behind, behind_everywhere]).astype(np.float32)
+    behind_second = cells.behind(second, _LEAST) if seconds else behind
+    return np.column_stack([path, own, second, behind, behind_second]).astype(np.float32)
 
 
 class Combiner:
@@ -50,37 +46,28 @@ class Combiner:
         }
         self.joined = [label for label in graph.labels if len(graph.parents[label]) > 1]
 
-    def combined(self, walked: Walked, seconds: Mapping[str, FloatArray]) -> Walked:
+    def combined(self, walked: Walked) -> Walked:
         """The walk, with probabilities in the place of path probabilities.
 
-        A group is raised to the most probable of what stands below it; `Walked.before` has the walk as it was.
-
-        Parameters
-        ----------
-        walked
-            With the path probabilities of the walk.
-        seconds
-            Of groups that have a model which learned from every row: its calibrated scores of the block's
-            rows, shape (n_rows, n_scored_children). Elsewhere the path probability stands in for them.
+        A group is raised to the most probable of what stands below it. `Walked.before` has the walk before.
         """
         if self.combination == Combination.product():
             return walked
         cells = self.contests.cells(walked)
         paths = {group: block.paths.copy() for group, block in walked.blocks.items()}
-        features = features_of(walked, cells, self.of_children(walked, seconds))
-        cells.put(self.combination.apply(features), paths)
+        cells.put(self.combination.apply(features_of(walked, cells)), paths)
         self._join_parents(walked, paths)
         self._raise_groups(walked, paths)
         return walked.with_paths(paths, before=walked)
 
-    def of_children(self, walked: Walked, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Scores of the scored children as such of all children; NaN of child groups that are not scored."""
-        found = {}
+    def with_seconds(self, walked: Walked, scores: Mapping[str, FloatArray]) -> Walked:
+        """The walk with calibrated scores of second models, each of a block's rows and scored children."""
+        blocks = dict(walked.blocks)
         for group, own in scores.items():
-            wide = np.full(walked.blocks[group].paths.shape, np.nan, dtype=np.float32)
+            wide = np.full(blocks[group].paths.shape, np.nan, dtype=np.float32)
             wide[:, [self.places[group, child] for child in self.taxonomy.scored_children(group)]] = own
-            found[group] = wide
-        return found
+            blocks[group] = replace(blocks[group], seconds=wide)
+        return replace(walked, blocks=blocks)
 
     def _join_parents(self, walked: Walked, paths: dict[str, FloatArray]) -> None:
         """Have a label of several parents be as probable as by the best of them, in the blocks of all."""
@@ -100,7 +87,7 @@ class Combiner:
     def _places(
         self, walked: Walked, paths: Mapping[str, FloatArray], name: str, rows: IntArray
     ) -> Iterator[tuple[FloatArray, IntArray, BoolArray]]:
-        """Of each parent of a node its column in `paths`, and where the `rows` are in it: which, and where."""
+        """Of each parent of a node: its column in `paths`, and which of the `rows` are where in that."""
         for parent in self.taxonomy.graph.parents[name]:
             if parent in walked.blocks:
                 own = walked.blocks[parent].rows

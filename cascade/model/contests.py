@@ -1,4 +1,4 @@
-"""Which labels of a text compete: the best of each contest, and how far each label is behind its best rival."""
+"""Which labels of a text compete, which of them leads, and how far each is behind its best rival."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cascade.taxonomy.graph import ROOT
 
 
 def contest_of(taxonomy: Taxonomy) -> dict[str, str]:
-    """The contest of each label: the topmost group above it that is always visited, else the root.
+    """The contest of each label: the topmost group above it that is always visited, or the root.
 
-    What a text is about and, say, its sentiment are two questions: labels of one are no rivals of the other's.
+    What a text is about and, say, its sentiment are two questions: labels of one are no rivals of the other.
     Of several parents the first counts.
     """
     graph = taxonomy.graph

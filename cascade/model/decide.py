@@ -67,9 +67,9 @@ def contenders(taxonomy: Taxonomy, paths: FloatArray, exclusive: Sequence[str] =
     """`paths` with NaN wherever a better one rules a node out; float32, shape (n_texts, n_nodes).
 
     Of labels of an `exclusive` contest, see `contest_of`, only the most probable stays, of equal ones the
-    first. At a group with ``choose: one`` only the child with the greatest path probability stays (of equal ones
-    the first), and with it what stands below; a child group that is always visited is beside the choice. A
-    node with several parents stays while one that was visited lets it.
+    first. At a group with ``choose: one`` only the most probable child stays, and with it what stands below;
+    a child group that is always visited is beside the choice. A node with several parents stays while one
+    that was visited lets it.
     """
     left = paths
     if _chooses(taxonomy):
@@ -123,8 +123,9 @@ def decide(
 ) -> BoolArray:
     """What is answered for each text, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
 
-    A label is chosen when its probability is at or above its threshold and it is among the `contenders`. A group with ``back_off`` is answered where it reaches its own threshold and nothing below it was
-    chosen. What was not visited (NaN) is never chosen.
+    A label is chosen when it is among the `contenders` and its probability is at or above its threshold. A
+    group with ``back_off`` is answered where it reaches its own threshold and nothing below it was chosen.
+    What was not visited (NaN) is never chosen.
     """
     chosen: BoolArray = contenders(taxonomy, paths, exclusive) >= _least(taxonomy, thresholds)
     _back_off(taxonomy, chosen)

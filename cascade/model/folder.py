@@ -130,8 +130,8 @@ class Manifest:
     readings
         How the training files were read, see `cascade.rows.readings.Reading`, each once.
     combination
-        How probabilities of labels come from what speaks for them, see `cascade.validation.combination`; None,
-        as in models of 0.4 and before: they are the path probabilities.
+        How probabilities of labels come from what speaks for them, see `cascade.validation.combination`;
+        None, as in models of 0.4 and before: they are the path probabilities.
     exclusive
         Contests, see `cascade.model.contests.contest_of`, of which a text has one label at most.
     """

@@ -50,16 +50,21 @@ class Block:
     paths
         float32, of the same shape: path probabilities of the children, whatever way they came; NaN for a
         child group that was not entered. One of several parents stands alike in the blocks of all of them.
+    seconds
+        float32, of the same shape: calibrated scores of the group's second model, NaN of children that it
+        does not score; None where there is no such model.
     """
 
     rows: IntArray
     above: FloatArray
     conditionals: FloatArray
     paths: FloatArray
+    seconds: FloatArray | None = None
 
     def of(self, kept: Any, rows: IntArray) -> Block:
         """The `kept` rows, a mask or a slice, as the texts `rows`."""
-        return Block(rows, self.above[kept], self.conditionals[kept], self.paths[kept])
+        seconds = None if self.seconds is None else self.seconds[kept]
+        return Block(rows, self.above[kept], self.conditionals[kept], self.paths[kept], seconds)
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,21 @@ class Walked:
 
         Columns as in `edges`; NaN where the parent was not entered.
         """
+        return self._of_edges({group: block.conditionals for group, block in self.blocks.items()})
+
+    @cached_property
+    def seconds(self) -> FloatArray:
+        """Scores of second models, of the same shape; NaN where there are none."""
+        blocks = self.blocks.items()
+        return self._of_edges({group: own.seconds for group, own in blocks if own.seconds is not None})
+
+    def _of_edges(self, values: Mapping[str, FloatArray]) -> FloatArray:
         found = np.full((self.n_texts, len(edges(self.graph))), np.nan, dtype=np.float32)
         first = 0
         for group in self.graph.groups:
             last = first + len(self.graph.children[group])
-            if group in self.blocks:
-                found[self.blocks[group].rows, first:last] = self.blocks[group].conditionals
+            if group in values:
+                found[self.blocks[group].rows, first:last] = values[group]
             first = last
         return found
 

@@ -38,9 +38,9 @@ from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
 from cascade.validation.folds import stratified_folds
 
-# So many folds for texts of so many characters in all. A model of nine tenths of few rows is much better than one
-# of two thirds, and thresholds would be settled for the worse one; of many rows two thirds teach nearly as much
-# as all, and each fold costs time.
+# So many folds for texts of so many characters. A model of nine tenths of few rows is much better than one of
+# two thirds, and thresholds would be settled for the worse one; of many rows two thirds teach nearly as much,
+# and each fold costs time.
 FOLDS = ((1_000_000, 10), (5_000_000, 5))
 FEWEST_FOLDS = 3
 PENALTIES = (1.0, 3.0, 0.3, 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, repeat, starmap
 from pathlib import Path
@@ -174,7 +175,7 @@ def _answers_of_arrays(
 def _chosen(model: Model, walked: Walked, top: int | None) -> BoolArray:
     if top is None:
         return model.decide(walked)
-    left = contenders(model.taxonomy, walked.paths)
+    left = contenders(model.taxonomy, walked.paths, model.manifest.exclusive)
     best = Ranked.of(left, _visited_labels(model, left)).first(top)
     chosen = np.zeros(left.shape, dtype=bool)
     chosen[best.rows, best.columns] = True
@@ -203,7 +204,10 @@ class _Tracer:
     """The visited nodes of each text, one entry for each parent that was entered, parents first."""
 
     def __init__(self, model: Model, walked: Walked, chosen: BoolArray) -> None:
-        self._paths, self._conditionals, self._chosen = walked.paths, walked.conditionals, chosen
+        product = walked.before or walked
+        self._paths, self._conditionals, self._chosen = product.paths, walked.conditionals, chosen
+        self._combined = None if walked.before is None else walked.paths
+        self._seconds = walked.seconds
         column, self._groups = model.taxonomy.graph.column, model.taxonomy.groups
         self._edges = edges(model.taxonomy.graph)
         # Any child will do: a group scores all of its children or none.
@@ -223,17 +227,38 @@ class _Tracer:
             visited.tolist(),
             _rounded(conditionals[visited]),
             _rounded(self._path(text, visited)),
+            self._told(self._combined, text, self._nodes[visited]),
+            self._told(self._seconds, text, visited),
             self._chosen[text, self._nodes[visited]].tolist(),
         )
         return [self._entry(text, *values) for values in zip(*columns, strict=True)]
 
-    def _entry(self, text: int, edge: int, conditional: float, path: float, chosen: bool) -> dict[str, Any]:
+    @staticmethod
+    def _told(values: FloatArray | None, text: int, places: IntArray) -> list[float | None]:
+        """The values of a text at these places, None where there are none."""
+        if values is None:
+            return [None] * len(places)
+        return [None if math.isnan(value) else value for value in _rounded(values[text, places])]
+
+    def _entry(
+        self,
+        text: int,
+        edge: int,
+        conditional: float,
+        path: float,
+        probability: float | None,
+        second: float | None,
+        chosen: bool,
+    ) -> dict[str, Any]:
         parent, node = self._edges[edge]
-        entry = {
+        is_label = node not in self._a_child
+        entry: dict[str, Any] = {
             "node": node,
             "parent": parent,
             "conditional": conditional,
             "path": path,
+            **({} if second is None else {"second": second}),
+            **({"probability": probability} if is_label and probability is not None else {}),
             "threshold": self._thresholds[edge],
         }
         if node in self._a_child:
@@ -251,7 +276,7 @@ class _Tracer:
         return np.where(np.isnan(path), arrived, path)
 
     def _least(self, manifest: Manifest, node: str) -> float:
-        """What the path probability is compared with, as float32."""
+        """What the probability of a label, or the path probability of a group, is compared with."""
         if node not in self._a_child:
             return manifest.thresholds[node]
         # A group that only leads to groups that are always visited has no model, and so no record.

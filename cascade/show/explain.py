@@ -20,6 +20,8 @@ from cascade.taxonomy.graph import ROOT
 
 MOST_WORDS = 3
 MOST_OTHERS = 3
+# A probability that is so far from that of the path is told of.
+MUCH = 0.1
 
 Decision = Literal["chosen", "below", "lost", "entered", "not entered", "backed off"]
 
@@ -55,8 +57,12 @@ class Step:
         P(node | the text belongs to the parent), in [0, 1]; 1 where the group is always visited.
     path
         What the way through this parent gives: its path probability times `conditional`.
+    second
+        Of a label what the second model of its group gives it; None where there is none.
+    probability
+        Of a label what all of this comes to, in [0, 1]; of a group `path`.
     threshold
-        What the path probability is compared with; None for a group that is always visited.
+        What the probability is compared with; None for a group that is always visited.
     verdict
         ``chosen`` or not: ``below`` its threshold, ``lost`` to a sibling where one is chosen at most; of a
         group ``entered`` or ``not entered``, or ``backed off`` to: answered itself.
@@ -75,6 +81,8 @@ class Step:
     is_group: bool
     conditional: float
     path: float
+    second: float | None
+    probability: float
     threshold: float | None
     verdict: Decision
     why: str
@@ -156,15 +164,21 @@ class _Explainer:
 
     def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
         self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words
-        self.paths, self.chosen = walked.paths[0], chosen
-        self.left = contenders(model.taxonomy, walked.paths)[0]
+        self.paths, self.chosen = (walked.before or walked).paths[0], chosen
+        self.probabilities = walked.paths[0]
+        self.left = contenders(model.taxonomy, walked.paths, model.manifest.exclusive)[0]
+        self.second = dict(zip(edges(model.graph), walked.seconds[0].tolist(), strict=True))
         self.conditional = dict(zip(edges(model.graph), walked.conditionals[0].tolist(), strict=True))
         self.silent: dict[str, str] = {}
 
     @property
     def labels(self) -> tuple[tuple[str, float], ...]:
         names = [self.model.graph.nodes[column] for column in np.flatnonzero(self.chosen)]
-        return tuple(sorted(((name, self.path(name)) for name in names), key=lambda one: -one[1]))
+        return tuple(sorted(((name, self.probability(name)) for name in names), key=lambda one: -one[1]))
+
+    def probability(self, name: str) -> float:
+        """What all that speaks for a node comes to, NaN where it was not visited."""
+        return float(self.probabilities[self.model.graph.column[name]])
 
     def path(self, name: str) -> float:
         """Path probability of a node, NaN where it was not visited; 1 at the root."""
@@ -180,6 +194,7 @@ class _Explainer:
     def step(self, group: str, child: str, pushes: tuple[Word, ...]) -> Step:
         conditional = self.conditional[group, child]
         arrived = self.path(group) * conditional
+        second = self.second[group, child]
         is_group, threshold = child in self.taxonomy.groups, self.threshold(child)
         verdict = self.group_verdict(child) if is_group else self.label_verdict(child)
         return Step(
@@ -187,6 +202,8 @@ class _Explainer:
             is_group=is_group,
             conditional=conditional,
             path=arrived,
+            second=None if np.isnan(second) else second,
+            probability=arrived if is_group else self.probability(child),
             threshold=threshold,
             verdict=verdict,
             why=self.why(group, child, verdict, threshold),
@@ -226,18 +243,42 @@ class _Explainer:
         return "backed off" if self.chosen[self.model.graph.column[group]] else "entered"
 
     def why(self, group: str, child: str, verdict: Decision, threshold: float | None) -> str:
-        path = self.path(child)
         if verdict == "lost":
-            return f"only one of {_quoted(group)} is chosen, and another is more probable"
+            return f"only one of {self.contest(group)} is chosen, and another is more probable"
         if verdict == "not entered":
             return f"below its route threshold {threshold:.2g}: nothing in it was looked at"
         if verdict == "backed off":
             return "answered itself, as nothing in it was chosen"
-        if verdict == "below":
-            return f"{path:.3g} is below its threshold {threshold:.2g}"
-        if verdict == "chosen":
-            return f"{path:.3g} reaches its threshold {threshold:.2g}"
+        if verdict in ("below", "chosen"):
+            reaches = "is below" if verdict == "below" else "reaches"
+            whence = self.whence(group, child)
+            return f"{self.probability(child):.3g} {reaches} its threshold {threshold:.2g}{whence}"
         return "always visited" if threshold is None else f"reaches its route threshold {threshold:.2g}"
+
+    def contest(self, group: str) -> str:
+        """Of what only one is chosen, where a label below `group` lost."""
+        chooses = self.taxonomy.groups[group].choose == "one"
+        return _quoted(group) if chooses or not self.model.manifest.exclusive else "all labels"
+
+    def whence(self, group: str, label: str) -> str:
+        """What moved the probability of a label away from that of its path, if anything did by much."""
+        path, probability = self.path(label), self.probability(label)
+        second = self.second[group, label]
+        if probability > path + MUCH:
+            speaks = (
+                f"a second look at its words gives {second:.2g}"
+                if second > path
+                else "no other label is near"
+            )
+            return f": the walk doubted ({path:.2g}), but {speaks}"
+        if probability < path - MUCH:
+            doubts = (
+                f"a second look at its words gives {second:.2g}"
+                if second < path
+                else "another label is nearer"
+            )
+            return f": the walk gives {path:.2g}, but {doubts}"
+        return ""
 
     # Words
 
@@ -292,7 +333,7 @@ def worth_showing(steps: Sequence[Step], most_others: int | None = MOST_OTHERS) 
 
     Nothing below the others is kept. None keeps all there is.
     """
-    ordered = sorted(steps, key=lambda step: -step.path)
+    ordered = sorted(steps, key=lambda step: -step.probability)
     if most_others is None:
         return ordered
     others = [step.node for step in ordered if not step.leads][:most_others]

@@ -1,4 +1,4 @@
-"""Several scores of a label to one probability: a monotone sum of log odds, and a curve that makes it honest."""
+"""Several scores of a label to one probability: a rising sum of log odds, and a curve to make it honest."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cascade.system.array_types import BoolArray, FloatArray
 from cascade.validation.calibration import NEAR, logit, sigmoid
 
 FEATURES = ("path", "own", "second", "behind_path", "behind_second")
-"""What a combination sums up, in this order; all in log odds, and each speaks the more for a label the higher.
+"""What a combination sums up, in this order; in log odds, and the higher the more it speaks for a label.
 
-``path`` is the path probability; ``own`` the score of the group's model, given the group; ``seconds`` that
-of a model which learned from every row. The other two are 0 for the best label of a text, else how far the
-label is behind it: in path probability and in the score against all rows.
+``path`` is the path probability; ``own`` the score of the group's model, given the group; ``second`` that of
+a second model, which learned from rows of other groups as well. The other two are 0 for the best label of a
+text, else how far the label is behind it: in path probability and in the score of the second model.
 """
 # So much evidence (in rows times squared log odds) has to speak for another weight than that of the product.
 PRIOR = 5.0
-# The curve is settled in parts between these sums, and in each it is drawn to the sum itself with the weight of
-# so many rows.
+# The curve is settled in parts between these sums, in each drawn to the sum itself with the weight of so many
+# rows.
 PARTS = np.arange(-5, 5.5, 0.75)
 BELIEVED = 20.0
 LARGEST = 1e6
@@ -67,7 +67,7 @@ class Combination:
     def least_path(self, probability: float, *, seconds: bool) -> float:
         """The path probability below which no label reaches `probability`, whatever else speaks for it.
 
-        `seconds` tells whether scores against all rows may, too.
+        `seconds` tells whether a second model may.
         """
         sure = float(logit(np.ones(1))[0])
         low, high = 0.0, 1.0
@@ -166,12 +166,12 @@ def _regressed(features: FloatArray, targets: BoolArray, weights: FloatArray) ->
 
 
 def _curve(sums: FloatArray, targets: BoolArray, weights: FloatArray) -> tuple[tuple[float, float], ...]:
-    """Where the log odds of what is true lie in parts of the sum, as far as these are not to be told apart."""
+    """Where the log odds of what is true lie in parts of the sum; parts that do not rise are joined."""
     from scipy.optimize import isotonic_regression
 
-    part: NDArray[np.int64] = np.searchsorted(PARTS, sums)
+    part = np.searchsorted(PARTS, sums)
     counts = (weights, weights * targets, weights * sums)
-    total, true, place = (np.bincount(part, values, len(PARTS) + 1) for values in counts)
+    total, true, place = (np.bincount(part, one, len(PARTS) + 1).astype(float) for one in counts)
     filled = total > 0
     total, true, place = total[filled], true[filled], place[filled] / total[filled]
     share = (true + BELIEVED * sigmoid(place)) / (total + BELIEVED)

@@ -107,8 +107,8 @@
     const item = make("li"), button = make("button", `node ${entry ? "visited" : ""} ${kind}`);
     button.type = "button";
     button.append(make("span", `mark ${kind}`, MARKS[kind]), make("span", "name", node.last_name));
-    if (entry) button.append(meter(entry.path, entry.threshold), make("span", "figure", entry.path.toFixed(2)));
-    button.setAttribute("aria-label", `${node.name}, ${SAID[kind]}${entry ? `, ${entry.path.toFixed(2)} of ${entry.threshold.toFixed(2)}` : ""}`);
+    if (entry) button.append(meter(worth(entry), entry.threshold), make("span", "figure", worth(entry).toFixed(2)));
+    button.setAttribute("aria-label", `${node.name}, ${SAID[kind]}${entry ? `, ${worth(entry).toFixed(2)} of ${entry.threshold.toFixed(2)}` : ""}`);
     for (const event of ["mouseenter", "focus", "click"]) button.addEventListener(event, () => tell(state.picked, node, parent, entry, kind));
     item.append(button);
     const inner = (node.children || []).map((child) => drawNode(child, node.name, found, labels)).filter(Boolean);
@@ -140,11 +140,22 @@
 
   function told(node, parent, entry, kind) {
     const under = parent ? `of its group ${parent}, ${entry.conditional.toFixed(3)}` : `of all texts, ${entry.conditional.toFixed(3)}`;
-    const reaches = entry.path >= entry.threshold ? "reaches" : "is below";
+    const reaches = worth(entry) >= entry.threshold ? "reaches" : "is below";
     const end = kind === "chosen" ? "chosen" : node.kind === "group"
       ? (entry.entered ? "so its children were looked at" : "so nothing below it was looked at")
-      : (entry.path >= entry.threshold ? "but another of its group, or of its way, was the better one" : "so it is no answer");
-    return `Score as one ${under}. Probability along the walk ${entry.path.toFixed(3)} ${reaches} the threshold ${entry.threshold.toFixed(3)}: ${end}.`;
+      : (worth(entry) >= entry.threshold ? "but another of its group, or of its way, was the better one" : "so it is no answer");
+    return `Score as one ${under}. Probability along the walk ${entry.path.toFixed(3)}${whence(entry)} ${reaches} the threshold ${entry.threshold.toFixed(3)}: ${end}.`;
+  }
+
+  // A label's probability is what all that speaks for it comes to, a group's that of its path.
+  function worth(entry) {
+    return entry.probability ?? entry.path;
+  }
+
+  function whence(entry) {
+    if (entry.probability === undefined) return "";
+    const second = entry.second === undefined ? "" : `, a second look at its words gives ${entry.second.toFixed(3)}`;
+    return `${second}; all together, ${entry.probability.toFixed(3)}`;
   }
 
   function untold(node, parent) {
