@@ -107,6 +107,8 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     made_of = hashlib.sha256()
     made_by = [kind, KINDS[kind].version, options, problem.seed, versions(), LAYOUT]
     settings = [made_by, list(problem.children), len(problem.texts)]
+    if problem.small:
+        settings += ["small"]
     if model:
         settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))

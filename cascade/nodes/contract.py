@@ -56,6 +56,8 @@ class NodeProblem:
         Fixes every random choice.
     description
         What group and children are about.
+    small
+        Whether its model has to be small, as one of very many.
     """
 
     children: tuple[str, ...]
@@ -64,6 +66,7 @@ class NodeProblem:
     own: BoolArray
     seed: int = 0
     description: GroupDescription = GroupDescription()
+    small: bool = False
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:

@@ -18,7 +18,7 @@ from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
-from cascade.nodes.weights import Cells, Weights, add_cells, cells_of
+from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
@@ -171,8 +171,9 @@ class LinearBackend:
         C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
         blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
+        bound = BOUND_OF_SMALL if problem.small else BOUND
         fits = Parallel()(
-            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, problem.seed)
+            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, problem.seed, bound)
             for block in blocks
         )
         weights = Weights.of_blocks([own for own, _, _ in fits], list(map(len, blocks)), rows.n_features)
@@ -265,7 +266,7 @@ class LinearBackend:
 
 
 def _fit_children(
-    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, seed: int
+    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, seed: int, bound: np.float32
 ) -> tuple[Cells, FloatArray, FloatArray]:
     """Weights, biases, and held-out margins of all rows, for some children."""
     n_children = targets.shape[1]
@@ -276,7 +277,7 @@ def _fit_children(
         asked = np.flatnonzero(fold_of == fold)
         others = block.solve_without(fold_of == fold, whole, HELD_OUT_TOLERANCE)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
-    return cells_of(whole.weights[:, :n_children]), whole.biases[:n_children], margins
+    return cells_of(whole.weights[:, :n_children], bound), whole.biases[:n_children], margins
 
 
 def _trial(
