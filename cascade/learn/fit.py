@@ -18,7 +18,7 @@ from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
-from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
+from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import MOST_ROWS, MOST_TRIALS, OTHERS_IN_LEVEL, matched, price_of, settle
 from cascade.learn.node_fit import (
     NodeTask,
@@ -208,10 +208,11 @@ class _Fit:
         self.total = len(trained_groups(self.taxonomy))
         self.hosted = hosted_groups(dataset)
         self.held_out = held_out_rows(dataset, seed) if self.hosted else None
-        # Rows that no model knows when it scores them: folds make that of all, where no model is dear.
-        self.scored = (
-            np.arange(len(dataset.texts)) if self.held_out is None else np.flatnonzero(self.held_out)
-        )
+        # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
+        # part of the rows is enough.
+        self.part = None if self.hosted else enough_rows(dataset, seed)
+        unknown = self.held_out if self.held_out is not None else self.part
+        self.scored = np.arange(len(dataset.texts)) if unknown is None else np.flatnonzero(unknown)
         self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
         self.routes: dict[str, float] = {}
@@ -370,6 +371,8 @@ class _Fit:
         if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives == "auto":
             rows = matched(rows, self.dataset.reaching(group), entered, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
+        if self.part is not None:
+            problem = replace(problem, part=self.part[rows])
         constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
         key = node_key(kind, options, problem, self.tuned.get(group, ""))

@@ -14,6 +14,8 @@ from cascade.validation.folds import folds_of_cells
 
 # What is dear to fit is judged on one fold of so many.
 TENTHS = 10
+# With so many rows, and so many of each label in one fold of so many, what is cheap to fit is judged on that.
+MANY_ROWS, PLENTY, THIRDS = 50_000, 100, 3
 
 
 def trained_groups(taxonomy: Taxonomy) -> list[str]:
@@ -41,6 +43,21 @@ def held_out_rows(dataset: Dataset, seed: int) -> BoolArray:
     truth = dataset.truth
     clusters = clusters_of(dataset.texts)
     fold_of = folds_of_cells(truth.rows, truth.columns, truth.n_columns, clusters, TENTHS, seed)
+    return np.asarray(fold_of == 0)
+
+
+def enough_rows(dataset: Dataset, seed: int) -> BoolArray | None:
+    """A third of the rows, bool, shape (n_texts,), where that is enough to settle all by; None where not.
+
+    So it is where nine labels of ten have `PLENTY` rows among them or more: more would move no threshold, and
+    a fit with all rows held out, each once, takes twice as long.
+    """
+    graph, truth = dataset.taxonomy.graph, dataset.truth
+    counts = np.diff(truth.starts)[[graph.column[label] for label in graph.labels]]
+    if len(dataset.texts) < MANY_ROWS or np.quantile(counts, 0.1) < THIRDS * PLENTY:
+        return None
+    clusters = clusters_of(dataset.texts)
+    fold_of = folds_of_cells(truth.rows, truth.columns, truth.n_columns, clusters, THIRDS, seed)
     return np.asarray(fold_of == 0)
 
 

@@ -116,6 +116,8 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     made_of.update(np.unique(clusters_of(problem.texts), return_inverse=True)[1].tobytes())
     made_of.update(np.packbits(problem.targets).tobytes())
     made_of.update(np.packbits(problem.own).tobytes())
+    if problem.part is not None:
+        made_of.update(np.packbits(problem.part).tobytes())
     return made_of.hexdigest()
 
 

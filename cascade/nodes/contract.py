@@ -58,6 +58,8 @@ class NodeProblem:
         What group and children are about.
     small
         Whether its model has to be small, as one of very many.
+    part
+        bool, shape (n_texts,): rows of which a held-out score is enough, and no other is read; None for all.
     """
 
     children: tuple[str, ...]
@@ -67,6 +69,7 @@ class NodeProblem:
     seed: int = 0
     description: GroupDescription = GroupDescription()
     small: bool = False
+    part: BoolArray | None = None
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
