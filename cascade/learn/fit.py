@@ -19,7 +19,16 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
-from cascade.learn.negatives import MOST_ROWS, MOST_TRIALS, OTHERS_IN_LEVEL, matched, price_of, settle
+from cascade.learn.negatives import (
+    MOST_CHARACTERS,
+    MOST_ROWS,
+    MOST_TRIALS,
+    OTHERS_IN_LEVEL,
+    matched,
+    price_of,
+    rows_of,
+    settle,
+)
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
@@ -348,7 +357,7 @@ class _Fit:
             for group in groups
             if policies[group] == "all" and self.taxonomy.groups[group].negatives == "auto"
         ]
-        return OTHERS_IN_LEVEL // max(len(wanting), 1)
+        return rows_of(self.dataset.texts, OTHERS_IN_LEVEL) // max(len(wanting), 1)
 
     def varies(self, group: str) -> bool:
         """Whether rows that reach the group differ in their children, so that there is something to learn."""
@@ -358,7 +367,8 @@ class _Fit:
         """What `_settle` needs to know: rows that reach the group truly and by mistake, and their paths."""
         own = self.dataset.reaching(group)
         known = entered[self.dataset.taught(group)[entered]]
-        chosen = [sampled(known[own[known] == side], MOST_ROWS, self.seed) for side in (True, False)]
+        most = min(MOST_ROWS, rows_of(self.dataset.texts, MOST_CHARACTERS))
+        chosen = [sampled(known[own[known] == side], most, self.seed) for side in (True, False)]
         rows = np.sort(np.concatenate(chosen))
         spec = self.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, rows, self.seed)
