@@ -29,8 +29,7 @@ LEAST_GAIN = 0.003
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well.
 MOST_TRIALS = 40
-# Rows of so many characters that do not enter a group, in all groups of a level together, teach those that want
-# all rows.
+# Rows of so many characters that do not enter them teach the groups of a level, together, that want all rows.
 OTHERS_IN_LEVEL = 20_000_000
 
 

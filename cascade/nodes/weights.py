@@ -23,7 +23,7 @@ BOUND, BOUND_OF_SMALL = np.float32(0.01), np.float32(0.03)
 # Rows of `dense` are whole vectors of the processor.
 VECTOR = 8
 # From such a share of weights on that are not 0, whole vectors are multiplied faster than single numbers.
-DENSE = 0.2
+DENSE = 0.35
 # Numbers of children take no more room than they need.
 _TYPES = ((1 << 8, np.uint8), (1 << 16, np.uint16), (1 << 32, np.uint32))
 
