@@ -14,6 +14,9 @@ from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.text.texts import Texts
 
+# From here on models have to be small, or they would be larger than what they learn from.
+MANY_LABELS = 2_000
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -80,6 +83,7 @@ class Dataset:
             own=self.reaching(group)[rows],
             seed=seed,
             description=description_of(self.taxonomy, group),
+            small=len(self.taxonomy.labels) >= MANY_LABELS,
         )
 
 

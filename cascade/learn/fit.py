@@ -19,14 +19,16 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
-from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
+from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import (
+    MOST_CHARACTERS,
     MOST_OTHERS,
     MOST_ROWS,
     MOST_TRIALS,
     OTHERS_IN_LEVEL,
     matched,
     price_of,
+    rows_of,
     settle,
 )
 from cascade.learn.node_fit import (
@@ -221,10 +223,11 @@ class _Fit:
         self.total = len(trained_groups(self.taxonomy))
         self.hosted = hosted_groups(dataset)
         self.held_out = held_out_rows(dataset, seed) if self.hosted else None
-        # Rows that no model knows when it scores them: folds make that of all, where no model is dear.
-        self.scored = (
-            np.arange(len(dataset.texts)) if self.held_out is None else np.flatnonzero(self.held_out)
-        )
+        # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
+        # part of the rows is enough.
+        self.part = None if self.hosted else enough_rows(dataset, seed)
+        unknown = self.held_out if self.held_out is not None else self.part
+        self.scored = np.arange(len(dataset.texts)) if unknown is None else np.flatnonzero(unknown)
         self.tuned: Mapping[str, str] = {}
         self.fitted: dict[str, _Fitted] = {}
         # The second models of groups whose negatives are ``both``: they learned from every row.
@@ -372,7 +375,7 @@ class _Fit:
     def most_others(self, groups: Sequence[str], policies: Mapping[str, str]) -> int:
         """How many rows that do not enter it the second model of each group may learn from."""
         wanting = [policies[group] for group in groups].count("both")
-        return min(MOST_OTHERS, OTHERS_IN_LEVEL // max(wanting, 1))
+        return min(MOST_OTHERS, rows_of(self.dataset.texts, OTHERS_IN_LEVEL) // max(wanting, 1))
 
     def varies(self, group: str) -> bool:
         """Whether rows that reach the group differ in their children, so that there is something to learn."""
@@ -382,7 +385,8 @@ class _Fit:
         """What `_settle` needs to know: rows that reach the group truly and by mistake, and their paths."""
         own = self.dataset.reaching(group)
         known = entered[self.dataset.taught(group)[entered]]
-        chosen = [sampled(known[own[known] == side], MOST_ROWS, self.seed) for side in (True, False)]
+        most = min(MOST_ROWS, rows_of(self.dataset.texts, MOST_CHARACTERS))
+        chosen = [sampled(known[own[known] == side], most, self.seed) for side in (True, False)]
         rows = np.sort(np.concatenate(chosen))
         spec = self.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, rows, self.seed)
@@ -402,6 +406,8 @@ class _Fit:
         if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives != "all":
             rows = matched(rows, self.dataset.reaching(group), entered, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
+        if self.part is not None:
+            problem = replace(problem, part=self.part[rows])
         constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
         key = node_key(kind, options, problem, self.tuned.get(group, ""))

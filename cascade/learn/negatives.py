@@ -16,6 +16,7 @@ from cascade.validation.folds import stratified_folds
 
 # A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
 MOST_ROWS = 2500
+MOST_CHARACTERS = 1_250_000
 MOST_CHILDREN = 16
 FEWEST_ROWS = 20
 FOLDS = 2
@@ -28,10 +29,10 @@ LEAST_GAIN = 0.001
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well.
 MOST_TRIALS = 40
-# So many rows that do not enter a group teach its second model, and so many in all groups of a level:
-# where rows are few they are worth it.
+# So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
+# so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000
-OTHERS_IN_LEVEL = 200_000
+OTHERS_IN_LEVEL = 20_000_000
 
 
 def matched(rows: IntArray, own: BoolArray, entered: IntArray, most_others: int, seed: int) -> IntArray:
@@ -56,10 +57,21 @@ def matched(rows: IntArray, own: BoolArray, entered: IntArray, most_others: int,
     return np.sort(np.concatenate([inside, sampled(others, most_others, seed)]))
 
 
+def rows_of(texts: Texts, characters: int) -> int:
+    """How many rows have so many characters, on average."""
+    return int(characters / max(float(_lengths(texts).mean()), 1))
+
+
 def price_of(texts: Texts, others: IntArray) -> float:
     """The F1 that a second model has to bring for learning from these rows as well."""
-    lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
-    return float(lengths[others].sum()) * F1_FOR_A_MILLION / 1e6
+    return float(_lengths(texts)[others].sum()) * F1_FOR_A_MILLION / 1e6
+
+
+def _lengths(texts: Texts) -> IntArray:
+    lengths: IntArray = texts.features(
+        "lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole))
+    )
+    return lengths
 
 
 def settle(

@@ -108,25 +108,29 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     made_of = hashlib.sha256()
     made_by = [kind, KINDS[kind].version, options, problem.seed, versions(), LAYOUT]
     settings = [made_by, list(problem.children), len(problem.texts)]
+    if problem.small:
+        settings += ["small"]
     if model:
         settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))
-    made_of.update(_digests(problem.texts).tobytes())
+    made_of.update(digests(problem.texts).tobytes())
     made_of.update(np.unique(clusters_of(problem.texts), return_inverse=True)[1].tobytes())
     made_of.update(np.packbits(problem.targets).tobytes())
     made_of.update(np.packbits(problem.own).tobytes())
+    if problem.part is not None:
+        made_of.update(np.packbits(problem.part).tobytes())
     return made_of.hexdigest()
 
 
-def _digests(texts: Texts) -> NDArray[np.bytes_]:
+def digests(texts: Texts) -> NDArray[np.bytes_]:
     """A hash of each text, computed once for all groups."""
 
     def compute(whole: Sequence[str]) -> NDArray[np.bytes_]:
         raw = (text.encode("utf-8", "surrogatepass") for text in whole)
         return np.array([hashlib.blake2b(one, digest_size=16).digest() for one in raw], dtype="V16")
 
-    digests: NDArray[np.bytes_] = texts.features("digests", compute)
-    return digests
+    found: NDArray[np.bytes_] = texts.features("digests", compute)
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -56,6 +56,10 @@ class NodeProblem:
         Fixes every random choice.
     description
         What group and children are about.
+    small
+        Whether its model has to be small, as one of very many.
+    part
+        bool, shape (n_texts,): rows of which a held-out score is enough, and no other is read; None for all.
     """
 
     children: tuple[str, ...]
@@ -64,6 +68,8 @@ class NodeProblem:
     own: BoolArray
     seed: int = 0
     description: GroupDescription = GroupDescription()
+    small: bool = False
+    part: BoolArray | None = None
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:

@@ -18,7 +18,7 @@ from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
-from cascade.nodes.weights import Cells, Weights, add_cells, cells_of
+from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
@@ -162,7 +162,7 @@ class LinearBackend:
         self.penalties = tuple(penalties)
 
     def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:  # noqa: ARG002 - the contract's signature
-        """The model and its out-of-fold scores of every row; `notes` has the penalty ``C``.
+        """The model and its out-of-fold scores of every row, or of its part; `notes` has the penalty ``C``.
 
         Blocks of children are spread as ``joblib.parallel_config`` says around the call.
         """
@@ -171,21 +171,26 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         rows = idf.weigh(texts)
-        folds = folds_for(problem.texts)
-        fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
+        if problem.part is None:
+            folds = folds_for(problem.texts)
+            fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
+        else:
+            fold_of, folds = np.where(problem.part, 0, 1), 1
         C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
         blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
+        bound = BOUND_OF_SMALL if problem.small else BOUND
         fits = Parallel()(
-            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, C, problem.seed)
+            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound)
             for block in blocks
         )
         weights = Weights.of_blocks([own for own, _, _ in fits], list(map(len, blocks)), rows.n_features)
         biases, held_out = (np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2))
         if not rows.n_features:
             biases, held_out = _bare(problem.targets, fold_of)
+        asked = np.flatnonzero(fold_of < folds)
         model = LinearModel(idf.weighting, weights, biases)
-        return FittedNode(model, np.arange(len(texts), dtype=np.int64), _squashed(held_out), {"C": C})
+        return FittedNode(model, asked, _squashed(held_out[asked]), {"C": C})
 
     def fit_once(self, problem: NodeProblem) -> LinearModel:
         """The model of all rows with the first penalty: nothing is settled, no row is held out."""
@@ -278,18 +283,24 @@ def folds_for(texts: Texts) -> int:
 
 
 def _fit_children(
-    rows: Weighted, targets: BoolArray, fold_of: IntArray, C: float, seed: int
+    rows: Weighted,
+    targets: BoolArray,
+    fold_of: IntArray,
+    folds: int,
+    C: float,
+    seed: int,
+    bound: np.float32,
 ) -> tuple[Cells, FloatArray, FloatArray]:
-    """Weights, biases, and held-out margins of all rows, for some children."""
+    """Weights, biases, and held-out margins of the rows of the first folds, for some children."""
     n_children = targets.shape[1]
     block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
     whole = block.solve(TOLERANCE)
     margins = np.empty(targets.shape, dtype=np.float32)
-    for fold in range(fold_of.max() + 1):
+    for fold in range(folds):
         asked = np.flatnonzero(fold_of == fold)
         others = block.solve_without(fold_of == fold, whole, HELD_OUT_TOLERANCE)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
-    return cells_of(whole.weights[:, :n_children]), whole.biases[:n_children], margins
+    return cells_of(whole.weights[:, :n_children], bound), whole.biases[:n_children], margins
 
 
 def _trial(
@@ -316,7 +327,7 @@ def _bare(targets: BoolArray, fold_of: IntArray) -> tuple[FloatArray, FloatArray
         share = (targets[learns].sum(axis=0) + 1) / (learns.sum() + 2)
         return np.asarray(np.log(share / (1 - share)) / 2, dtype=np.float32)
 
-    held_out = np.stack([margin(fold_of != fold) for fold in range(fold_of.max() + 1)])
+    held_out = np.stack([margin(fold_of != fold) for fold in range(fold_of.max(initial=0) + 1)])
     return margin(fold_of >= 0), held_out[fold_of]
 
 

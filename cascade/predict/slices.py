@@ -35,6 +35,8 @@ _HOSTED_CHUNK_ROWS = 250
 _CHUNKS_IN_FLIGHT = 4
 # Workers take seconds to start, in which so many slices are answered.
 _FEW_SLICES = 2
+# Each of them reads the model first, which with so many nodes takes as long as a slice.
+_NODES_OF_SLICE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,10 @@ def answered_slices(
 ) -> Generator[AnsweredSlice, None, None]:
     """What comes of each slice; in order where it goes to standard output."""
     if _may_have_workers(request) and not model.is_hosted:
-        start = list(itertools.islice(todo, _FEW_SLICES + 1))
+        few = _FEW_SLICES + len(model.graph.nodes) // _NODES_OF_SLICE
+        start = list(itertools.islice(todo, few + 1))
         todo = itertools.chain(start, todo)
-        if len(start) > _FEW_SLICES:
+        if len(start) > few:
             address = engine.LOCAL if request.out is None else request.engine
             with engine.connected(address, request.jobs) as workers:
                 yield from workers.run(answered_elsewhere, ((task, *one) for one in todo))

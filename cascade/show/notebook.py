@@ -84,7 +84,8 @@ def _items(steps: Sequence[Step]) -> Iterator[str]:
         weight = "bold" if step.leads else "normal"
         yield (
             f'<li><span style="font-weight:{weight}">{escape(step.node)}</span> '
-            f'<meter min="0" max="1" value="{step.probability:.4f}" style="width:6em"></meter> {step.probability:.3f} '
+            f'<meter min="0" max="1" value="{step.probability:.4f}" style="width:6em"></meter> '
+            f"{step.probability:.3f} "
             f'<span style="opacity:.7">{escape(step.why)}</span>'
             f"{f'<br><i>{words}</i>' if words else ''}"
             f"{f'<ul style=list-style:none>{below}</ul>' if below else ''}</li>"

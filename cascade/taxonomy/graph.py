@@ -99,6 +99,8 @@ def find_cycles(groups: Mapping[str, Sequence[str]]) -> list[list[str]]:
     knots = [
         set(knot) for knot in nx.strongly_connected_components(nx.DiGraph(edges)) if knot <= place.keys()
     ]
+    # Almost all are single groups, and only one that leads to itself is a cycle.
+    knots = [knot for knot in knots if len(knot) > 1 or any(one in groups[one] for one in knot)]
     cycles = []
     for knot in sorted(knots, key=lambda names: min(place[name] for name in names)):
         # A graph of its own: views of a subgraph iterate over a set, in another order in every process.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import groups
 import hosted
+import labels
 from bench import Bench
 from page import Aim, Section, Table, compare
 from sets import Set
@@ -252,5 +253,16 @@ def start(bench: Bench) -> Section:
 
 PARTS = {
     part.__name__: part
-    for part in (fit, predict, growth, us_bills, sets, start, groups.init, hosted.tokens, hosted.asking)
+    for part in (
+        fit,
+        predict,
+        growth,
+        labels.labels,
+        us_bills,
+        sets,
+        start,
+        groups.init,
+        hosted.tokens,
+        hosted.asking,
+    )
 }

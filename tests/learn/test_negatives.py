@@ -11,7 +11,9 @@ from cascade.learn.negatives import (
     FEWEST_ROWS,
     LEAST_GAIN,
     MOST_CHILDREN,
+    matched,
     price_of,
+    rows_of,
     settle,
 )
 from cascade.nodes.contract import NodeProblem, sampled
@@ -172,3 +174,37 @@ def test_a_sample_of_no_more_rows_than_asked_for_is_all_of_them():
     rows = np.array([4, 8, 15], dtype=np.int64)
     assert sampled(rows, 3, seed=0).tolist() == [4, 8, 15]
     assert sampled(rows[:0], 3, seed=0).tolist() == []
+
+
+def near_and_far(n_own, n_entered, n_far):
+    """Own rows, those that enter by mistake, and all others; every fifth row is not to be learned from."""
+    n_rows = n_own + n_entered + n_far
+    rows = np.flatnonzero(np.arange(n_rows) % 5)
+    return rows, np.arange(n_rows) < n_own, np.arange(n_own // 2, n_own + n_entered)
+
+
+def test_rows_that_reach_a_group_are_learned_from_and_of_the_others_as_many_as_may_be():
+    rows, own, entered = near_and_far(20, 30, 500)
+    found = matched(rows, own, entered, 100, seed=0)
+    assert (np.diff(found) > 0).all()
+    assert set(found.tolist()) <= set(rows.tolist())
+    assert found[found < 50].tolist() == rows[rows < 50].tolist()
+    assert (found >= 50).sum() == 100
+    np.testing.assert_array_equal(found, matched(rows, own, entered, 100, seed=0))
+    assert found.tolist() != matched(rows, own, entered, 100, seed=1).tolist()
+
+
+def test_there_are_as_many_others_as_rows_that_reach_it_where_fewer_may_be():
+    rows, own, entered = near_and_far(20, 30, 500)
+    found = matched(rows, own, entered, 3, seed=0)
+    assert (found >= 50).sum() == (found < 50).sum() == 40
+
+
+def test_few_others_are_all_learned_from():
+    rows, own, entered = near_and_far(20, 30, 60)
+    np.testing.assert_array_equal(matched(rows, own, entered, 100, seed=0), rows)
+
+
+def test_rows_are_counted_by_their_characters():
+    assert rows_of(Texts(["a" * 10, "b" * 30]), 1000) == 50
+    assert rows_of(Texts(["", ""]), 1000) == 1000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
 from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, make
 from cascade.nodes.weighting import Idf
-from cascade.nodes.weights import BOUND, VECTOR, Weights, cells_of
+from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, VECTOR, Weights, cells_of
 from cascade.system.serialization import write_array
 from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
 from cascade.text.texts import Texts
@@ -77,6 +78,25 @@ def test_every_row_has_a_held_out_score_that_differs_from_the_final_models(tmp_p
     fitted = make().fit(problem, tmp_path)
     assert fitted.rows.tolist() == list(range(240))
     assert (fitted.scores != fitted.model.scores(problem.texts)).mean() > 0.99
+
+
+def test_of_a_part_alone_there_are_held_out_scores_and_they_are_honest(tmp_path):
+    problem = words_problem(noise=1.0)
+    part = np.arange(len(problem.texts)) % 3 == 0
+    fitted = make(C=1).fit(replace(problem, part=part), tmp_path)
+    np.testing.assert_array_equal(fitted.rows, np.flatnonzero(part))
+    assert fitted.scores.shape == (part.sum(), 3)
+    assert areas(fitted.scores, problem.targets[part]).mean() < 0.65
+    whole = make(C=1).fit(problem, tmp_path).model
+    np.testing.assert_array_equal(fitted.model.scores(problem.texts), whole.scores(problem.texts))
+
+
+def test_a_small_model_drops_more_weights_and_scores_nearly_the_same(tmp_path):
+    problem, unseen = words_problem(), words_problem(seed=1)
+    plain, small = (make(C=1).fit(replace(problem, small=one), tmp_path).model for one in (False, True))
+    assert np.abs(small.weights.single).min() >= BOUND_OF_SMALL > np.abs(plain.weights.single).min() >= BOUND
+    assert len(small.weights.values) < len(plain.weights.values)
+    np.testing.assert_allclose(small.scores(unseen.texts), plain.scores(unseen.texts), atol=0.1)
 
 
 def test_held_out_scores_agree_with_what_unseen_rows_get(tmp_path):
