@@ -55,7 +55,7 @@ _C = Option(
 )
 
 KINDS: Mapping[str, Kind] = {
-    "linear": Kind("cascade.nodes.linear:make", {"C": _C}, version=2),
+    "linear": Kind("cascade.nodes.linear:make", {"C": _C}, version=3),
     "constant": Kind("cascade.nodes.constant:make", {}),
     "openai": Kind(
         "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True

@@ -22,17 +22,9 @@ from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
 from cascade.text.clusters import clusters_of
-from cascade.text.features import (
-    BUCKETS_OF_EACH,
-    DAMPED,
-    INSIDE_WEIGHT,
-    MOST_COUNTED,
-    VERSION,
-    WIDTH,
-    Bags,
-    bags_of,
-    occurrences_of,
-)
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH, MOST_COUNTED, WIDTH
+from cascade.text.occurrences import occurrences_of
 from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
 from cascade.validation.folds import stratified_folds
@@ -59,9 +51,9 @@ VECTOR = 8
 _UNROLLED = 4
 
 
-def bags(texts: Texts) -> Bags:
+def bags(texts: Texts, version: int = VERSION) -> Bags:
     """The hashed features of these texts, computed once for all nodes that share the batch."""
-    found: Bags = texts.features(("bags", VERSION), bags_of)
+    found: Bags = texts.features(("bags", version), lambda whole: bags_of(whole, version=version))
     return found
 
 
@@ -149,14 +141,18 @@ class LinearModel:
         float32, shape (n_features, n_children rounded up to whole vectors), zero in what is added.
     biases
         float32, shape (n_children,).
+    features
+        The version of the features, one of `VERSIONS`.
     """
 
-    def __init__(self, weighting: Weighting, weights: FloatArray, biases: FloatArray) -> None:
-        self.weighting, self.weights, self.biases = weighting, weights, biases
+    def __init__(
+        self, weighting: Weighting, weights: FloatArray, biases: FloatArray, features: int = VERSION
+    ) -> None:
+        self.weighting, self.weights, self.biases, self.features = weighting, weights, biases, features
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
-        found = bags(texts)
+        found = bags(texts, self.features)
         margins = np.empty((len(found), self.weights.shape[1]), dtype=np.float32)
         _score(
             found.starts,
@@ -181,7 +177,7 @@ class LinearModel:
         """
         from scipy.sparse import csr_array  # predictions do without
 
-        found = occurrences_of(text)
+        found = occurrences_of(text, self.features)
         columns, owner, counts = np.unique(found.columns, return_inverse=True, return_counts=True)
         values, features = self._values(columns, counts)
         each = (values / np.maximum(counts, 1))[owner][found.owners] * found.shares
@@ -203,7 +199,7 @@ class LinearModel:
         return values / (np.sqrt((values**2).sum()) or 1), features
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "linear.json", {"features": VERSION, "rare": self.weighting.rare})
+        write_json(folder / "linear.json", {"features": self.features, "rare": self.weighting.rare})
         write_array(folder / "columns.npy", self.weighting.columns)
         write_array(folder / "idf.npy", self.weighting.idf)
         write_array(folder / "weights.npy", self.weights)
@@ -301,7 +297,7 @@ class LinearBackend:
             A file is missing, is not of the right type or size, or holds impossible values.
         """
         settings = read_json(folder / "linear.json")
-        if not isinstance(settings, dict) or settings.get("features") != VERSION:
+        if not isinstance(settings, dict) or settings.get("features") not in VERSIONS:
             raise ModelError(f"{folder / 'linear.json'}: made by another version. Run `cascade fit` again.")
         rare = settings.get("rare")
         if not isinstance(rare, float) or not 0 < rare < MOST_RARE:
@@ -328,7 +324,7 @@ class LinearBackend:
                 f"{folder / 'weights.npy'}: expected zeros beyond its {len(biases)} children. "
                 "Run `cascade fit` again."
             )
-        return LinearModel(weighting, weights, biases)
+        return LinearModel(weighting, weights, biases, settings["features"])
 
 
 def _fit_children(

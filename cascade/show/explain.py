@@ -17,6 +17,7 @@ from cascade.predict.answers import Model
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
+from cascade.text.normal import normal
 
 MOST_WORDS = 3
 MOST_OTHERS = 3
@@ -26,12 +27,12 @@ Decision = Literal["chosen", "below", "lost", "entered", "not entered", "backed 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a word, in whatever case it stands, pushed a decision value by.
+    """What a word, however it was typed, pushed a decision value by.
 
     Attributes
     ----------
     word
-        In lower case.
+        In the normal form.
     push
         In units of the decision value before calibration; above 0 for the node, below against it.
     spans
@@ -269,13 +270,18 @@ class _Explainer:
 
     def names(self, found: Contributions) -> list[str]:
         self._spans = found.spans
-        return [self.text[start:end].lower() for start, end in found.spans.tolist()]
+        return [self.name(start, end) for start, end in found.spans.tolist()]
+
+    def name(self, start: int, end: int) -> str:
+        """What a word is called, however it was typed."""
+        word = self.text[start:end]
+        return normal(word) or word
 
     @cached_property
     def places(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
         found: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for start, end in self._spans.tolist():
-            found[self.text[start:end].lower()].append((start, end))
+            found[self.name(start, end)].append((start, end))
         return {name: tuple(spans) for name, spans in found.items()}
 
 

@@ -12,7 +12,8 @@ from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
 from cascade.nodes.linear import PENALTIES, VECTOR, Idf, LinearBackend, LinearModel, make
 from cascade.system.serialization import write_array
-from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 from cascade.text.texts import Texts
 
 
