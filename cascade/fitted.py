@@ -18,6 +18,7 @@ import numpy as np
 from cascade.backends import KINDS, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.decide import Ranked, decide
+from cascade.model.evidence import Silence, entry_groups, known_share
 from cascade.model.folder import (
     MANIFEST,
     GroupRecord,
@@ -254,7 +255,21 @@ class Cascade:
         walked = walk(
             self.taxonomy, len(batch), score, enter, trace=trace, is_marginal=self._learned_from_all
         )
-        return replace(walked, failed=failed)
+        return self._but_nothing_known(replace(walked, failed=failed), batch)
+
+    def _but_nothing_known(self, walked: Walked, batch: Texts) -> Walked:
+        """The walk, without what was said of texts of which nothing is known."""
+        least = self.manifest.least_known
+        if least is None:
+            return walked
+        entries = (self._nodes[group] for group in entry_groups(self.taxonomy) if group in self._nodes)
+        shares = known_share(entries, batch)
+        return walked if shares is None else self._silence.of(walked, shares <= np.float32(least))
+
+    @cached_property
+    def _silence(self) -> Silence:
+        kinds = {group: record.backend["kind"] for group, record in self.manifest.groups.items()}
+        return Silence(self.taxonomy, [group for group, kind in kinds.items() if KINDS[kind].hosted])
 
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
@@ -520,6 +535,7 @@ def _check(manifest: Manifest, taxonomy: Taxonomy) -> None:
     backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
     for name in (*graph.labels, *backing):
         _check_within(0, manifest.thresholds[name], 1)
+    _check_within(0, manifest.least_known or 0, 1)
     for group, record in manifest.groups.items():
         _check_record(group, record, taxonomy)
 

@@ -18,6 +18,7 @@ from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
+from cascade.learn.evidence import least_known
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import MOST_ROWS, price_of, settle
 from cascade.learn.node_fit import (
@@ -426,6 +427,7 @@ class _Fit:
             suspicious=found.suspicious,
             seed=self.seed,
             versions=versions(),
+            least_known=least_known(self.dataset, self.scored, paths, found, self.hosted),
         )
 
     def route(self, group: str, thresholds: Mapping[str, float]) -> float:

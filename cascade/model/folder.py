@@ -101,6 +101,9 @@ class Manifest:
         Of this package and of those whose numbers went into the model.
     readings
         How the training files were read, see `cascade.rows.readings.Reading`, each once.
+    least_known
+        The share of a text, in [0, 1], that its embedded models have to know more of than this to say
+        anything; None in models of releases before 0.5, which always answer.
     """
 
     taxonomy: Mapping[str, Any]
@@ -112,6 +115,7 @@ class Manifest:
     seed: int
     versions: Mapping[str, str]
     readings: tuple[Mapping[str, Any], ...] = ()
+    least_known: float | None = None
     schema: int = SCHEMA
 
 
@@ -265,6 +269,8 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
     value = {"readings": [], **value}
     _check_types(value, {"readings": list})
+    if value.get("least_known") is not None:
+        _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings")}
     groups = {name: _group(record) for name, record in value["groups"].items()}
     return Manifest(**{**value, **lists, "groups": groups})

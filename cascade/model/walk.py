@@ -46,11 +46,15 @@ class Walked:
         tell which way a path probability came, which `paths` alone does not.
     failed
         Why, by position, of texts that a service did not answer for: what their rows hold is not all.
+    nothing_known
+        bool, shape (n_texts,): texts of which the embedded models know too little to say anything, see
+        `cascade.model.evidence`; None where there is none.
     """
 
     paths: FloatArray
     conditionals: FloatArray | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
+    nothing_known: BoolArray | None = None
 
     def whole(self) -> Walked:
         """The same walk; RowsError where it failed for some texts."""
@@ -62,7 +66,8 @@ class Walked:
         """The rows at these positions."""
         conditionals = None if self.conditionals is None else self.conditionals[rows]
         failed = {place: self.failed[row] for place, row in enumerate(rows.tolist()) if row in self.failed}
-        return Walked(self.paths[rows], conditionals, failed)
+        nothing = None if self.nothing_known is None else self.nothing_known[rows]
+        return Walked(self.paths[rows], conditionals, failed, nothing)
 
 
 def batches(n_texts: int, graph: Graph, most_texts: int) -> Iterator[slice]:

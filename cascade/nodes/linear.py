@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
+from cascade.nodes.known import count_texts, known_shares, known_without_itself, slot_of
 from cascade.nodes.solver import LANES, Block, Solution, Weighted, weigh
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
@@ -104,7 +105,7 @@ class Idf:
     def __init__(self, texts: Bags) -> None:
         n_texts = len(texts)
         frequency = np.zeros(len(texts.buckets), dtype=np.int32)
-        _count_texts(texts.starts, texts.places, texts.rows, frequency)
+        count_texts(texts.starts, texts.places, texts.rows, frequency)
         self.used = frequency >= LEAST_ROWS
         self.rare = float(np.log(1 + n_texts) + 1)
         kind = np.where(texts.buckets < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
@@ -169,6 +170,12 @@ class LinearModel:
         )
         return _squashed(margins[:, : len(self.biases)] + self.biases)
 
+    def known(self, texts: Texts) -> FloatArray:
+        """The share of each text that it knows: see `known_shares`."""
+        weighting = self.weighting
+        found = bags(texts, self.features)
+        return known_shares(found, texts, weighting.slots, weighting.idf, weighting.rare)
+
     def contributions(self, text: str) -> Contributions:
         """What each word did to the margin of each child: see `Contributions`.
 
@@ -191,7 +198,7 @@ class LinearModel:
     def _values(self, columns: NDArray[np.int32], counts: IntArray) -> tuple[NDArray[np.float64], IntArray]:
         """The values of features of a text of unit length, and their rows in `weights`, -1 for none."""
         slots = self.weighting.slots
-        found = slots[[_slot(column, slots) for column in columns.tolist()]].reshape(-1, 2)
+        found = slots[[slot_of(column, slots) for column in columns.tolist()]].reshape(-1, 2)
         features = np.where(found[:, 0] >= 0, found[:, 1], -1)
         idf = self.weighting.rare * np.where(columns >= BUCKETS_OF_EACH, INSIDE_WEIGHT, 1)
         idf[features >= 0] = self.weighting.idf[features[features >= 0]]
@@ -280,6 +287,10 @@ class LinearBackend:
         key = ("bags", VERSION)
         hashed = delayed(texts.features)(key, lambda whole: bags_of(whole, LEAST_ROWS, jobs))
         Parallel(min(jobs, 2), backend="threading")([hashed, delayed(clusters_of)(texts)])
+
+    def known_without_itself(self, texts: Texts) -> FloatArray:
+        """The share of each text that a model of the others knows."""
+        return known_without_itself(bags(texts), texts, LEAST_ROWS)
 
     def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
         """Scores of the `test` rows by one fit of the `train` rows with the first penalty of the grid."""
@@ -391,29 +402,9 @@ def make(C: float | Sequence[float] = PENALTIES) -> LinearBackend:
 
 
 @kernel
-def _count_texts(
-    starts: IntArray, places: NDArray[np.int32], rows: IntArray, frequency: NDArray[np.int32]
-) -> None:
-    for text in rows:
-        for occurrence in range(starts[text], starts[text + 1]):
-            frequency[places[occurrence]] += 1
-
-
-@kernel
-def _slot(column: int, slots: NDArray[np.int32]) -> int:
-    """Where a column stands in the hash table, or would."""
-    mask = len(slots) - 1
-    # Columns are hashes already, but only up to the size of the table do their low bits differ.
-    slot = (column ^ (column >> 10)) & mask
-    while slots[slot, 0] != column and slots[slot, 0] >= 0:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@kernel
 def _insert(columns: NDArray[np.int32], slots: NDArray[np.int32]) -> None:
     for feature in range(len(columns)):
-        slot = _slot(columns[feature], slots)
+        slot = slot_of(columns[feature], slots)
         slots[slot, 0], slots[slot, 1] = columns[feature], feature
 
 
@@ -442,7 +433,7 @@ def _score(
         length = left_out[text] * rare * rare
         for occurrence in range(starts[text], starts[text + 1]):
             column = buckets[np.uint64(places[occurrence])]
-            slot = _slot(column, slots)
+            slot = slot_of(column, slots)
             value = DAMPED[counts[occurrence]]
             if slots[slot, 0] >= 0:
                 feature = np.uint64(slots[slot, 1])

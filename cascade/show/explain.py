@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cascade.model.decide import contenders
+from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
@@ -103,20 +104,28 @@ class Explanation:
         What was looked at at the top level, each with what lies below.
     silent
         Groups whose model cannot tell what words did, and why.
+    nothing_known
+        Whether the embedded models know too little of the text to say anything.
     """
 
     text: str
     labels: tuple[tuple[str, float], ...]
     steps: tuple[Step, ...]
     silent: Mapping[str, str]
+    nothing_known: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
         return asdict(self)
 
     def __repr__(self) -> str:
+        return f"Explanation of {quoted(self.text)}: {self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """The labels in a line, and why there is none where nothing is known of the text."""
         labels = ", ".join(f"{name} {path:.2f}" for name, path in self.labels) or "no label"
-        return f"Explanation of {quoted(self.text)}: {labels}"
+        return f"{labels}: {NOTHING_KNOWN}" if self.nothing_known else labels
 
     def _repr_html_(self) -> str:
         from cascade.show.notebook import explanation_html
@@ -149,7 +158,8 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     """
     walked = model.walk([text], trace=True).whole()
     explainer = _Explainer(model, text, walked, model.decide(walked)[0], most_words)
-    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent)
+    nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
+    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent, nothing)
 
 
 class _Explainer:
@@ -282,7 +292,8 @@ class _Explainer:
         found: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for start, end in self._spans.tolist():
             found[self.name(start, end)].append((start, end))
-        return {name: tuple(spans) for name, spans in found.items()}
+        # Several words may come of one stretch, such as "1" and "2" of a half.
+        return {name: tuple(dict.fromkeys(spans)) for name, spans in found.items()}
 
 
 _SILENT = {

@@ -36,6 +36,10 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 # What becomes of ASCII outside of entities.
 _ASCII = bytes(range(128)).lower().replace(b"`", b"'") + bytes(range(128, 256))
 _CONTROLS = bytes(code for code in range(128) if not chr(code).isprintable() and not chr(code).isspace())
+# What is no punctuation that ends, parts or quotes: marks of other scripts, dashes and quotes among them.
+_SAYING = re.compile(
+    r"[^\s.!?,;'\"_\-\u2010-\u2026\u00a1\u00b7\u00bf\u060c\u061b\u061f\u3001\u3002\uff01\uff0c\uff0e\uff1b\uff1f]"
+)
 _BLANKS = re.compile(r" {2,}")
 _LOOSE_TAGS = re.compile(f"(?<![{BLACK_FLAG}{TAGS}])[{TAGS}]+")
 _FIVE_SKINS: Final = range(0x1F3FB, 0x1F400)
@@ -54,6 +58,14 @@ def normal(text: str) -> str:
         if text == before:
             break
     return _BLANKS.sub(" ", text).strip(" ")
+
+
+def is_mere_marks(text: str) -> bool:
+    """Whether a text is nothing but punctuation that ends, parts or quotes what others say, and blanks.
+
+    An emoji is not, nor are signs that people make faces of.
+    """
+    return not _SAYING.search(text) or not _SAYING.search(normal(text))
 
 
 def _once(text: str) -> str:

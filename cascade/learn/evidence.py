@@ -1,0 +1,97 @@
+"""How much of a text has to be known for an answer, settled on rows that no model knew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cascade.backends import make_backend
+from cascade.learn.datasets import Dataset
+from cascade.learn.decisions import Decisions, labels_out_of_fold
+from cascade.model.evidence import Silence, entry_groups
+from cascade.nodes.contract import KnowingBackend
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+
+# Of a text's weight. Of texts in another language .0 to .3 is known, of most of one's own rows .4 to 1.
+SHARES = tuple(step / 20 for step in range(11))
+# What of micro F1 may be lost, and how many rows with labels may fall silent: most of what there is to win is
+# not among the rows.
+MOST_LOST = 0.0003
+MOST_SILENT = 0.01
+
+
+def least_known(
+    dataset: Dataset, rows: IntArray, paths: FloatArray, found: Decisions, hosted: Iterable[str]
+) -> float | None:
+    """The share of a text that has to be exceeded for anything to be known of it; None where none can tell.
+
+    Parameters
+    ----------
+    rows, paths
+        int64, shape (n_rows,), and float32, shape (n_rows, n_nodes): path probabilities that no model gave
+        its own training rows.
+    found
+        What was decided by them.
+    hosted
+        Groups whose models live at a service, which are not silenced.
+    """
+    taxonomy = dataset.taxonomy
+    silence = Silence(taxonomy, hosted)
+    shares = _known_shares(dataset, hosted)
+    if shares is None:
+        return None
+    few = np.flatnonzero(shares[rows] <= SHARES[-1])
+    truth, chosen = labels_out_of_fold(dataset, rows[few], paths[few], found.thresholds)
+    silenced = silence.nodes[len(taxonomy.graph.nodes) - len(taxonomy.graph.labels) :]
+    labels = [taxonomy.graph.column[label] for label in taxonomy.graph.labels]
+    return greatest_share(
+        shares[rows[few]],
+        truth[:, silenced],
+        chosen[:, silenced],
+        micro_f1=found.metrics["micro_f1"],
+        positives=sum(found.metrics["positives"].values()),
+        labelled=int(dataset.truth[rows][:, labels].any(axis=1).sum()),
+    )
+
+
+def _known_shares(dataset: Dataset, hosted: Iterable[str]) -> FloatArray | None:
+    """The share of each row that a model of the others knows, of those which learn from every row."""
+    taxonomy, services = dataset.taxonomy, frozenset(hosted)
+    for group in entry_groups(taxonomy):
+        spec = taxonomy.groups[group].backend
+        backend = make_backend(spec.kind, dict(spec.options))
+        if group not in services and taxonomy.scored_children(group) and isinstance(backend, KnowingBackend):
+            return backend.known_without_itself(dataset.texts)
+    return None
+
+
+def greatest_share(
+    shares: FloatArray, truth: BoolArray, chosen: BoolArray, *, micro_f1: float, positives: int, labelled: int
+) -> float:
+    """The greatest of `SHARES` up to which nothing being said loses little.
+
+    It loses at most `MOST_LOST` of micro F1 against the best one, and silences at most `MOST_SILENT` of the
+    rows that have labels.
+
+    Parameters
+    ----------
+    shares
+        float32, shape (n_rows,): the known share of rows; those with more than the last of `SHARES` may be
+        left out.
+    truth, chosen
+        bool, shape (n_rows, n_labels): what they have and what they get, of labels that would be silenced.
+    micro_f1, positives, labelled
+        The figure, the number of labels, and the number of rows with any, of all rows.
+    """
+    hits, picked = (truth & chosen).sum(axis=1), chosen.sum(axis=1)
+    has_labels: BoolArray = np.asarray(truth.any(axis=1))
+    losses = {}
+    for share in SHARES:
+        silent = np.flatnonzero(shares <= np.float32(share))
+        if has_labels[silent].sum() <= MOST_SILENT * labelled:
+            # Micro F1 is 2 hits / (chosen + given): its differential, with as many chosen as given.
+            lost = 2 * hits[silent].sum() - micro_f1 * picked[silent].sum()
+            losses[share] = float(lost) / (2 * max(positives, 1))
+    least = min(losses.values(), default=0.0)
+    return max((share for share, loss in losses.items() if loss <= least + MOST_LOST), default=0.0)
