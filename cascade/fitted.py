@@ -296,7 +296,7 @@ class Cascade:
         walked = walk(
             self.taxonomy, len(batch), score, lambda _, path: path > 0, is_marginal=self._learned_from_all
         )
-        return replace(walked, failed=failed)
+        return self._but_nothing_known(replace(walked, failed=failed), batch)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""

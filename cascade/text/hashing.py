@@ -26,7 +26,8 @@ WORD_SEED = np.uint64(0x9E3779B97F4A7C15)  # which also stands for no word
 PAIR_FACTOR = np.uint64(0xD1B54A32D192ED03)
 CHARACTER_FACTOR = np.uint64(0x9FB21C651E98DF25)
 BUCKET_SHIFT = np.uint64(64 - 20)
-# A blank between two ideographs is a mark, as people write it in place of a comma: the hash of " ".
+# A blank between two ideographs is a mark, as people write it in place of a comma: the hash of " ". It makes
+# pairs with an ideograph that begins or ends a text as well.
 BLANK_MARK = np.uint64(((0x9E3779B97F4A7C15 ^ 0x20) * 0x9FB21C651E98DF25) & (2**64 - 1))
 BLANK_MARK ^= BLANK_MARK >> np.uint64(32)
 
@@ -92,13 +93,15 @@ def _add_words(
         if kind == SPACE:
             blank = True
             continue
-        if blank and kind == IDEOGRAPH and last == IDEOGRAPH:
+        if kind == IDEOGRAPH and last == SPACE:
+            before = BLANK_MARK
+        elif kind == IDEOGRAPH and blank and last == IDEOGRAPH:
             n = _add_word(before, BLANK_MARK, table, columns, counts, n)
             before = BLANK_MARK
         mark = with_character(WORD_SEED, codes[position])
         n = _add_word(before, mark, table, columns, counts, n)
         before, last, blank = mark, kind, False
-    return n
+    return _add_pair(before, BLANK_MARK, table, columns, counts, n) if last == IDEOGRAPH else n
 
 
 @kernel
@@ -112,8 +115,18 @@ def _add_word(
 ) -> int:
     """Count a word, and the pair that it makes with the word before, if there is one."""
     n = _add(np.int64(mixed(word) >> BUCKET_SHIFT), table, columns, counts, n)
-    if before == WORD_SEED:
-        return n
+    return n if before == WORD_SEED else _add_pair(before, word, table, columns, counts, n)
+
+
+@kernel
+def _add_pair(
+    before: np.uint64,
+    word: np.uint64,
+    table: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    counts: NDArray[np.uint8],
+    n: int,
+) -> int:
     pair = mixed(before * PAIR_FACTOR + word)
     return _add(np.int64(pair >> BUCKET_SHIFT), table, columns, counts, n)
 

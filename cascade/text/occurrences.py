@@ -103,8 +103,8 @@ def _traced_words(
 ) -> tuple[IntArray, IntArray, NDArray[np.int32], IntArray, IntArray]:
     """Begin and end of each word of a text, and column, first and last of each occurrence: see `_parts`.
 
-    The same walk as `_add_words`, which counts. A blank between ideographs, which counts as a mark, lies in
-    these two.
+    The same walk as `_add_words`, which counts. The mark that a blank between ideographs counts as lies in
+    both of them, and a pair with it in the other one.
     """
     room = 3 * len(codes)
     columns = np.empty(room, dtype=np.int32)
@@ -132,12 +132,17 @@ def _traced_words(
             before, pair_first = BLANK_MARK, -1 - n_words
         columns[n], firsts[n], lasts[n] = _word_column(word), -1 - n_words, -1 - n_words
         n += 1
-        if n_words:
+        if kind == IDEOGRAPH and last == SPACE:
+            before, pair_first = BLANK_MARK, -1 - n_words
+        if before != WORD_SEED:
             columns[n], firsts[n], lasts[n] = _pair_column(before, word), pair_first, -1 - n_words
             n += 1
         begins[n_words], ends[n_words] = begin, position
         n_words += 1
         before, last, blank = word, kind, False
+    if last == IDEOGRAPH:
+        columns[n], firsts[n], lasts[n] = _pair_column(before, BLANK_MARK), -n_words, -n_words
+        n += 1
     return begins[:n_words], ends[:n_words], columns[:n], firsts[:n], lasts[:n]
 
 

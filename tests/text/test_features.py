@@ -110,6 +110,13 @@ def words_of(text):
     ]
 
 
+def pairs_of(words):
+    """Pairs of neighbours; an ideograph at the beginning or the end of a text stands beside a blank."""
+    is_ideograph = [re.fullmatch(IDEOGRAPHS, one) and re.fullmatch(r"\w", one) for one in words]
+    start, end = ([" "] if words and is_ideograph[at] else [] for at in (0, -1))
+    return pairwise([*start, *words, *end])
+
+
 def apart(text):
     """The same text with blanks for ideographs."""
     return "".join(" " if re.fullmatch(IDEOGRAPHS, one) and re.fullmatch(r"\w", one) else one for one in text)
@@ -124,7 +131,7 @@ def expected(text, version=VERSION):
     else:
         words = words_of(normal(text))
         counts = Counter(map(word_column, words))
-        counts.update(map(pair_column, words, words[1:]))
+        counts.update(pair_column(*pair) for pair in pairs_of(words))
         counts.update(map(inside_column, INSIDE(apart(normal(text)))))
     return {column: min(count, MOST_COUNTED) for column, count in counts.items()}
 
@@ -388,7 +395,7 @@ def test_distinct_features_collide_as_often_as_chance_has_it(make):
     columns = np.array(list(found(bags_of([text]))))
     words = words_of(normal(text))
     for features, own in (
-        ({*words, *pairwise(words)}, columns[columns < BUCKETS_OF_EACH]),
+        ({*words, *pairs_of(words)}, columns[columns < BUCKETS_OF_EACH]),
         (set(INSIDE(apart(normal(text)))), columns[columns >= BUCKETS_OF_EACH] - BUCKETS_OF_EACH),
     ):
         if not features:
