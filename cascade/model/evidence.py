@@ -49,15 +49,17 @@ class Silence:
 
     def __init__(self, taxonomy: Taxonomy, hosted: Iterable[str]) -> None:
         graph, services = taxonomy.graph, frozenset(hosted)
-        silent = frozenset(entry_groups(taxonomy)) - services
-        asked = {ROOT, *services, *(name for group in services for name in graph.ancestors(group))}
-        heard = {ROOT}
-        for parent in (group for level in levels(graph) for group in level):  # all parents come first
-            if parent in heard:
-                heard |= {child for child in graph.children[parent] if parent not in silent or child in asked}
-        kept = [
-            parent in heard and (parent not in silent or child in asked) for parent, child in edges(graph)
-        ]
+        entries = frozenset(entry_groups(taxonomy))
+        asked = {*services, *(name for group in services for name in graph.ancestors(group))}
+        # Where a model at a service led, the embedded ones below may answer: it knew what they do not.
+        heard, speaking = {ROOT}, set(services)
+        for group in (group for level in levels(graph) for group in level):  # all parents come first
+            if group in heard and group in speaking:
+                heard |= set(graph.children[group])
+                speaking |= set(graph.children[group]) - entries
+            elif group in heard:
+                heard |= set(graph.children[group]) & asked
+        kept = [parent in heard and (parent in speaking or child in asked) for parent, child in edges(graph)]
         self.nodes: BoolArray = np.array([node not in heard for node in graph.nodes], dtype=np.bool_)
         self.edges: BoolArray = ~np.array(kept, dtype=np.bool_)
 
