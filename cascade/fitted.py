@@ -18,7 +18,7 @@ import numpy as np
 from cascade.backends import KINDS, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.decide import Ranked, decide
-from cascade.model.evidence import Silence, entry_groups, known_share
+from cascade.model.evidence import Silence, entry_groups, nothing_known
 from cascade.model.folder import (
     MANIFEST,
     GroupRecord,
@@ -263,8 +263,8 @@ class Cascade:
         if least is None:
             return walked
         entries = (self._nodes[group] for group in entry_groups(self.taxonomy) if group in self._nodes)
-        shares = known_share(entries, batch)
-        return walked if shares is None else self._silence.of(walked, shares <= np.float32(least))
+        nothing = nothing_known(entries, batch, least)
+        return walked if nothing is None else self._silence.of(walked, nothing)
 
     @cached_property
     def _silence(self) -> Silence:

@@ -30,10 +30,16 @@ def entry_groups(taxonomy: Taxonomy) -> tuple[str, ...]:
     return tuple(found)
 
 
-def known_share(models: Iterable[object], texts: Texts) -> FloatArray | None:
-    """The share of each text that the model knows which knows most of it; None where none can tell."""
-    shares = [model.known(texts) for model in models if isinstance(model, Knowing)]
-    return np.max(shares, axis=0) if shares else None
+def nothing_known(models: Iterable[object], texts: Texts, least: float) -> BoolArray | None:
+    """Of which texts no model knows a share above `least`, bool, (n_texts,); None where none can tell."""
+    knowing = [model for model in models if isinstance(model, Knowing)]
+    rows = np.arange(len(texts), dtype=np.int64)
+    for model in knowing:
+        if len(rows):
+            rows = rows[model.known(texts.take(rows)) <= np.float32(least)]
+    found = np.zeros(len(texts), dtype=np.bool_)
+    found[rows] = True
+    return found if knowing else None
 
 
 class Silence:

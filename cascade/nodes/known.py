@@ -13,6 +13,8 @@ from cascade.text.features import DAMPED, INSIDE_WEIGHT, Bags
 from cascade.text.hashing import BUCKETS_OF_EACH
 from cascade.text.normal import is_mere_marks
 
+FEW_FEATURES = 32
+
 
 def known_shares(
     found: Bags, texts: Sequence[str], slots: NDArray[np.int32], idf: FloatArray, rare: float
@@ -32,7 +34,7 @@ def known_shares(
     shares = np.empty(len(found), dtype=np.float32)
     arrays = (found.starts, found.places, found.counts, found.left_out, found.buckets, found.rows)
     _shares(*arrays, slots, idf, rare, shares)
-    return _but_marks(shares, texts)
+    return _but_marks(shares, found, texts)
 
 
 def known_without_itself(found: Bags, texts: Sequence[str], least_rows: int) -> FloatArray:
@@ -47,11 +49,16 @@ def known_without_itself(found: Bags, texts: Sequence[str], least_rows: int) -> 
     shares = np.empty(len(found), dtype=np.float32)
     arrays = (found.starts, found.places, found.counts, found.left_out, found.buckets, found.rows)
     _shares_without_itself(*arrays, frequency, least_rows, idf, rare, shares)
-    return _but_marks(shares, texts)
+    return _but_marks(shares, found, texts)
 
 
-def _but_marks(shares: FloatArray, texts: Sequence[str]) -> FloatArray:
-    return np.where([is_mere_marks(text) for text in texts], np.float32(0), shares).astype(np.float32)
+def _but_marks(shares: FloatArray, found: Bags, texts: Sequence[str]) -> FloatArray:
+    """The shares, with 0 for texts of punctuation alone, which have few features."""
+    n_features = found.starts[found.rows + 1] - found.starts[found.rows]
+    for row in np.flatnonzero((n_features <= FEW_FEATURES) & (shares > 0)).tolist():
+        if is_mere_marks(texts[row]):
+            shares[row] = 0
+    return shares
 
 
 @kernel
