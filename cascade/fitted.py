@@ -19,6 +19,7 @@ from cascade.backends import KINDS, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.combine import Combiner
 from cascade.model.decide import Ranked, decide
+from cascade.model.evidence import Silence, entry_groups, nothing_known
 from cascade.model.folder import (
     MANIFEST,
     GroupRecord,
@@ -265,6 +266,20 @@ class Cascade:
         walked = walk(self.taxonomy, len(batch), score, enter, is_marginal=self._learned_from_all)
         return self._combined(replace(walked, failed=failed), batch, marginal)
 
+    def _but_nothing_known(self, walked: Walked, batch: Texts) -> Walked:
+        """The walk, without what was said of texts of which nothing is known."""
+        least = self.manifest.least_known
+        if least is None:
+            return walked
+        entries = (self._nodes[group] for group in entry_groups(self.taxonomy) if group in self._nodes)
+        nothing = nothing_known(entries, batch, least)
+        return walked if nothing is None else self._silence.of(walked, nothing)
+
+    @cached_property
+    def _silence(self) -> Silence:
+        kinds = {group: record.backend["kind"] for group, record in self.manifest.groups.items()}
+        return Silence(self.taxonomy, [group for group, kind in kinds.items() if KINDS[kind].hosted])
+
     def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
 
@@ -438,7 +453,8 @@ class Cascade:
 
     def _combined(self, walked: Walked, batch: Texts, marginal: Mapping[str, FloatArray]) -> Walked:
         """The walk with probabilities by all that speaks for a label; `marginal` was scored on the way."""
-        found = dict(marginal)
+        walked = self._but_nothing_known(self._combiner.with_seconds(walked, marginal), batch)
+        found = {}
         for group, (node, calibration) in self._seconds.items():
             if group in walked.blocks:
                 scores = node.scores(batch.take(walked.blocks[group].rows))

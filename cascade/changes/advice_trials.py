@@ -105,7 +105,13 @@ class Fitted:
     def cells(self) -> tuple[BoolArray, BoolArray]:
         """True and chosen labels, each bool, shape (n_rows, n_labels)."""
         found = self.out_of_fold
-        cells = labels_out_of_fold(self.dataset, found.rows, found.walked, found.manifest)
+        cells = labels_out_of_fold(
+            self.dataset,
+            found.rows,
+            found.walked,
+            found.manifest.thresholds,
+            found.manifest.exclusive,
+        )
         return cells[0].dense(), cells[1].dense()
 
     @property

@@ -88,8 +88,7 @@ def _drawing(found: Explanation, most_others: int | None) -> RenderableType:
     from rich.text import Text
     from rich.tree import Tree
 
-    labels = ", ".join(f"{name} {path:.2f}" for name, path in found.labels) or "no label"
-    tree = Tree(Text(labels, style="bold"), guide_style="dim")
+    tree = Tree(Text(found.summary, style="bold"), guide_style="dim")
     _draw(tree, found.steps, most_others)
     return tree
 

@@ -13,7 +13,6 @@ from cascade.learn.datasets import Dataset
 from cascade.learn.thresholds import LabelScores, auto_thresholds, f1, promised_threshold
 from cascade.learn.truth import Cells
 from cascade.model.decide import contending
-from cascade.model.folder import Manifest
 from cascade.model.walk import Walked
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
@@ -100,7 +99,8 @@ def labels_out_of_fold(
     dataset: Dataset,
     rows: IntArray,
     walked: Walked,
-    manifest: Manifest,
+    thresholds: Mapping[str, float],
+    exclusive: Sequence[str],
 ) -> tuple[Cells, Cells]:
     """The true and the chosen labels of rows that have out-of-fold probabilities.
 
@@ -108,9 +108,9 @@ def labels_out_of_fold(
     """
     taxonomy = dataset.taxonomy
     graph, truth = taxonomy.graph, known_truth(dataset, rows)
-    left = contending(taxonomy, believed_walk(dataset, rows, walked), manifest.exclusive)
+    left = contending(taxonomy, believed_walk(dataset, rows, walked), exclusive)
     scores = _scores(left, truth, graph.labels)
-    chosen = (one.rows[one.scores >= np.float32(manifest.thresholds[label])] for label, one in scores.items())
+    chosen = (one.rows[one.scores >= np.float32(thresholds[label])] for label, one in scores.items())
     return truth.only([graph.column[label] for label in graph.labels]), Cells.of_columns(len(rows), chosen)
 
 

@@ -19,6 +19,7 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
+from cascade.learn.evidence import least_known
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import (
     MOST_CHARACTERS,
@@ -507,6 +508,7 @@ class _Fit:
             versions=versions(),
             combination=combination.to_dict(),
             exclusive=exclusive,
+            least_known=least_known(self.dataset, self.scored, self.walked, found, exclusive, self.hosted),
         )
 
     def second_record(self, group: str) -> SecondModel | None:

@@ -134,6 +134,9 @@ class Manifest:
         None, as in models of 0.4 and before: they are the path probabilities.
     exclusive
         Contests, see `cascade.model.contests.contest_of`, of which a text has one label at most.
+    least_known
+        The share of a text, in [0, 1], that its embedded models have to know more of than this to say
+        anything; None in models of releases before 0.5, which always answer.
     """
 
     taxonomy: Mapping[str, Any]
@@ -147,6 +150,7 @@ class Manifest:
     readings: tuple[Mapping[str, Any], ...] = ()
     combination: Mapping[str, Any] | None = None
     exclusive: tuple[str, ...] = ()
+    least_known: float | None = None
     schema: int = SCHEMA
 
 
@@ -305,6 +309,8 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
     value = {"readings": [], "exclusive": [], "combination": None, **value}
     _check_types(value, {"readings": list, "exclusive": list})
+    if value.get("least_known") is not None:
+        _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
     groups = {name: _group(record) for name, record in value["groups"].items()}
     return Manifest(**{**value, **lists, "groups": groups})

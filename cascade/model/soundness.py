@@ -37,6 +37,7 @@ def check_against(taxonomy: Taxonomy, manifest: Manifest) -> None:
     backing = [group for group in graph.groups if group != ROOT and taxonomy.groups[group].back_off]
     for name in (*graph.labels, *backing):
         _check_within(0, manifest.thresholds[name], 1)
+    _check_within(0, manifest.least_known or 0, 1)
     for group, record in manifest.groups.items():
         _check_record(group, record, taxonomy)
     combination_of(manifest)

@@ -83,6 +83,9 @@ class Walked:
         Why, by position, of texts that a service did not answer for: what their rows hold is not all.
     before
         Where the paths of the blocks are combined probabilities: the walk with path probabilities.
+    nothing_known
+        bool, shape (n_texts,): texts of which the embedded models know too little to say anything, see
+        `cascade.model.evidence`; None where there is none.
     """
 
     graph: Graph
@@ -90,6 +93,7 @@ class Walked:
     blocks: Mapping[str, Block]
     failed: Mapping[int, str] = field(default_factory=dict)
     before: Walked | None = None
+    nothing_known: BoolArray | None = None
 
     def __len__(self) -> int:
         return self.n_texts
@@ -185,7 +189,8 @@ class Walked:
         found = ((group, _rows_of(block, rows)) for group, block in self.blocks.items())
         blocks = {group: block for group, block in found if len(block.rows)}
         before = None if self.before is None else self.before.of(rows)
-        return Walked(self.graph, len(rows), blocks, failed, before)
+        nothing = None if self.nothing_known is None else self.nothing_known[rows]
+        return Walked(self.graph, len(rows), blocks, failed, before, nothing)
 
     def slices(self, most_texts: int) -> Iterator[tuple[slice, Walked]]:
         """Consecutive texts, as in `batches`, with the walk of each."""

@@ -152,6 +152,15 @@ class Explainable(Protocol):
         ...
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """A node model that can tell how much of a text it knows."""
+
+    def known(self, texts: Texts) -> FloatArray:
+        """The share of each text that it knows, float32, shape (n_texts,), in [0, 1]: 0 is nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class FittedNode:
     """A model, with scores that it did not give its own training rows.
@@ -223,6 +232,15 @@ class HostedBackend(Protocol):
 
     def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
         """The model of that name, and its scores of the rows at these positions, which it must not know."""
+        ...
+
+
+@runtime_checkable
+class KnowingBackend(Protocol):
+    """A backend whose models can tell how much of a text they know."""
+
+    def known_without_itself(self, texts: Texts) -> FloatArray:
+        """The share of each text that a model of all the other texts knows, as `Knowing.known` gives it."""
         ...
 
 

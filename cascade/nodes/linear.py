@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
+from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
@@ -23,17 +24,9 @@ from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
 from cascade.text.clusters import clusters_of
-from cascade.text.features import (
-    BUCKETS_OF_EACH,
-    DAMPED,
-    INSIDE_WEIGHT,
-    MOST_COUNTED,
-    VERSION,
-    WIDTH,
-    Bags,
-    bags_of,
-    occurrences_of,
-)
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH, MOST_COUNTED, WIDTH
+from cascade.text.occurrences import occurrences_of
 from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
 from cascade.validation.folds import stratified_folds
@@ -59,9 +52,9 @@ TRIAL_TOLERANCE = 0.1
 OFTEN = 2
 
 
-def bags(texts: Texts) -> Bags:
+def bags(texts: Texts, version: int = VERSION) -> Bags:
     """The hashed features of these texts, computed once for all nodes that share the batch."""
-    found: Bags = texts.features(("bags", VERSION), bags_of)
+    found: Bags = texts.features(("bags", version), lambda whole: bags_of(whole, version=version))
     return found
 
 
@@ -76,14 +69,18 @@ class LinearModel:
         What each feature says of each child.
     biases
         float32, shape (n_children,).
+    features
+        The version of the features, one of `VERSIONS`.
     """
 
-    def __init__(self, weighting: Weighting, weights: Weights, biases: FloatArray) -> None:
-        self.weighting, self.weights, self.biases = weighting, weights, biases
+    def __init__(
+        self, weighting: Weighting, weights: Weights, biases: FloatArray, features: int = VERSION
+    ) -> None:
+        self.weighting, self.weights, self.biases, self.features = weighting, weights, biases, features
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
-        found, weights = bags(texts), self.weights
+        found, weights = bags(texts, self.features), self.weights
         is_dense = weights.is_dense
         width = weights.dense.shape[1] if is_dense else weights.n_children
         margins = np.empty((len(found), width), dtype=np.float32)
@@ -113,6 +110,10 @@ class LinearModel:
         often = occurrences >= OFTEN * len(texts.buckets)
         return self.weighting.places(texts.buckets if often else texts.buckets[:0])
 
+    def known(self, texts: Texts) -> FloatArray:
+        """The share of each text that it knows: see `known_shares`."""
+        return known_shares(bags(texts, self.features), texts, self.weighting)
+
     def contributions(self, text: str) -> Contributions:
         """What each word did to the margin of each child: see `Contributions`.
 
@@ -121,7 +122,7 @@ class LinearModel:
         """
         from scipy.sparse import csr_array  # predictions do without
 
-        found = occurrences_of(text)
+        found = occurrences_of(text, self.features)
         columns, owner, counts = np.unique(found.columns, return_inverse=True, return_counts=True)
         values, features = self._values(columns, counts)
         each = (values / np.maximum(counts, 1))[owner][found.owners] * found.shares
@@ -141,7 +142,7 @@ class LinearModel:
         return values / (np.sqrt((values**2).sum()) or 1), features
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "linear.json", {"features": VERSION, "rare": self.weighting.rare})
+        write_json(folder / "linear.json", {"features": self.features, "rare": self.weighting.rare})
         write_array(folder / "columns.npy", self.weighting.columns)
         write_array(folder / "idf.npy", self.weighting.idf)
         self.weights.save(folder)
@@ -234,6 +235,10 @@ class LinearBackend:
         hashed = delayed(texts.features)(key, lambda whole: bags_of(whole, LEAST_ROWS, jobs))
         Parallel(min(jobs, 2), backend="threading")([hashed, delayed(clusters_of)(texts)])
 
+    def known_without_itself(self, texts: Texts) -> FloatArray:
+        """The share of each text that a model of the others knows."""
+        return known_without_itself(bags(texts), texts, LEAST_ROWS)
+
     def fit_and_score(self, problem: NodeProblem, train: IntArray, test: IntArray) -> FloatArray:
         """Scores of the `test` rows by one fit of the `train` rows with the first penalty of the grid."""
         texts = bags(problem.texts)
@@ -251,7 +256,7 @@ class LinearBackend:
             A file is missing, is not of the right type or size, or holds impossible values.
         """
         settings = read_json(folder / "linear.json")
-        if not isinstance(settings, dict) or settings.get("features") != VERSION:
+        if not isinstance(settings, dict) or settings.get("features") not in VERSIONS:
             raise ModelError(f"{folder / 'linear.json'}: made by another version. Run `cascade fit` again.")
         rare = settings.get("rare")
         if not isinstance(rare, float) or not 0 < rare < MOST_RARE:
@@ -271,7 +276,7 @@ class LinearBackend:
         for name, array in (("idf", idf), ("biases", biases)):
             if not np.isfinite(array).all():
                 raise ModelError(f"{folder / name}.npy: expected finite numbers. Run `cascade fit` again.")
-        return LinearModel(weighting, weights, biases)
+        return LinearModel(weighting, weights, biases, settings["features"])
 
 
 def folds_for(texts: Texts) -> int:

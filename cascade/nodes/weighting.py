@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
-from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, Bags
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, Bags
+from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 
 # A feature of one row alone teaches little, and there are many of them.
 LEAST_ROWS = 2

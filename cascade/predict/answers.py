@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from cascade.model.decide import Ranked, contenders
+from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, batches, edges
 from cascade.nodes.contract import NodeModel
 from cascade.predict.extras import NO_EXTRAS, ExtraColumns, Extras, Style
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
-from cascade.taxonomy.graph import Graph
+from cascade.taxonomy.graph import ROOT, Graph
 
 if TYPE_CHECKING:
     from cascade.model.folder import Manifest
@@ -98,11 +99,13 @@ def prediction_lines(
     form: Form,
     refuse: Refuse | None = None,
     sources: Sequence[Mapping[str, Any]] | None = None,
+    nothing_known: Callable[[int], None] | None = None,
 ) -> bytes:
     """The same rows as they stand in a file of that form; `sources` are the columns of the input, to be kept.
 
     Texts that a service did not answer for are left out, and `refuse` is called with the position of each and
-    the reason; without it they raise RowsError.
+    the reason; without it they raise RowsError. `nothing_known` is called with the position of each text of
+    which the models know too little to say anything.
     """
     refused: set[int] = set()
 
@@ -111,7 +114,7 @@ def prediction_lines(
         if refuse is not None:
             refuse(position, why)
 
-    answers = _answers(model, ids, texts, form.style, None if refuse is None else note)
+    answers = _answers(model, ids, texts, form.style, None if refuse is None else note, nothing_known)
     if form.style.is_plain:
         return form.lines(answers)
     extras = ExtraColumns(model.taxonomy, form.style)
@@ -131,11 +134,15 @@ def _answers(
     texts: Sequence[str],
     style: Style,
     refuse: Refuse | None = None,
+    nothing_known: Callable[[int], None] | None = None,
 ) -> Iterator[Answer]:
     if len(ids) != len(texts):
         raise ValueError(f"{len(ids)} ids and {len(texts)} texts: expected as many of both")
     for batch in batches(len(texts), model.taxonomy.graph, len(texts)):
         walked = model.walk(texts[batch])
+        if nothing_known is not None and walked.nothing_known is not None:
+            for row in np.flatnonzero(walked.nothing_known).tolist():
+                nothing_known(batch.start + row)
         if refuse is None or not walked.failed:
             yield from _answers_of_walk(model, ids[batch], walked.whole(), style)
             continue
@@ -201,13 +208,17 @@ def _rounded(probabilities: FloatArray) -> list[float]:
 
 
 class _Tracer:
-    """The visited nodes of each text, one entry for each parent that was entered, parents first."""
+    """The visited nodes of each text, one entry for each parent that was entered, parents first.
+
+    Where nothing is known of a text, that is the first entry, of the root.
+    """
 
     def __init__(self, model: Model, walked: Walked, chosen: BoolArray) -> None:
         product = walked.before or walked
         self._paths, self._conditionals, self._chosen = product.paths, walked.conditionals, chosen
         self._combined = None if walked.before is None else walked.paths
         self._seconds = walked.seconds
+        self._nothing_known = walked.nothing_known
         column, self._groups = model.taxonomy.graph.column, model.taxonomy.groups
         self._edges = edges(model.taxonomy.graph)
         # Any child will do: a group scores all of its children or none.
@@ -231,7 +242,10 @@ class _Tracer:
             self._told(self._seconds, text, visited),
             self._chosen[text, self._nodes[visited]].tolist(),
         )
-        return [self._entry(text, *values) for values in zip(*columns, strict=True)]
+        entries = [self._entry(text, *values) for values in zip(*columns, strict=True)]
+        if self._nothing_known is not None and self._nothing_known[text]:
+            return [{"node": ROOT, "parent": ROOT, "why": NOTHING_KNOWN}, *entries]
+        return entries
 
     @staticmethod
     def _told(values: FloatArray | None, text: int, places: IntArray) -> list[float | None]:

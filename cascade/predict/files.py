@@ -26,6 +26,8 @@ from cascade.system import engine
 
 _SLICE_BYTES = 2 * MIB
 _BATCH_SLICE_BYTES = 256 * MIB
+# From this share of its rows on, a file is hardly what the model was made for.
+MUCH_UNKNOWN = 0.2
 
 
 def _ignore(_: Any) -> None:
@@ -86,7 +88,27 @@ def predict_file(
                 sink.add(answer)
                 report(Progress("slice", sink.answered, sink.refused))
         notes = sink.finish(slices.count)
-        return Outcome(sink.answered, sink.refused, taken_over, sink.errors_path, tuple(notes))
+        unknown = sink.unknown
+        notes = [*notes, *_on_unknown(unknown.rows, unknown.first, sink.answered)]
+        return Outcome(
+            sink.answered,
+            sink.refused,
+            taken_over,
+            sink.errors_path,
+            tuple(notes),
+            unknown.rows,
+            unknown.first,
+        )
+
+
+def _on_unknown(rows: int, first: int, answered: int) -> Iterator[str]:
+    """A warning where nothing is known of much of a file."""
+    if rows > MUCH_UNKNOWN * answered:
+        share = f"{rows:,} of {answered:,} rows ({rows / answered:.0%})"
+        yield (
+            f"warning: nothing known in {share}, the first of them row {first}: they got no label. "
+            "Another language than the training rows, another column, or an export gone wrong?"
+        )
 
 
 def _check_engine(request: Request) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cascade.predict.answers import Model
 from cascade.predict.request import STDIN, Request
 
-FORMAT = 2
+FORMAT = 3
 MIB = 1 << 20
 
 

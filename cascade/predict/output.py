@@ -57,11 +57,25 @@ class _RefusedRows(LockedFile):
             self.final.unlink(missing_ok=True)
 
 
+@dataclass(slots=True)
+class Unknown:
+    """Rows of which the models know too little to say anything: how many, and the first of them, from 1."""
+
+    rows: int = 0
+    first: int = 0
+
+    def add(self, answer: AnsweredSlice) -> None:
+        """Count those of a slice; slices come in any order."""
+        self.rows += answer.unknown
+        self.first = min(filter(None, (self.first, answer.first_unknown)), default=0)
+
+
 class Output(Protocol):
     """Where answers go, and what came of them so far; `done` are the slices that need no answer any more."""
 
     answered: int
     refused: int
+    unknown: Unknown
     note: Progress | None
     done: frozenset[int]
 
@@ -160,7 +174,7 @@ class _Stdout:
     folder: Path | None = None
 
     def __init__(self, stdout: IO[bytes], errors: Path | None, refuse: Callable[[str], None]) -> None:
-        self.answered, self.refused = 0, 0
+        self.answered, self.refused, self.unknown = 0, 0, Unknown()
         self.note: Progress | None = None
         self._stdout, self._refuse = stdout, refuse
         self._errors = None if errors is None else _RefusedRows(errors)
@@ -178,6 +192,7 @@ class _Stdout:
             for line in answer.refusals.decode().removesuffix("\n").split("\n"):
                 self._refuse(line)
         self.refused += answer.refused
+        self.unknown.add(answer)
         write_all(self._stdout, answer.lines)
         self._stdout.flush()
         self.answered += answer.answered
@@ -221,7 +236,7 @@ class _PartFolder:
     ) -> None:
         if targets.out is None or targets.errors is None:
             raise ValueError("expected files to write to")
-        self.answered, self.refused = 0, 0
+        self.answered, self.refused, self.unknown = 0, 0, Unknown()
         self.done: frozenset[int] = frozenset()
         self.note: Progress | None = None
         self._job, self._out, self._to_folder = job, targets.out, request.is_to_folder
@@ -251,8 +266,8 @@ class _PartFolder:
             return
         found = self._answers_there()
         self.done = frozenset(answer.number for answer in found)
-        self.answered = sum(answer.answered for answer in found)
-        self.refused = sum(answer.refused for answer in found)
+        for answer in found:
+            self.add(answer)
         if found:
             rows = self.answered + self.refused
             detail = f"{self._root}: left by a stopped run with {rows} rows done; going on with the others"
@@ -295,6 +310,7 @@ class _PartFolder:
     def add(self, answer: AnsweredSlice) -> None:
         self.answered += answer.answered
         self.refused += answer.refused
+        self.unknown.add(answer)
 
     def finish(self, n_slices: int) -> Sequence[str]:
         files = [PartFiles.of(self.folder, number, self._suffix) for number in range(n_slices)]

@@ -118,7 +118,10 @@ class Outcome:
     errors
         The file of refused rows; None where there are none, or where the caller got them.
     notes
-        What is worth telling of the file that was written.
+        What is worth telling of the file that was written, and of its rows.
+    unknown, first_unknown
+        Of how many answered rows the models know too little to say anything, and the number of the first of
+        them, from 1; 0 where there is none.
     """
 
     rows: int
@@ -126,6 +129,8 @@ class Outcome:
     resumed_from: int
     errors: Path | None
     notes: tuple[str, ...] = ()
+    unknown: int = 0
+    first_unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

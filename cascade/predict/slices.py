@@ -82,11 +82,17 @@ class SliceTask:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredSlice:
-    """What came of a slice; `lines` and `refusals` are empty where they are in files."""
+    """What came of a slice; `lines` and `refusals` are empty where they are in files.
+
+    Of `unknown` rows the models know too little to say anything; `first_unknown` is the number of the first
+    of them in the input, 0 where there is none.
+    """
 
     number: int
     answered: int
     refused: int
+    unknown: int = 0
+    first_unknown: int = 0
     lines: bytes = b""
     refusals: bytes = b""
 
@@ -151,7 +157,7 @@ def _answered(model: Model, task: SliceTask, number: int, part: Slice) -> Answer
         return files.answer() or files.written(model, chunks, task.form, task.reading.id)
     lines, refusals = io.BytesIO(), io.BytesIO()
     counts = _write_chunks(model, chunks, task.form, task.reading.id, lines, refusals)
-    return AnsweredSlice(number, *counts, lines.getvalue(), refusals.getvalue())
+    return AnsweredSlice(number, *counts, lines=lines.getvalue(), refusals=refusals.getvalue())
 
 
 def _most(model: Model, *, in_batches: bool) -> tuple[int, int]:
@@ -172,15 +178,17 @@ def _write_chunks(
     id_column: str | None,
     lines: _Writable,
     refusals: _Writable,
-) -> tuple[int, int]:
-    """How many rows were answered and refused."""
+) -> tuple[int, int, int, int]:
+    """How many rows were answered and refused, of how many nothing is known, and the first of these."""
     answered = refused = 0
+    unknown: list[int] = []
     for chunk, found in _in_flight(model, chunks, form, id_column):
         lines.write(found)
         refusals.write("".join(refusal_line(bad) + "\n" for bad in chunk.refused()).encode())
         answered += len(chunk.rows) - len(chunk.failed)
         refused += len(chunk.refused())
-    return answered, refused
+        unknown += [chunk.rows[place].number for place in chunk.unknown]
+    return answered, refused, len(unknown), unknown[0] if unknown else 0
 
 
 def _in_flight(
@@ -210,7 +218,8 @@ def _lines(model: Model, chunk: _Chunk, form: Form, id_column: str | None) -> by
         return b""
     ids, texts = [row.id for row in chunk.rows], [row.text for row in chunk.rows]
     sources = [_beside_id(row.source, id_column) for row in chunk.rows] if form.style.keep else None
-    return prediction_lines(model, ids, texts, form, chunk.failed.__setitem__, sources)
+    refuse, unknown = chunk.failed.__setitem__, chunk.unknown.append
+    return prediction_lines(model, ids, texts, form, refuse, sources, unknown)
 
 
 def _beside_id(source: Mapping[str, Any], id_column: str | None) -> Mapping[str, Any]:
@@ -222,12 +231,14 @@ def _beside_id(source: Mapping[str, Any], id_column: str | None) -> Mapping[str,
 class _Chunk:
     """Consecutive rows of the input, taken apart into good ones and bad ones.
 
-    `failed` says why, by position, of good rows that a service did not answer for.
+    `failed` says why, by position, of good rows that a service did not answer for; of those at the positions
+    `unknown` the models know too little to say anything.
     """
 
     rows: list[Row] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)
@@ -285,23 +296,23 @@ class PartFiles:
     ) -> AnsweredSlice:
         work = self.note.parent
         with atomic_write(self.lines, work) as lines, atomic_write(self.refusals, work) as refusals:
-            answered, refused = _write_chunks(model, chunks, form, id_column, lines, refusals)
+            counts = _write_chunks(model, chunks, form, id_column, lines, refusals)
         with atomic_write(self.note, work) as note:
-            counts = (answered, refused, lines.size, refusals.size)
-            note.write(json.dumps(dict(zip(_NOTED, counts, strict=True))).encode())
-        return AnsweredSlice(self.number, answered, refused)
+            noted = (*counts, lines.size, refusals.size)
+            note.write(json.dumps(dict(zip(_NOTED, noted, strict=True))).encode())
+        return AnsweredSlice(self.number, *counts)
 
     def answer(self) -> AnsweredSlice | None:
         """What the note tells; None where it is none, or the files are not those that it was made for."""
         try:
             noted = json.loads(self.note.read_bytes())
-            answered, refused, *sizes = (noted[name] for name in _NOTED)
+            *counts, lines, refusals = (noted[name] for name in _NOTED)
             found = [self.lines.stat().st_size, self.refusals.stat().st_size]
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
-        is_sound = all(type(count) is int and count >= 0 for count in (answered, refused))
-        return AnsweredSlice(self.number, answered, refused) if is_sound and sizes == found else None
+        is_sound = all(type(count) is int and count >= 0 for count in counts)
+        return AnsweredSlice(self.number, *counts) if is_sound and [lines, refusals] == found else None
 
 
 WORK = "_work"
-_NOTED = ("answered", "refused", "lines_bytes", "refusals_bytes")
+_NOTED = ("answered", "refused", "unknown", "first_unknown", "lines_bytes", "refusals_bytes")

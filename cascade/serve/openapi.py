@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from cascade.model.evidence import NOTHING_KNOWN
 from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
 from cascade.serve.predict_request import MOST_TOP
 from cascade.serve.problems import MEDIA_TYPE
 from cascade.serve.review_endpoints import MOST_LABELS, MOST_NOTE
 from cascade.show.explain import Decision
+from cascade.taxonomy.graph import ROOT
 
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
@@ -28,7 +30,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "id": _ID,
                 "labels": _array({"type": "string"}),
                 "scores": {"type": "object", "additionalProperties": _SCORE},
-                "trace": _array({"$ref": _ref("Visited")}),
+                "trace": _array({"oneOf": [{"$ref": _ref("Visited")}, {"$ref": _ref("Unknown")}]}),
             },
             optional=("trace",),
         ),
@@ -43,6 +45,9 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "chosen": {"type": "boolean"},
             },
             optional=("entered", "chosen"),
+        ),
+        "Unknown": _object(
+            {"node": {"const": ROOT}, "parent": {"const": ROOT}, "why": {"const": NOTHING_KNOWN}}
         ),
         "Wondering": _object(
             {
@@ -64,6 +69,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "labels": _array(_array({})),
                 "steps": _array({"$ref": _ref("Step")}),
                 "silent": {"type": "object", "additionalProperties": {"type": "string"}},
+                "nothing_known": {"type": "boolean"},
             }
         ),
         "Step": _object(

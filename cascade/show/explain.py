@@ -11,12 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from cascade.model.decide import contenders
+from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
+from cascade.text.normal import normal
 
 MOST_WORDS = 3
 MOST_OTHERS = 3
@@ -28,12 +30,12 @@ Decision = Literal["chosen", "below", "lost", "entered", "not entered", "backed 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a word, in whatever case it stands, pushed a decision value by.
+    """What a word, however it was typed, pushed a decision value by.
 
     Attributes
     ----------
     word
-        In lower case.
+        In the normal form.
     push
         In units of the decision value before calibration; above 0 for the node, below against it.
     spans
@@ -110,20 +112,28 @@ class Explanation:
         What was looked at at the top level, each with what lies below.
     silent
         Groups whose model cannot tell what words did, and why.
+    nothing_known
+        Whether the embedded models know too little of the text to say anything.
     """
 
     text: str
     labels: tuple[tuple[str, float], ...]
     steps: tuple[Step, ...]
     silent: Mapping[str, str]
+    nothing_known: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
         return asdict(self)
 
     def __repr__(self) -> str:
+        return f"Explanation of {quoted(self.text)}: {self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """The labels in a line, and why there is none where nothing is known of the text."""
         labels = ", ".join(f"{name} {path:.2f}" for name, path in self.labels) or "no label"
-        return f"Explanation of {quoted(self.text)}: {labels}"
+        return f"{labels}: {NOTHING_KNOWN}" if self.nothing_known else labels
 
     def _repr_html_(self) -> str:
         from cascade.show.notebook import explanation_html
@@ -156,7 +166,8 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     """
     walked = model.walk([text]).whole()
     explainer = _Explainer(model, text, walked, model.decide(walked)[0], most_words)
-    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent)
+    nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
+    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent, nothing)
 
 
 class _Explainer:
@@ -308,14 +319,20 @@ class _Explainer:
 
     def names(self, found: Contributions) -> list[str]:
         self._spans = found.spans
-        return [self.text[start:end].lower() for start, end in found.spans.tolist()]
+        return [self.name(start, end) for start, end in found.spans.tolist()]
+
+    def name(self, start: int, end: int) -> str:
+        """What a word is called, however it was typed."""
+        word = self.text[start:end]
+        return normal(word) or word
 
     @cached_property
     def places(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
         found: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for start, end in self._spans.tolist():
-            found[self.text[start:end].lower()].append((start, end))
-        return {name: tuple(spans) for name, spans in found.items()}
+            found[self.name(start, end)].append((start, end))
+        # Several words may come of one stretch, such as "1" and "2" of a half.
+        return {name: tuple(dict.fromkeys(spans)) for name, spans in found.items()}
 
 
 _SILENT = {

@@ -41,6 +41,8 @@ def framed(page: str, height: int = _HEIGHT) -> str:
 def explanation_html(found: Explanation) -> str:
     """The labels, the text with the words that spoke for them and against them, and the way down."""
     labels = ", ".join(f"<b>{escape(name)}</b>&nbsp;{path:.2f}" for name, path in found.labels) or "no label"
+    if found.nothing_known:
+        labels = escape(found.summary)
     steps = "".join(_items(found.steps))
     silent = "".join(
         f"<p>{escape(group or 'top level')}: {escape(why)}</p>" for group, why in found.silent.items()

@@ -23,7 +23,8 @@ from cascade.predict.answers import Model
 from cascade.rows.row import Row
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
-from cascade.text.features import BUCKETS_OF_EACH, DAMPED, bags_of
+from cascade.text.features import DAMPED, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH
 
 LEAST_DOUBT = 0.25
 """Smaller doubts are noise, of which a text that was compared with hundreds of labels has much."""

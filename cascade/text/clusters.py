@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import IntArray
 from cascade.system.compiled import kernel
+from cascade.text.normal import normal_forms
 from cascade.text.texts import Texts
 
 # Runs of five words and a half in common are what the field calls near-duplicate news and bills; twelve bands
@@ -41,7 +42,7 @@ def near_duplicates(texts: Sequence[str]) -> IntArray:
     Texts are nearly equal when the runs of `RUN` words that they have in common are half or more of all
     their runs (Jaccard similarity), as estimated by MinHash with `SKETCH` hashes and found by bands of them
     (Broder, "On the resemblance and containment of documents", 1997). A text of fewer than `LONG` words
-    has to be equal, but for case and white space.
+    has to be equal, once in the normal form.
     """
     clusters = np.empty(len(texts), dtype=np.int64)
     seen: dict[str, int] = {}
@@ -49,8 +50,7 @@ def near_duplicates(texts: Sequence[str]) -> IntArray:
     sketches = [np.empty((0, SKETCH), dtype=np.uint64)]
     for start in range(0, len(texts), AT_ONCE):
         long: list[str] = []
-        for row, text in enumerate(texts[start : start + AT_ONCE], start):
-            plain = " ".join(text.casefold().split())
+        for row, plain in enumerate(normal_forms(texts[start : start + AT_ONCE]), start):
             if plain.count(" ") < LONG - 1:
                 clusters[row] = seen.setdefault(plain, row)
             else:

@@ -15,7 +15,8 @@ from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, make
 from cascade.nodes.weighting import Idf
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, VECTOR, Weights, cells_of
 from cascade.system.serialization import write_array
-from cascade.text.features import BUCKETS_OF_EACH, DAMPED, INSIDE_WEIGHT, WIDTH, bags_of
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 from cascade.text.texts import Texts
 
 

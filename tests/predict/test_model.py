@@ -89,7 +89,9 @@ def test_probabilities_have_a_column_for_each_label_and_nan_where_nobody_looked(
     known = chances[~np.isnan(chances)]
     assert ((known >= 0) & (known <= 1)).all()
     assert np.isnan(chances[3, cascade.labels.index("vat_missing")])
-    assert not np.isnan(chances[:, cascade.labels.index("happy")]).any()
+    unknown = np.array([text == "" or "漢字" in text for text in PROBES])
+    assert np.isnan(chances[unknown]).all()
+    assert not np.isnan(chances[~unknown, cascade.labels.index("happy")]).any()
 
 
 def test_what_is_chosen_is_what_reaches_its_threshold(cascade):
@@ -476,9 +478,13 @@ def test_a_facet_is_asked_about_every_text_whatever_else_it_is():
     }
     words = {"joy": ["happy"], "rage": ["angry"], "carton": ["box"], "lorry": ["van"], "plain": []}
     model = taught(groups, words)
-    walked = model.walk(["joy carton", "nothing at all", ""])
+    walked = model.walk(["joy carton", "nothing about joy"])
     assert (walked.paths[:, model.graph.column["mood"]] == 1).all()
     assert not np.isnan(walked.paths[:, model.graph.column["happy"]]).any()
+    nothing = model.walk(["", "...", "漢字"], trace=True)
+    assert np.isnan(nothing.paths).all()
+    assert np.isnan(nothing.conditionals).all()
+    assert nothing.nothing_known.all()
     assert set(model.predict(["joy with the carton"])[0]) == {"happy", "box"}
     assert model.predict(["rage about nothing"]) == [["angry"]]
     assert model.manifest.groups["mood"].route_threshold == 0
@@ -609,7 +615,7 @@ def test_the_oracle_is_the_walk_where_nobody_can_err(cascade):
     rest = [column for column in range(len(cascade.graph.nodes)) if column not in always]
     assert (np.nan_to_num(walked.paths[:, rest]) == 0).all()
     plain = cascade.walk(PROBES)
-    assert np.array_equal(walked.paths[:, sorted(always)], plain.paths[:, sorted(always)])
+    assert np.array_equal(walked.paths[:, sorted(always)], plain.paths[:, sorted(always)], equal_nan=True)
 
 
 def test_one_label_and_one_group_are_a_model_too():

@@ -12,10 +12,32 @@ from hypothesis import strategies as st
 from cascade.nodes.constant import ConstantModel
 from cascade.nodes.contract import Explainable, NodeProblem
 from cascade.nodes.linear import LinearBackend
-from cascade.text.features import bags_of, occurrences_of
+from cascade.text.features import bags_of
+from cascade.text.normal import normal
+from cascade.text.occurrences import occurrences_of
 from cascade.text.texts import Texts
 
-WORDS = ["refund", "please", "late", "don't", "café", "İstanbul", "ΣΊΣΥΦΟΣ", "!", "?", "日本", "a", "the the"]
+WORDS = [
+    "re\u00adfund",
+    "don\u2019t",
+    "cafe\u0301",
+    "\uff26\uff35\uff2c\uff2c",
+    "&amp;",
+    "a&nbsp;b",
+    "\U0001f469\U0001f3fd\u200d\U0001f4bb",
+    "refund",
+    "please",
+    "late",
+    "don't",
+    "café",
+    "İstanbul",
+    "ΣΊΣΥΦΟΣ",
+    "!",
+    "?",
+    "日本",
+    "a",
+    "the the",
+]
 texts = st.one_of(
     st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
     st.text(max_size=60),
@@ -46,14 +68,26 @@ def test_occurrences_are_what_the_bags_count(text):
     assert len(found.words) == 0 or (found.words.min() >= 0 and found.words.max() < len(found.spans))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts)
 def test_words_are_cut_out_of_the_text_in_their_order(text):
     spans = occurrences_of(text).spans
+    assert (spans[:, 0] >= 0).all()
     assert (spans[:, 0] < spans[:, 1]).all()
-    assert (spans[1:, 0] >= spans[:-1, 1] - 1).all()  # one letter may become two words' ends
-    covered = "".join(text[start:end] for start, end in spans.tolist())
-    assert set(covered) >= {letter for letter in text if not letter.isspace() and letter.isalnum()}
+    assert (spans[:, 1] <= len(text)).all()
+    assert (np.diff(spans, axis=0) >= 0).all()
+    covered = {place for start, end in spans.tolist() for place in range(start, end)}
+    # What is outside of all words is not to be seen.
+    assert not normal("".join(letter for place, letter in enumerate(text) if place not in covered))
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts)
+def test_a_word_becomes_what_its_stretch_of_the_text_becomes(text):
+    found = occurrences_of(text)
+    words = [normal(text[start:end]) for start, end in found.spans.tolist()]
+    own = [occurrences_of(word).columns[0] for word in words if len(occurrences_of(word).spans) == 1]
+    assert set(own) <= set(found.columns.tolist())
 
 
 @settings(max_examples=150, deadline=None)

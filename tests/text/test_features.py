@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,15 +15,18 @@ from hypothesis import strategies as st
 from places import ROOT
 from sklearn.feature_extraction.text import CountVectorizer
 
-from cascade.text.features import (
-    BUCKETS_OF_EACH,
-    DAMPED,
-    INSIDE_WEIGHT,
-    MOST_COUNTED,
-    WIDTH,
-    _classes,
-    bags_of,
+from cascade.text.characters import (
+    IDEOGRAPH,
+    N_CODES,
+    OTHER,
+    SPACE,
+    WORD,
+    classes_of_python,
+    classes_of_words,
 )
+from cascade.text.features import DAMPED, INSIDE_WEIGHT, LOWERED, VERSION, VERSIONS, bags_of
+from cascade.text.hashing import BUCKETS_OF_EACH, MOST_COUNTED, WIDTH
+from cascade.text.normal import normal
 from cascade.text.texts import Texts
 
 WORDS = CountVectorizer(
@@ -50,11 +54,12 @@ def word_hash(word):
     return value
 
 
-def word_column(ngram):
-    if ngram.count(" ") == 1:
-        before, word = map(word_hash, ngram.split(" "))
-        return mixed((before * 0xD1B54A32D192ED03 + word) & FULL) >> 44
-    return mixed(word_hash(ngram)) >> 44
+def word_column(word):
+    return mixed(word_hash(word)) >> 44
+
+
+def pair_column(before, word):
+    return mixed((word_hash(before) * 0xD1B54A32D192ED03 + word_hash(word)) & FULL) >> 44
 
 
 def inside_column(ngram):
@@ -69,9 +74,65 @@ def clean(text):
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def expected(text):
-    counts = Counter(map(word_column, WORDS(clean(text))))
-    counts.update(map(inside_column, INSIDE(clean(text))))
+HAN = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
+IDEOGRAPHS = f"[{HAN}{KANA}\U0001aff0-\U0001b16f\U00020000-\U0003ffff]"
+MARKS = "".join(
+    letter for letter in map(chr, range(N_CODES)) if unicodedata.category(letter) in ("Mn", "Mc", "Me")
+)
+BY_SYLLABLE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"
+
+
+def words_of(text):
+    """The words of a text in the normal form, with a blank where one stands between two ideographs."""
+    parts = []
+    for letter in text:
+        if re.fullmatch(IDEOGRAPHS, letter) and re.fullmatch(r"\w", letter):
+            parts.append((letter, "ideograph"))
+        elif letter.isspace():
+            parts.append((" ", "blank"))
+        elif re.fullmatch(r"\w", letter) or (
+            letter in MARKS and not re.fullmatch(f"[{BY_SYLLABLE}]", letter)
+        ):
+            if parts and parts[-1][1] == "word":
+                parts[-1] = (parts[-1][0] + letter, "word")
+            else:
+                parts.append((letter, "word"))
+        else:
+            parts.append((letter, "mark"))
+    return [
+        word
+        for at, (word, kind) in enumerate(parts)
+        if kind != "blank"
+        or (0 < at < len(parts) - 1 and parts[at - 1][1] == parts[at + 1][1] == "ideograph")
+    ]
+
+
+def pairs_of(words):
+    """Pairs of neighbours; an ideograph at the beginning or the end of a text stands beside a blank."""
+    is_ideograph = [re.fullmatch(IDEOGRAPHS, one) and re.fullmatch(r"\w", one) for one in words]
+    start, end = ([" "] if words and is_ideograph[at] else [] for at in (0, -1))
+    return pairwise([*start, *words, *end])
+
+
+def apart(text):
+    """The same text with blanks for ideographs."""
+    return "".join(" " if re.fullmatch(IDEOGRAPHS, one) and re.fullmatch(r"\w", one) else one for one in text)
+
+
+def expected(text, version=VERSION):
+    if version == LOWERED:
+        # The analyzer of words gives pairs as well: those that have a blank.
+        words = [tuple(ngram.split(" ")) for ngram in WORDS(clean(text))]
+        counts = Counter(word_column(*one) if len(one) == 1 else pair_column(*one) for one in words)
+        counts.update(map(inside_column, INSIDE(clean(text))))
+    else:
+        words = words_of(normal(text))
+        counts = Counter(map(word_column, words))
+        counts.update(pair_column(*pair) for pair in pairs_of(words))
+        counts.update(map(inside_column, INSIDE(apart(normal(text)))))
     return {column: min(count, MOST_COUNTED) for column, count in counts.items()}
 
 
@@ -104,14 +165,15 @@ PIECES = st.one_of(
 ANY_TEXT = st.lists(PIECES, max_size=8).map("".join)
 
 
-@given(ANY_TEXT)
-@example("")
-@example("a")
-@example("ab")
-@example("a b")
-@settings(max_examples=400, deadline=None)
-def test_features_are_those_of_scikit_learns_analyzers(text):
-    assert found(bags_of([text])) == expected(text)
+@pytest.mark.parametrize("version", VERSIONS)
+@given(text=ANY_TEXT)
+@example(text="")
+@example(text="a")
+@example(text="ab")
+@example(text="a b")
+@settings(max_examples=300, deadline=None)
+def test_features_are_those_of_scikit_learns_analyzers(text, version):
+    assert found(bags_of([text], version=version)) == expected(text, version)
 
 
 @given(st.lists(ANY_TEXT, max_size=12), st.integers(1, 3))
@@ -123,15 +185,31 @@ def test_features_of_a_text_do_not_depend_on_the_texts_beside_it(texts, threads)
 
 
 def test_every_character_is_of_the_class_that_python_gives_it():
-    everything = [chr(code) for code in range(sys.maxunicode + 1)]
+    everything = [chr(code) for code in range(N_CODES)]
     other, word, space = (
-        [everything[code] for code in np.flatnonzero(_classes() == kind)] for kind in range(3)
+        [everything[code] for code in np.flatnonzero(classes_of_python() == kind)]
+        for kind in (OTHER, WORD, SPACE)
     )
     assert len(other) + len(word) + len(space) == len(everything)
     assert word == [character for character in everything if character.isalnum() or character == "_"]
     assert space == [character for character in everything if character.isspace()]
     assert space == [character for character in everything if not character.split()]
     assert other == re.findall(r"(?u)[^\w\s]", "".join(everything))
+
+
+def test_ideographs_and_combining_marks_are_all_that_is_classed_otherwise():
+    differ = np.flatnonzero(classes_of_words() != classes_of_python())
+    names = {
+        kind: " ".join(
+            unicodedata.name(chr(code), "").split(" ")[0]
+            for code in differ[classes_of_words()[differ] == kind].tolist()
+        )
+        for kind in (WORD, IDEOGRAPH)
+    }
+    assert {"COMBINING", "DEVANAGARI", "ARABIC", "TAMIL"} <= set(names[WORD].split())
+    assert {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"} <= set(names[IDEOGRAPH].split())
+    assert not {"THAI", "LAO", "KHMER", "MYANMAR"} & set(" ".join(names.values()).split())
+    assert set(classes_of_words()[differ].tolist()) == {int(WORD), int(IDEOGRAPH)}
 
 
 def test_words_marks_and_emoji_are_features_and_case_is_none():
@@ -304,7 +382,7 @@ def letters():
 
 
 def ideographs():
-    return " ".join(chr(0x4E00 + first) + chr(0x4E00 + 17 * first % 20_000) for first in range(20_000))
+    return "".join(chr(0x4E00 + first) + chr(0x4E00 + 17 * first % 20_000) for first in range(20_000))
 
 
 def real():
@@ -315,11 +393,15 @@ def real():
 def test_distinct_features_collide_as_often_as_chance_has_it(make):
     text = make()
     columns = np.array(list(found(bags_of([text]))))
-    for analyzer, own in (
-        (WORDS, columns[columns < BUCKETS_OF_EACH]),
-        (INSIDE, columns[columns >= BUCKETS_OF_EACH] - BUCKETS_OF_EACH),
+    words = words_of(normal(text))
+    for features, own in (
+        ({*words, *pairs_of(words)}, columns[columns < BUCKETS_OF_EACH]),
+        (set(INSIDE(apart(normal(text)))), columns[columns >= BUCKETS_OF_EACH] - BUCKETS_OF_EACH),
     ):
-        n_features = len(set(analyzer(text)))
+        if not features:
+            assert not len(own)
+            continue
+        n_features = len(features)
         load = n_features / BUCKETS_OF_EACH
         # Occupancy of buckets by balls thrown at random: its mean and variance.
         filled = BUCKETS_OF_EACH * -np.expm1(-load)

@@ -38,7 +38,8 @@
         chip.addEventListener("mouseenter", () => tellOfLabel(place, label));
         labels.append(chip);
       }
-      if (!row.labels.length) labels.append(make("span", "none", "no label"));
+      const unknown = row.trace.find((entry) => entry.why);
+      if (!row.labels.length) labels.append(make("span", "none", unknown ? `no label: ${unknown.why}` : "no label"));
       button.append(labels);
       button.addEventListener("click", () => { state.picked = place; state.open.clear(); mark(); draw(); });
       item.append(button);
