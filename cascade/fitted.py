@@ -369,7 +369,15 @@ class Cascade:
         scored, oracle = (Predictions(one.paths, self.decide(one)) for one in (walked, ideal))
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
-        found = evaluate(self.graph, truth, scored, oracle, always=always, seed=self.manifest.seed)
+        found = evaluate(
+            self.graph,
+            truth,
+            scored,
+            oracle,
+            always=always,
+            seed=self.manifest.seed,
+            promises=self.manifest.promises,
+        )
         return EvaluatedRows(
             taxonomy=self.taxonomy,
             manifest=self.manifest,

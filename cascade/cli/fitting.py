@@ -232,6 +232,8 @@ class FitLog:
         if event.kind in ("fitted", "reused"):
             detail = f" ({event.detail})" if event.detail else ""
             self.bar.say(f"{event.kind} {event.group or TOP_LEVEL}{detail}")
+        if event.kind == "noted":
+            self.bar.say(f"{event.group}: {event.detail}" if event.group else event.detail)
 
 
 class _Consent:

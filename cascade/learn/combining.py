@@ -70,15 +70,21 @@ def row_counts(graph: Graph, truth: Cells) -> IntArray:
 
 
 def exclusive_contests(taxonomy: Taxonomy, truth: Cells) -> tuple[str, ...]:
-    """The contests of which no row, but for few exceptions, has two labels."""
-    of_label = contest_of(taxonomy)
+    """The contests of which no row, but for few exceptions, has two labels, as rows tell and no ``choose``."""
+    labels: dict[str, list[str]] = {}
+    for label, name in contest_of(taxonomy).items():
+        labels.setdefault(name, []).append(label)
     return tuple(
         name
-        for name in dict.fromkeys(of_label.values())
-        if _is_exclusive(
-            truth.only([taxonomy.graph.column[label] for label, own in of_label.items() if own == name])
-        )
+        for name, own in labels.items()
+        if not _is_chosen(taxonomy, name, own)
+        and _is_exclusive(truth.only([taxonomy.graph.column[label] for label in own]))
     )
+
+
+def _is_chosen(taxonomy: Taxonomy, name: str, labels: Sequence[str]) -> bool:
+    """Whether ``choose: one`` says the same already."""
+    return taxonomy.groups[name].choose == "one" and set(labels) <= set(taxonomy.graph.children[name])
 
 
 def _is_exclusive(truth: Cells) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cascade.learn.combining import row_counts
 from cascade.learn.datasets import Dataset
+from cascade.learn.promises import Promise, kept_cut
 from cascade.learn.thresholds import LabelScores, auto_thresholds, f1, promised_threshold
 from cascade.learn.truth import Cells
 from cascade.model.decide import contending
@@ -37,11 +38,14 @@ class Decisions:
         Figures of the decisions; the thresholds come from the same rows, which flatters a little.
     suspicious
         The labels that the probabilities contradict most.
+    promises
+        What labels were promised whose threshold is ``{precision: ...}``, by name.
     """
 
     thresholds: Mapping[str, float]
     metrics: Mapping[str, Any]
     suspicious: tuple[dict[str, Any], ...]
+    promises: Mapping[str, Promise]
 
     def summary(self) -> str:
         """The figures in a line."""
@@ -68,11 +72,11 @@ def decide_thresholds(
     believed = believed_walk(dataset, rows, walked)
     left = _scores(contending(taxonomy, believed, exclusive), truth, _decided(taxonomy))
     counts = row_counts(taxonomy.graph, truth)
-    thresholds = _thresholds(taxonomy, left, counts, clusters_of(dataset.texts)[rows], seed)
+    thresholds, promises = _thresholds(taxonomy, left, counts, clusters_of(dataset.texts)[rows], seed)
     # A sibling that `choose: one` preferred says nothing against a label that was given.
     doubted = _suspicious(rows, _scores(believed, truth, taxonomy.graph.labels))
     of_labels = {label: left[label] for label in taxonomy.graph.labels}
-    return Decisions(thresholds, _metrics(len(rows), of_labels, thresholds), doubted)
+    return Decisions(thresholds, _metrics(len(rows), of_labels, thresholds), doubted, promises)
 
 
 def known_truth(dataset: Dataset, rows: IntArray) -> Cells:
@@ -131,25 +135,34 @@ def _scores(walked: Walked, truth: Cells, names: Sequence[str]) -> dict[str, Lab
 
 def _thresholds(
     taxonomy: Taxonomy, scores: Mapping[str, LabelScores], counts: IntArray, clusters: IntArray, seed: int
-) -> dict[str, float]:
-    """The threshold of every label, and of every group that may be answered with."""
+) -> tuple[dict[str, float], dict[str, Promise]]:
+    """The threshold of every label, and of every group that may be answered with; what was promised."""
     labels, backing = taxonomy.graph.labels, _backing(taxonomy)
     wanted = {label: taxonomy.threshold_of(label) for label in labels}
     wanted |= {group: taxonomy.groups[group].threshold for group in backing}
     found: dict[str, float] = {}
+    promises: dict[str, Promise] = {}
     for names in (labels, backing):
         auto = auto_thresholds([scores[name].repeated(counts) for name in names], clusters, seed)
         for name, threshold in zip(names, auto.tolist(), strict=True):
-            found[name] = _threshold(wanted[name], threshold, scores[name])
-    return found
+            found[name], promise = _threshold(wanted[name], threshold, scores[name])
+            if promise is not None:
+                promises[name] = promise
+    return found, promises
 
 
-def _threshold(wanted: Threshold, auto: float, scores: LabelScores) -> float:
+def _threshold(wanted: Threshold, auto: float, scores: LabelScores) -> tuple[float, Promise | None]:
     if wanted.kind == "auto":
-        return auto
+        return auto, None
     if wanted.kind == "value" and wanted.value is not None:
-        return wanted.value
-    return promised_threshold(scores.curve(), wanted)
+        return wanted.value, None
+    curve, value = scores.curve(), wanted.value or 0.0
+    if wanted.kind == "recall":
+        return promised_threshold(curve, wanted), None
+    kept = kept_cut(curve, value)
+    if kept is None:
+        return promised_threshold(curve, wanted), Promise(value, None)
+    return kept[0], Promise(value, kept[1])
 
 
 def _metrics(

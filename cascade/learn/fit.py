@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from cascade.learn.node_fit import (
     versions,
 )
 from cascade.learn.plan import check_lengths
+from cascade.learn.promises import promise_lines
 from cascade.learn.thresholds import route_threshold
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
@@ -71,6 +72,8 @@ FEW = 3
 @dataclass(frozen=True)
 class Event:
     """A step of `fit`: ``settled`` a policy, ``reused`` or ``fitted`` a group, ``decided`` thresholds.
+
+    ``noted`` is what a user should know.
 
     `done` of `total` groups are in the model by now.
     """
@@ -486,9 +489,11 @@ class _Fit:
         combination = learned_combination(self.taxonomy, truth, believed, clusters, self.seed)
         exclusive = exclusive_contests(self.taxonomy, truth)
         for name in exclusive:
-            self.tell("settled", name, "no row has two labels here, so at most one is answered")
+            self.tell("noted", name, "no row has two labels, so at most one is answered")
         self.walked = Combiner(self.taxonomy, combination).combined(self.walked)
         found = decide_thresholds(self.dataset, self.scored, self.walked, exclusive, self.seed)
+        for line in promise_lines(found.promises):
+            self.tell("noted", ROOT, line)
         self.tell("decided", ROOT, found.summary())
         return Manifest(
             taxonomy=self.taxonomy.to_dict(),
@@ -508,6 +513,7 @@ class _Fit:
             versions=versions(),
             combination=combination.to_dict(),
             exclusive=exclusive,
+            promises={label: asdict(promise) for label, promise in found.promises.items()},
             least_known=least_known(self.dataset, self.scored, self.walked, found, exclusive, self.hosted),
         )
 

@@ -25,6 +25,7 @@ from cascade.measure.metrics import (
     Interval,
     as_intervals,
     bootstrap,
+    calibration_error,
     column_f1,
     columns,
     exact_match,
@@ -41,7 +42,11 @@ from cascade.taxonomy.graph import ROOT, Graph
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """One label: `precision` is None where it was never chosen, `recall` None where it never occurs."""
+    """One label: `precision` is None where it was never chosen, `recall` None where it never occurs.
+
+    `promised` is the precision that its threshold was to keep, None where that is no promise; `promise_bound`
+    what the training rows spoke for, None where they were too few for any promise.
+    """
 
     rows: int
     predicted: int
@@ -50,6 +55,8 @@ class LabelFigures:
     f1: float
     f1_interval: Interval
     parents: tuple[str, ...]
+    promised: float | None = None
+    promise_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Evaluation:
     hierarchical_f1 : micro F1 over nodes with all their ancestors: a near miss keeps the groups it got right
         (Silla and Freitas, 2011, "A survey of hierarchical classification", section 8); the root is left out
     oracle_router_micro_f1 : micro F1 of the oracle
+    calibration_error : see `cascade.measure.metrics.calibration_error`, of all labels together
     per_label, per_group : by name, in the order of the graph, the root left out
     """
 
@@ -102,6 +110,7 @@ class Evaluation:
     router_recall: float | None
     oracle_router_micro_f1: float
     oracle_router_micro_f1_interval: Interval
+    calibration_error: float | None
     errors: ErrorCounts
     per_label: Mapping[str, LabelFigures]
     per_group: Mapping[str, GroupFigures]
@@ -135,6 +144,7 @@ def evaluate(
     *,
     always: frozenset[str],
     seed: int = 0,
+    promises: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> Evaluation:
     """All figures of the answers in `scored`.
 
@@ -144,6 +154,7 @@ def evaluate(
     oracle : the same walk with each group entered exactly where it is true, with path probability 1
     always : groups that are visited for every text
     seed : of the bootstrap
+    promises : as in `cascade.model.folder.Manifest`
 
     Raises
     ------
@@ -175,8 +186,9 @@ def evaluate(
         router_recall=_router_recall(case, [name for name in graph.groups[1:] if name not in always]),
         oracle_router_micro_f1=_total_f1(ideal),
         oracle_router_micro_f1_interval=_total_interval(ideal, seed),
+        calibration_error=calibration_error(case.truth, case.paths),
         errors=case.errors.counts(),
-        per_label=_per_label(case, intervals.columns),
+        per_label=_per_label(case, intervals.columns, promises or {}),
         per_group=_per_group(case, seed),
     )
 
@@ -265,7 +277,9 @@ def _router_recall(case: _KnownCells, groups: Sequence[str]) -> float | None:
     return share(case.visited[:, at][case.truth_nodes[:, at]])
 
 
-def _per_label(case: _KnownCells, intervals: FloatArray) -> dict[str, LabelFigures]:
+def _per_label(
+    case: _KnownCells, intervals: FloatArray, promises: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, LabelFigures]:
     hits = (case.truth & case.chosen).sum(axis=0).tolist()
     rows = case.truth.sum(axis=0).tolist()
     predicted = case.chosen.sum(axis=0).tolist()
@@ -280,6 +294,8 @@ def _per_label(case: _KnownCells, intervals: FloatArray) -> dict[str, LabelFigur
             f1=f1[index],
             f1_interval=bounds[index],
             parents=tuple(parent for parent in case.graph.parents[label] if parent != ROOT),
+            promised=promises.get(label, {}).get("precision"),
+            promise_bound=promises.get(label, {}).get("bound"),
         )
         for index, label in enumerate(case.graph.labels)
     }

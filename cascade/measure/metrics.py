@@ -25,6 +25,10 @@ _INTERVAL_PERCENT = (2.5, 97.5)
 _CELLS_AT_ONCE = 2_000_000
 
 
+LEAST_TOLD = 0.05
+BINS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class F1Counts:
     """What an F1 is made of, kept per row so that rows can be drawn anew.
@@ -113,6 +117,30 @@ def precision_at_1(truth: BoolArray, scores: FloatArray) -> float | None:
     best = np.where(unvisited, -np.inf, scores).argmax(axis=1)
     is_right = truth[np.arange(len(best)), best] & ~unvisited.all(axis=1)
     return share(is_right)
+
+
+def calibration_error(truth: BoolArray, probabilities: FloatArray) -> float | None:
+    """By how much probabilities are off, in [0, 1]; None where there are none of `LEAST_TOLD` or more.
+
+    The expected calibration error of Naeini, Cooper and Hauskrecht ("Obtaining Well Calibrated Probabilities
+    Using Bayesian Binning", AAAI 2015), over all cells: the mean over `BINS` equal bins of the distance
+    between mean probability and true share, each counting as many cells as it has.
+
+    Parameters
+    ----------
+    truth
+        bool, shape (n_texts, n_labels).
+    probabilities
+        float, of the same shape, in [0, 1]; NaN where a label was not visited. Those below `LEAST_TOLD`,
+        which are nearly all, are left out: they would hide the others.
+    """
+    told = probabilities >= LEAST_TOLD
+    if not told.any():
+        return None
+    chance, true = probabilities[told].astype(np.float64), truth[told]
+    bins = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
+    away = np.bincount(bins, chance, BINS) - np.bincount(bins, true, BINS)
+    return float(np.abs(away).sum() / len(chance))
 
 
 def none_recall(truth: BoolArray, chosen: BoolArray) -> float | None:

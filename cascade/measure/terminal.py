@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cascade.measure.comparison import Comparison
 from cascade.measure.error_causes import ErrorCounts
-from cascade.measure.evaluate import Evaluation
+from cascade.measure.evaluate import Evaluation, LabelFigures
 from cascade.measure.metrics import Interval
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
     if evaluation.per_group:
         parts += [Text(), _group_table(evaluation)]
     parts += [Text(), _weakest_table(evaluation)]
+    if any(label.promised is not None for label in evaluation.per_label.values()):
+        parts += [Text(), _promise_table(evaluation)]
     return Group(*parts)
 
 
@@ -54,6 +56,7 @@ def _head_table(evaluation: Evaluation) -> Table:
         ("recall of none", evaluation.none_recall, None),
         ("exact match", evaluation.exact_match, None),
         ("router recall", evaluation.router_recall, None),
+        ("calibration error", evaluation.calibration_error, None),
         (
             "micro F1, perfect routing",
             evaluation.oracle_router_micro_f1,
@@ -126,6 +129,31 @@ def _weakest_table(evaluation: Evaluation) -> RenderableType:
         table.add_row(*(_cell(text) for text in (name, ", ".join(label.parents), *cells)))
     table.title = _cell(f"Weakest labels of the {len(enough):,} with {_ENOUGH_ROWS} rows or more")
     return table
+
+
+def _promise_table(evaluation: Evaluation) -> Table:
+    """Promised precision beside what was found, the furthest below its promise first."""
+    promised = [(name, one) for name, one in evaluation.per_label.items() if one.promised is not None]
+    made = [one for _, one in promised if one.promise_bound is not None and one.precision is not None]
+    kept = sum((one.precision or 0) >= (one.promised or 0) for one in made)
+    order = sorted(promised, key=lambda item: (item[1].promise_bound is None, _beyond(item[1])))
+    table = _table("label", "promised", "rows spoke for", "found", "predicted", left=1)
+    for name, one in order[:_WEAKEST]:
+        bound = _number(one.promise_bound) if one.promise_bound is not None else "no promise"
+        cells = (_number(one.promised), bound, _number(one.precision), f"{one.predicted:,}")
+        table.add_row(*(_cell(text) for text in (name, *cells)))
+    table.title = _cell(
+        f"Promises of precision: {kept:,} of {len(made):,} kept; {len(promised) - len(made):,} labels have "
+        "too few rows for one, or were never chosen"
+    )
+    hidden = len(order) - _WEAKEST
+    table.caption = _cell(f"and {_counted(hidden, 'label')} further above") if hidden > 0 else None
+    return table
+
+
+def _beyond(label: LabelFigures) -> float:
+    """How far the found precision is above the promise; a label that was never chosen broke none."""
+    return 1.0 if label.precision is None else label.precision - (label.promised or 0)
 
 
 def _table(*headers: str, left: int) -> Table:

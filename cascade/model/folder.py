@@ -134,6 +134,9 @@ class Manifest:
         None, as in models of 0.4 and before: they are the path probabilities.
     exclusive
         Contests, see `cascade.model.contests.contest_of`, of which a text has one label at most.
+    promises
+        Of labels whose threshold is ``{precision: ...}``: ``{"precision", "bound"}``, the promise and what
+        the precision is at least, None where the rows were too few for any promise.
     least_known
         The share of a text, in [0, 1], that its embedded models have to know more of than this to say
         anything; None in models of releases before 0.5, which always answer.
@@ -150,6 +153,7 @@ class Manifest:
     readings: tuple[Mapping[str, Any], ...] = ()
     combination: Mapping[str, Any] | None = None
     exclusive: tuple[str, ...] = ()
+    promises: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     least_known: float | None = None
     schema: int = SCHEMA
 
@@ -307,8 +311,8 @@ _GROUP_TYPES = {
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
-    value = {"readings": [], "exclusive": [], "combination": None, **value}
-    _check_types(value, {"readings": list, "exclusive": list})
+    value = {"readings": [], "exclusive": [], "promises": {}, "combination": None, **value}
+    _check_types(value, {"readings": list, "exclusive": list, "promises": dict})
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
