@@ -70,7 +70,7 @@ def row_counts(graph: Graph, truth: Cells) -> IntArray:
 
 
 def exclusive_contests(taxonomy: Taxonomy, truth: Cells) -> tuple[str, ...]:
-    """The contests of which no row, but for few exceptions, has two labels, as rows tell and no ``choose``."""
+    """The contests of which no row, but for few exceptions, has two labels, and ``choose`` says no such."""
     labels: dict[str, list[str]] = {}
     for label, name in contest_of(taxonomy).items():
         labels.setdefault(name, []).append(label)

@@ -61,8 +61,15 @@ class Combination:
 
     def apply(self, features: FloatArray) -> FloatArray:
         """Probabilities, float32, shape (n_cells,), of features (n_cells, n_features) in log odds."""
-        sums = features @ np.asarray(self.weights, dtype=np.float32) + np.float32(self.offset)
-        return np.asarray(sigmoid(self._bent(sums)), dtype=np.float32)
+        return np.asarray(sigmoid(self._bent(self.sums(features))), dtype=np.float32)
+
+    def sums(self, features: FloatArray) -> FloatArray:
+        """The weighted sum of each cell, float32, shape (n_cells,)."""
+        # A product of matrices would round a cell in one way here and in another there.
+        found = np.full(len(features), self.offset, dtype=np.float32)
+        for weight, column in zip(self.weights, features.T, strict=True):
+            found += np.float32(weight) * column
+        return found
 
     def least_path(self, probability: float, *, seconds: bool) -> float:
         """The path probability below which no label reaches `probability`, whatever else speaks for it.
@@ -143,8 +150,7 @@ def _fitted(features: FloatArray, targets: BoolArray, weights: FloatArray, is_pr
     if not targets.any() or targets.all():
         return Combination.product()
     plain = Combination.product() if is_product else _regressed(features, targets, weights)
-    sums = features @ np.asarray(plain.weights, dtype=np.float32) + np.float32(plain.offset)
-    return Combination(plain.weights, plain.offset, _curve(sums, targets, weights))
+    return Combination(plain.weights, plain.offset, _curve(plain.sums(features), targets, weights))
 
 
 def _regressed(features: FloatArray, targets: BoolArray, weights: FloatArray) -> Combination:

@@ -1,0 +1,171 @@
+"""What out-of-fold scores settle of how evidence is put together, and of who excludes whom."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cascade.errors import ModelError
+from cascade.fitted import Cascade
+from cascade.learn.combining import NONE_SHARE, exclusive_contests, row_counts
+from cascade.learn.fit import fit
+from cascade.learn.truth import true_cells
+from cascade.model.folder import MANIFEST, NODES, read_manifest
+from cascade.taxonomy.definition import Taxonomy
+from cascade.validation.combination import FEATURES
+
+GROUPS = {
+    "delivery": {"labels": ["late", "lost"]},
+    "billing": {"labels": ["refund", "charged_twice"]},
+}
+FACET = {"mood": {"route": "always", "choose": "one", "labels": ["glad", "angry"]}}
+WORDS = {
+    "late": ["late", "delayed", "waiting"],
+    "lost": ["lost", "missing", "vanished"],
+    "refund": ["refund", "money", "back"],
+    "charged_twice": ["charged", "twice", "double"],
+    "glad": ["thanks", "great"],
+    "angry": ["terrible", "awful"],
+}
+
+
+def taxonomy(groups=GROUPS, negatives="both"):
+    return Taxonomy.from_dict({"name": "t", "defaults": {"negatives": negatives}, "groups": groups})
+
+
+def rows(n_rows, most=1, nothing=0, seed=0):
+    """Texts with words of up to `most` labels each, the last of them with none."""
+    random = np.random.default_rng(seed)
+    filler = [f"word{number}" for number in range(40)]
+    texts, labels = [], []
+    names = ["late", "lost", "refund", "charged_twice"]
+    for row in range(n_rows):
+        own = (
+            []
+            if row >= n_rows - nothing
+            else random.choice(names, random.integers(1, most + 1), replace=False)
+        )
+        words = [str(random.choice(WORDS[name])) for name in own] + random.choice(filler, 6).tolist()
+        texts.append(" ".join(random.permutation(words)))
+        labels.append([str(name) for name in own])
+    return texts, labels
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("combined") / "model"
+    events = []
+    fit(taxonomy(), *rows(600, nothing=12), out, report=events.append)
+    return out, events
+
+
+def truth_of(labels, groups=GROUPS):
+    return true_cells(taxonomy(groups).graph, labels)
+
+
+def test_rows_without_labels_count_for_a_tenth_of_all():
+    labels = [["late"]] * 950 + [[]] * 50
+    counts = row_counts(taxonomy().graph, truth_of(labels))
+    assert counts[:950].tolist() == [1] * 950
+    assert counts[950:].sum() / counts.sum() == pytest.approx(NONE_SHARE, abs=0.01)
+
+
+@pytest.mark.parametrize(("some", "none", "each"), [(100, 0, 1), (100, 60, 1), (0, 9, 1), (10_000, 3, 10)])
+def test_rows_without_labels_count_once_where_there_are_enough_and_never_for_too_many(some, none, each):
+    counts = row_counts(taxonomy().graph, truth_of([["late"]] * some + [[]] * none))
+    assert counts[some:].tolist() == [each] * none
+
+
+def test_contests_are_exclusive_where_rows_have_one_label_each():
+    one = [["late"], ["refund"], []] * 50
+    assert exclusive_contests(taxonomy(), truth_of(one)) == ("",)
+    assert exclusive_contests(taxonomy(), truth_of([*one, *[["late", "refund"]] * 5])) == ()
+    assert exclusive_contests(taxonomy(), truth_of(one[:60])) == ()
+
+
+def test_a_facet_is_a_contest_of_its_own_and_choose_says_enough_of_it():
+    groups = GROUPS | FACET
+    both = [["late", "glad"], ["refund", "angry"]] * 60
+    assert exclusive_contests(taxonomy(groups), truth_of(both, groups)) == ("",)
+    free = GROUPS | {"mood": {"route": "always", "labels": ["glad", "angry"]}}
+    assert exclusive_contests(taxonomy(free), truth_of(both, free)) == ("", "mood")
+
+
+def test_what_is_learned_stands_in_the_manifest_and_loads_again(model):
+    out, _ = model
+    manifest = read_manifest(out)
+    assert set(manifest.combination["weights"]) == set(FEATURES)
+    assert all(weight >= 0 for weight in manifest.combination["weights"].values())
+    assert manifest.exclusive == ("",)
+    seconds = [record.second for name, record in manifest.groups.items() if name]
+    assert all(second is not None and second.node != manifest.groups[""].node for second in seconds)
+    assert {path.name for path in (out / NODES).iterdir()} == {
+        node for record in manifest.groups.values() for node in record.nodes
+    }
+    loaded = Cascade.load(out)
+    assert loaded.predict(["the parcel is delayed", "I was charged double"]) == [["late"], ["charged_twice"]]
+
+
+def test_one_label_at_most_is_answered_where_no_row_has_two_and_that_is_said(model):
+    out, events = model
+    told = [event.detail for event in events if event.kind == "noted"]
+    assert told == ["no row has two labels, so at most one is answered"]
+    answers = Cascade.load(out).predict(["delayed and charged twice", "lost, and I want a refund"])
+    assert [len(answer) for answer in answers] == [1, 1]
+
+
+def test_where_rows_have_several_labels_several_are_answered(tmp_path):
+    fit(taxonomy(), *rows(600, most=2), tmp_path / "model")
+    loaded = Cascade.load(tmp_path / "model")
+    assert loaded.manifest.exclusive == ()
+    assert set(loaded.predict(["it is late and lost"])[0]) == {"late", "lost"}
+
+
+def test_probabilities_are_above_their_paths_where_other_evidence_says_so(model):
+    out, _ = model
+    walked = Cascade.load(out).walk(rows(200, seed=5)[0])
+    labels = slice(-4, None)
+    changed = np.abs(walked.paths[:, labels] - walked.before.paths[:, labels])
+    assert np.nanmax(changed) > 0.01
+    np.testing.assert_array_equal(np.isnan(walked.paths), np.isnan(walked.before.paths))
+
+
+def test_a_second_model_that_was_changed_is_refused(model, tmp_path):
+    import shutil
+
+    shutil.copytree(model[0], tmp_path / "model")
+    second = read_manifest(tmp_path / "model").groups["delivery"].second
+    (tmp_path / "model" / NODES / second.node / "biases.npy").write_bytes(b"")
+    with pytest.raises(ModelError, match="changed since it was written"):
+        Cascade.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("broken", [{"weights": {}}, "much", 3, {"weights": None}])
+def test_a_manifest_with_another_combination_is_refused(model, tmp_path, broken):
+    import shutil
+
+    from cascade.system.serialization import checksummed
+
+    shutil.copytree(model[0], tmp_path / "model")
+    path = tmp_path / "model" / MANIFEST
+    content = json.loads(path.read_bytes())
+    content = content.get("content", content)
+    content.pop("checksum", None)
+    path.write_bytes(checksummed({**content, "combination": broken}))
+    with pytest.raises(ModelError, match="cascade fit"):
+        Cascade.load(tmp_path / "model")
+
+
+def test_a_model_without_a_combination_answers_by_its_paths(model, tmp_path):
+    from dataclasses import replace
+
+    loaded = Cascade.load(model[0])
+    plain = Cascade(
+        loaded.folder, replace(loaded.manifest, combination=None), loaded.taxonomy, loaded._nodes, {}
+    )
+    walked = plain.walk(["the parcel is delayed"])
+    assert walked.before is None
+    found = loaded.walk(["the parcel is delayed"]).before
+    np.testing.assert_array_equal(walked.paths, found.paths)
