@@ -11,10 +11,6 @@ from cascade.system.home import VARIABLE
 from cascade.taxonomy.definition import Taxonomy
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("first") is None)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory) -> Iterator[Path]:
     """A data folder for the tests of a file, and for the processes that they start: never the user's own."""

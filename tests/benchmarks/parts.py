@@ -11,6 +11,7 @@ from typing import NamedTuple
 import groups
 import hosted
 import labels
+import quality
 from bench import Bench
 from page import Aim, Section, Table, compare
 from sets import Set
@@ -260,6 +261,7 @@ PARTS = {
         labels.labels,
         us_bills,
         sets,
+        quality.quality,
         start,
         groups.init,
         hosted.tokens,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import islice
 
 import pytest
 from browsing import WIDTHS, chromium, fits, hindrances, picture, watched
@@ -101,13 +103,18 @@ def test_the_report_can_be_read(page, pages, tmp_path):
     assert page.locator("#sankey .sankey-node").count() > 10
 
 
-@pytest.mark.first
 def test_the_report_of_hundreds_of_labels_can_be_read(browser, tmp_path):
     if not BILLS.exists():
         pytest.skip(f"there is no {BILLS}")
-    run("fit", "taxonomies/us_bills.yaml", "--data", BILLS / "train.jsonl.gz", "--out", tmp_path / "model")
+    # A page of many labels is what counts here, not how well they are known.
+    with gzip.open(BILLS / "train.jsonl.gz", "rt") as lines:
+        (tmp_path / "train.jsonl").write_text("".join(islice(lines, 3_000)))
+    with gzip.open(BILLS / "test.jsonl.gz", "rt") as lines:
+        (tmp_path / "test.jsonl").write_text("".join(islice(lines, 1_000)))
+    taxonomy = "taxonomies/us_bills.yaml"
+    run("fit", taxonomy, "--data", tmp_path / "train.jsonl", "--out", tmp_path / "model")
     path = tmp_path / "report.html"
-    run("evaluate", BILLS / "test.jsonl.gz", "--model", tmp_path / "model", "--report", path)
+    run("evaluate", tmp_path / "test.jsonl", "--model", tmp_path / "model", "--report", path)
     for width in WIDTHS:
         with watched(browser, width, "file://") as page:
             check_report(page, path, tmp_path, "report-us-bills")
