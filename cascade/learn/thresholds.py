@@ -228,7 +228,9 @@ class LabelScores:
     @cached_property
     def truth(self) -> BoolArray:
         """Whether the label is true at each of `rows`."""
-        return np.isin(self.rows, self.positives, assume_unique=True)
+        return np.asarray(
+            np.append(self.positives, -1)[np.searchsorted(self.positives, self.rows)] == self.rows
+        )
 
     def curve(self) -> Curve:
         """Every way to cut all rows."""

@@ -45,8 +45,8 @@ MOST_RARE = 50.0
 # So many children and rows tell which penalty suits a group.
 TRIED_CHILDREN = 4
 TRIED_ROWS = 6_000
-# From here on there are several blocks, to be spread over threads.
-MANY_ROWS = 30_000
+# From so many rows, or features of rows, on there are several blocks, to be spread over threads.
+MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
 TOLERANCE = 0.1
 HELD_OUT_TOLERANCE = 0.1
@@ -174,7 +174,8 @@ class LinearBackend:
             fold_of, folds = np.where(problem.part, 0, 1), 1
         C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
-        blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
+        is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
+        blocks = blocks_of(len(problem.children), 2 if is_large else 1)
         bound = BOUND_OF_SMALL if problem.small else BOUND
         fits = Parallel()(
             delayed(_fit_children)(rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound)
