@@ -17,8 +17,8 @@ from cascade.system.serialization import WAY_OUT, read_array, write_array
 
 # Weights nearer to 0 are dropped (Babbar and Schoelkopf, "DiSMEC: Distributed Sparse Machines for Extreme
 # Multi-label Classification", WSDM 2017, section 3.2, has the first). It moves held-out margins by less than
-# 0.01 (root mean square, on five sets); the second, of small models, by up to 0.06, and costs CLINC150 .001 of
-# micro F1 on valid, so that it is for models whose size matters more.
+# 0.01 (root mean square, on five sets); the second, of small models, by up to 0.06, and costs CLINC150 .001
+# of micro F1 on valid, so that it is for models whose size matters more.
 BOUND, BOUND_OF_SMALL = np.float32(0.01), np.float32(0.04)
 # Rows of `dense` are whole vectors of the processor.
 VECTOR = 8
