@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -205,10 +206,13 @@ class Cascade:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
-        nodes = {
-            group: _load_node(place, taxonomy, group, manifest.groups[group])
-            for group, place in node_folders(folder, manifest).items()
-        }
+        folders = node_folders(folder, manifest)
+        # Most of it is reading and compiled loops, which let other threads run meanwhile.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            models = pool.map(
+                lambda group: _load_node(folders[group], taxonomy, group, manifest.groups[group]), folders
+            )
+            nodes = dict(zip(folders, models, strict=True))
         return cls(folder, manifest, taxonomy, nodes)
 
     def save(self, folder: str | Path) -> None:
