@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -210,12 +211,20 @@ class Cascade:
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
         places = node_folders(folder, manifest)
-        nodes, seconds = {}, {}
-        for group, record in manifest.groups.items():
-            nodes[group] = _load_node(places[record.node], taxonomy, group, record)
-            if record.second is not None:
-                node = _load_node(places[record.second.node], taxonomy, group, record)
-                seconds[group] = node, calibration_of(record.second)
+
+        def load(group: str, name: str) -> NodeModel:
+            return _load_node(places[name], taxonomy, group, manifest.groups[group])
+
+        first = [(group, record.node) for group, record in manifest.groups.items()]
+        second = {group: one.second for group, one in manifest.groups.items() if one.second is not None}
+        # Most of it is reading and compiled loops, which let other threads run meanwhile.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            nodes = dict(zip(manifest.groups, pool.map(load, *zip(*first, strict=True)), strict=True))
+            models = pool.map(load, second, [one.node for one in second.values()])
+            seconds = {
+                group: (model, calibration_of(second[group]))
+                for group, model in zip(second, models, strict=True)
+            }
         return cls(folder, manifest, taxonomy, nodes, seconds)
 
     def save(self, folder: str | Path) -> None:

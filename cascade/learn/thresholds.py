@@ -229,7 +229,9 @@ class LabelScores:
     @cached_property
     def truth(self) -> BoolArray:
         """Whether the label is true at each of `rows`."""
-        return np.isin(self.rows, self.positives)
+        return np.asarray(
+            np.append(self.positives, -1)[np.searchsorted(self.positives, self.rows)] == self.rows
+        )
 
     def repeated(self, counts: IntArray) -> LabelScores:
         """With each row as often as it counts, shape (n_texts,); rows where the label is true count once."""

@@ -39,11 +39,12 @@ FEWEST_FOLDS = 3
 PENALTIES = (1.0, 3.0, 0.3, 0.1)
 # log(1 + n_texts) + 1 stays below for any number of texts that memory holds.
 MOST_RARE = 50.0
-# So many children and rows tell which penalty suits a group.
+# So many children, and so many rows, or as many as have so many characters, tell which penalty suits a group:
+# that of few rows is too high for many.
 TRIED_CHILDREN = 4
-TRIED_ROWS = 20_000
-# From here on blocks are half as wide, as such a group is often alone on its level: a router.
-MANY_ROWS = 30_000
+TRIED_ROWS, TRIED_CHARACTERS = 6_000, 1_400_000
+# From so many rows, or features of rows, on there are several blocks, to be spread over threads.
+MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
 TOLERANCE = 0.1
 HELD_OUT_TOLERANCE = 0.03
@@ -179,7 +180,8 @@ class LinearBackend:
             fold_of, folds = np.where(problem.part, 0, 1), 1
         C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
-        blocks = blocks_of(len(problem.children), 2 if len(texts) >= MANY_ROWS else 1)
+        is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
+        blocks = blocks_of(len(problem.children), 2 if is_large else 1)
         bound = BOUND_OF_SMALL if problem.small else BOUND
         fits = Parallel()(
             delayed(_fit_children)(rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound)
@@ -219,7 +221,8 @@ class LinearBackend:
         if len(self.penalties) == 1:
             return self.penalties[0]
         targets = most_frequent_children(problem, TRIED_CHILDREN).targets
-        sample = sampled(np.arange(len(targets)), TRIED_ROWS, problem.seed)
+        most = max(TRIED_ROWS, int(TRIED_CHARACTERS * len(targets) / max(_characters(problem.texts), 1)))
+        sample = sampled(np.arange(len(targets)), most, problem.seed)
         train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
         C = np.repeat(np.asarray(self.penalties, dtype=np.float32), targets.shape[1])
         repeated = np.tile(targets, len(self.penalties))
@@ -281,10 +284,12 @@ class LinearBackend:
 
 def folds_for(texts: Texts) -> int:
     """On how many folds a model of these texts is judged."""
-    characters = texts.features(
-        "lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole))
-    ).sum()
-    return next((folds for most, folds in FOLDS if characters <= most), FEWEST_FOLDS)
+    return next((folds for most, folds in FOLDS if _characters(texts) <= most), FEWEST_FOLDS)
+
+
+def _characters(texts: Texts) -> int:
+    lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
+    return int(lengths.sum())
 
 
 def _fit_children(

@@ -17,7 +17,7 @@ from cascade.nodes.weighting import Weighted, multiply
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 
-LANES = 24
+LANES = 32
 # What is computed for a row is computed for whole vectors of the processor.
 VECTOR = 8
 MAX_PASSES = 300

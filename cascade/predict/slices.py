@@ -102,7 +102,7 @@ def answered_slices(
 ) -> Generator[AnsweredSlice, None, None]:
     """What comes of each slice; in order where it goes to standard output."""
     if _may_have_workers(request) and not model.is_hosted:
-        few = _FEW_SLICES + len(model.graph.nodes) // _NODES_OF_SLICE
+        few = _FEW_SLICES + len(model.taxonomy.graph.nodes) // _NODES_OF_SLICE
         start = list(itertools.islice(todo, few + 1))
         todo = itertools.chain(start, todo)
         if len(start) > few:

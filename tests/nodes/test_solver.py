@@ -97,7 +97,7 @@ def test_a_finer_tolerance_comes_as_near_as_asked():
         np.testing.assert_allclose(found[:, column], exact(matrix(rows), target, 1.0)[0], atol=0.005)
 
 
-@pytest.mark.parametrize("children", [1, 2, 15, 16, 24])
+@pytest.mark.parametrize("children", [1, 2, 15, 16, 32])
 def test_a_column_alone_is_what_it_is_in_a_block(children):
     texts, targets = problem(children=children)
     rows = weighted(texts)
@@ -128,7 +128,9 @@ def test_columns_that_never_vary_are_sure_and_spoil_no_other():
     np.testing.assert_allclose(margins(rows, solution, 2), alone, atol=0.03)
 
 
-@pytest.mark.parametrize(("children", "lanes"), [(3, 8), (8, 8), (9, 16), (16, 16), (17, LANES), (24, LANES)])
+@pytest.mark.parametrize(
+    ("children", "lanes"), [(3, 8), (8, 8), (9, 16), (16, 16), (17, 24), (24, 24), (25, LANES), (32, LANES)]
+)
 def test_what_is_not_asked_for_stays_zero(children, lanes):
     texts, targets = problem(children=children)
     solution = block(weighted(texts), targets).solve(0.1)
