@@ -51,7 +51,7 @@ def lower_bound(hits: int, chosen: int) -> float:
 
 
 def fewest_rows(precision: float) -> int:
-    """So many chosen rows, all true, are enough for a promise."""
+    """So many chosen rows, all true, are enough for a promise of less than 1."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(_demanded(precision)))
 
 
@@ -92,7 +92,8 @@ def promise_lines(promises: Mapping[str, Promise]) -> Iterator[str]:
             broken.setdefault(promise.precision, []).append(label)
     for precision, labels in broken.items():
         shown = ", ".join(map(repr, labels[:MOST_SHOWN])) + (", ..." if len(labels) > MOST_SHOWN else "")
+        enough = "no number would do" if precision >= 1 else f"{fewest_rows(precision)} right ones would do"
         yield (
             f"a precision of {precision:g} cannot be promised for {len(labels)} of {len(promises)} labels: "
-            f"too few rows, or too many wrong ones ({fewest_rows(precision)} right ones would do): {shown}"
+            f"too few rows, or too many wrong ones ({enough}): {shown}"
         )

@@ -35,7 +35,7 @@ def edits(found):
 @pytest.fixture(scope="module")
 def misplaced():
     """A model in which two labels stand in another group's place, and its rows."""
-    texts, labels = planted_rows()
+    texts, labels = planted_rows(topic_words=2)
     return Cascade.fit(planted_taxonomy(**ELSEWHERE), texts, labels), texts, labels
 
 

@@ -314,9 +314,10 @@ def test_a_group_without_any_row_gives_a_model_that_never_answers_it(tmp_path):
     assert manifest.groups["unseen"].backend == {"kind": "constant"}
     model = Cascade.load(tmp_path)
     everywhere = model.oracle(["red", "u", ""], np.ones((3, 6), dtype=bool)).paths
-    assert (everywhere[:, [model.graph.column["u"], model.graph.column["v"]]] <= 1.1e-6).all()
+    assert not (everywhere[:, [model.graph.column["u"], model.graph.column["v"]]] > 1.1e-6).any()
     answers = model.predict(["red", "blue", "red blue", "u", "v", "", "unseen"])
-    assert [set(names) for names in answers[:3]] == [{"x"}, {"y"}, {"x", "y"}]
+    assert [set(names) for names in answers[:2]] == [{"x"}, {"y"}]
+    assert len(answers[2]) == 1  # no row has both
     assert all({"u", "v"}.isdisjoint(names) for names in answers)
 
 
@@ -416,10 +417,14 @@ def test_promised_precision_and_recall_hold_out_of_fold(shop, shop_model, tmp_pa
         plain["groups"]["delivery"]["threshold"] = {"recall": 1.0}
         plain["groups"]["product"]["labels"][1] = {"name": "faulty", "threshold": {"precision": 1.0}}
 
-    manifest = fit(changed(shop, promise), shop.texts, shop.labels, tmp_path)
+    events = []
+    manifest = fit(changed(shop, promise), shop.texts, shop.labels, tmp_path, report=events.append)
     assert 0 < manifest.thresholds["late"] < 1
     assert read_manifest(shop_model).thresholds["faulty"] <= manifest.thresholds["faulty"] <= 1
     assert manifest.metrics["f1"]["late"] > 0.5
+    assert manifest.promises == {"faulty": {"precision": 1.0, "bound": None}}
+    told = [event.detail for event in events if event.kind == "noted"]
+    assert any("cannot be promised for 1 of 1 labels" in line for line in told)
 
 
 def test_a_facet_that_no_text_gives_away_makes_no_label_suspicious(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascade.model.evidence import Silence, entry_groups
-from cascade.model.walk import Walked, edges
+from cascade.model.walk import Block, Walked, edges
 from cascade.taxonomy.definition import Taxonomy
 
 GROUPS = {
@@ -49,8 +49,13 @@ def test_a_router_at_a_service_is_heard_and_an_embedded_facet_beside_it_is_not(t
 
 def test_paths_and_scores_of_these_rows_alone_become_unvisited(taxonomy):
     graph = taxonomy.graph
-    shape = (3, len(graph.nodes))
-    walked = Walked(np.full(shape, 0.5, np.float32), np.full((3, len(edges(graph))), 0.5, np.float32))
+    rows, above = np.arange(3), np.full(3, 0.5, np.float32)
+
+    def half(group):
+        return np.full((3, len(graph.children[group])), 0.5, np.float32)
+
+    blocks = {group: Block(rows, above, half(group), half(group)) for group in graph.groups}
+    walked = Walked(graph, 3, blocks)
     nothing = np.array([False, True, False])
     found = Silence(taxonomy, ["part"]).of(walked, nothing)
     kept = [graph.column[name] for name in ("thing", "part", "lid", "hinge")]

@@ -58,7 +58,9 @@ def test_the_explanation_is_of_the_walk_that_answers(model, text):
     walked = model.walk([text])
     column = model.graph.column
     for _, step in found.walk():
-        path = walked.paths[0, column[step.node]]
+        path = walked.before.paths[0, column[step.node]]
+        if not step.is_group:
+            assert step.probability == pytest.approx(walked.paths[0, column[step.node]], rel=1e-5)
         if step.verdict == "not entered":
             assert np.isnan(path)
             assert step.path < step.threshold
