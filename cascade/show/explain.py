@@ -277,18 +277,18 @@ class _Explainer:
         second = self.second[group, label]
         if probability > path + MUCH:
             speaks = (
-                f"a second look at its words gives {second:.2g}"
+                f"a second look at its words gives {second:.2f}"
                 if second > path
                 else "no other label is near"
             )
-            return f": the walk doubted ({path:.2g}), but {speaks}"
+            return f": the walk doubted ({path:.2f}), but {speaks}"
         if probability < path - MUCH:
             doubts = (
-                f"a second look at its words gives {second:.2g}"
+                f"a second look at its words gives {second:.2f}"
                 if second < path
                 else "another label is nearer"
             )
-            return f": the walk gives {path:.2g}, but {doubts}"
+            return f": the walk gives {path:.2f}, but {doubts}"
         return ""
 
     # Words
