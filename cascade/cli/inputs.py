@@ -16,6 +16,7 @@ from cascade.errors import CascadeError, DataError, ModelError, Place, Problem, 
 from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
+    from cascade.model.folder import Manifest
     from cascade.rows.reading import ReadRows
     from cascade.rows.readings import Columns, Reading
     from cascade.rows.row import BadRow
@@ -167,3 +168,29 @@ def remember_last(folder: Path) -> None:
 def _is_last(folder: Path) -> bool:
     last = _last_model()
     return last is not None and last.resolve() == folder.resolve() and not os.environ.get(MODEL_VARIABLE)
+
+
+def described_model(folder: Path) -> tuple[Taxonomy, Manifest]:
+    """What the manifest of a model tells, without its node models: of thousands, loading takes seconds.
+
+    Raises
+    ------
+    ModelError
+        The folder holds no model, or one that another version wrote.
+    """
+    from cascade.model.folder import MANIFEST, read_manifest
+    from cascade.taxonomy.definition import Taxonomy
+
+    manifest = read_manifest(folder)
+    try:
+        taxonomy = Taxonomy.from_dict(manifest.taxonomy, source=str(folder / MANIFEST))
+    except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise _not_of_this_version(folder / MANIFEST, str(error)) from error
+    trained = {group for group in taxonomy.graph.groups if taxonomy.scored_children(group)}
+    if manifest.nodes != taxonomy.graph.nodes or set(manifest.groups) != trained:
+        raise _not_of_this_version(folder / MANIFEST, "its groups are not those of its taxonomy")
+    return taxonomy, manifest
+
+
+def _not_of_this_version(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path}: not a model of this version: {why}. Run `cascade fit` again.")

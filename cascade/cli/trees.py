@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade.cli.completion import files, groups
-from cascade.cli.inputs import chosen_model, load_taxonomy
+from cascade.cli.inputs import chosen_model, described_model, load_taxonomy
 from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
 from cascade.errors import DataError
 
@@ -83,11 +83,8 @@ def _load_version(what: str | None, model: Path | None) -> Version:
 
     if what is not None and not Path(what).is_dir():
         return Version(what, load_taxonomy(what))
-    from cascade.fitted import Cascade
-
     folder = Path(what) if what is not None else chosen_model(model)
-    loaded = Cascade.load(folder)
-    return Version(str(folder), loaded.taxonomy, loaded.manifest)
+    return Version(str(folder), *described_model(folder))
 
 
 def _tree(side: Version) -> TreeNode:
