@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cascade.changes.retraining import Version
     from cascade.show.tree import SortKey, TreeNode
 
-_MOST_LINES = 500
+_MOST_LINES = 1000
 """Of a tree in a terminal: what is above these is hardly ever scrolled back to."""
 
 FORMATS = ("text", "mermaid", "dot", "json", "html")
