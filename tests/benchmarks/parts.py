@@ -11,6 +11,7 @@ from typing import NamedTuple
 import groups
 import hosted
 import labels
+import pages
 from bench import Bench
 from page import Aim, Section, Table, compare
 from sets import Set
@@ -258,6 +259,7 @@ PARTS = {
         predict,
         growth,
         labels.labels,
+        pages.pages,
         us_bills,
         sets,
         start,
