@@ -171,17 +171,30 @@ def _is_last(folder: Path) -> bool:
 
 
 def described_model(folder: Path) -> tuple[Taxonomy, Manifest]:
-    """What the manifest of a model tells, without its node models: of thousands, loading takes seconds.
+    """What the manifest of a model tells; its files are checked and not loaded, which takes seconds.
 
     Raises
     ------
     ModelError
-        The folder holds no model, or one that another version wrote.
+        The folder holds no model, or one that is damaged or was written by another version.
     """
-    from cascade.model.folder import MANIFEST, read_manifest
-    from cascade.taxonomy.definition import Taxonomy
+    from cascade.model.folder import read_manifest
 
     manifest = read_manifest(folder)
+    while True:
+        try:
+            return _checked_taxonomy(folder, manifest), manifest
+        except ModelError:
+            newer = read_manifest(folder)
+            if newer == manifest:
+                raise
+            manifest = newer  # a fit that ended meanwhile took the old files away
+
+
+def _checked_taxonomy(folder: Path, manifest: Manifest) -> Taxonomy:
+    from cascade.model.folder import MANIFEST, node_folders
+    from cascade.taxonomy.definition import Taxonomy
+
     try:
         taxonomy = Taxonomy.from_dict(manifest.taxonomy, source=str(folder / MANIFEST))
     except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
@@ -189,7 +202,8 @@ def described_model(folder: Path) -> tuple[Taxonomy, Manifest]:
     trained = {group for group in taxonomy.graph.groups if taxonomy.scored_children(group)}
     if manifest.nodes != taxonomy.graph.nodes or set(manifest.groups) != trained:
         raise _not_of_this_version(folder / MANIFEST, "its groups are not those of its taxonomy")
-    return taxonomy, manifest
+    node_folders(folder, manifest)
+    return taxonomy
 
 
 def _not_of_this_version(path: Path, why: str) -> ModelError:
