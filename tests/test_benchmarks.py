@@ -248,7 +248,7 @@ def test_predict_shows_cascade_and_libpecos(tmp_path):
 def test_an_unknown_part_is_refused(tmp_path):
     done, _ = run(tmp_path, "--only", "fit,dance")
     assert done.returncode == 2
-    assert "unknown: dance; expected some of fit,predict,growth,labels,us_bills,sets,start" in done.stderr
+    assert "unknown: dance; expected some of fit,predict,growth,labels,pages,us_bills,sets" in done.stderr
 
 
 # Data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from cascade.cli.shell import (
     Bar,
     cascade,
     cores,
+    counted,
     debug_option,
     engine_option,
     figure,
@@ -51,12 +53,14 @@ if TYPE_CHECKING:
     from cascade.hosted.orders import Order
     from cascade.hosted.prices import NodePlan
     from cascade.learn.fit import Event
-    from cascade.learn.plan import Plan
+    from cascade.learn.plan import Plan, Planned
     from cascade.model.folder import Manifest
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
 
 _SUSPICIOUS_SHOWN = 3
+_PLAN_GROUPS = 40
+"""Of more groups a dry run shows those that matter most."""
 
 
 @cascade.command()
@@ -320,11 +324,22 @@ def _plan_table(planned: Plan) -> RenderableType:
         table.add_column(name, justify="right")
     table.add_column("negatives")
     table.add_column("cost", usd(planned.cost_usd()), justify="right")
-    for one in planned.groups:
+    for one in _costliest(planned.groups):
         rarest = number(min(one.positives, default=0))
         figures = (number(one.rows), number(len(one.children)), rarest, one.negatives, usd(one.cost_usd))
         table.add_row(one.group or TOP_LEVEL, one.backend, *figures)
+    hidden = len(planned.groups) - _PLAN_GROUPS
+    if hidden > 0:
+        table.caption = f"and {counted(hidden, 'group')} with fewer rows; --json has all"
+        table.caption_justify = "left"
     return table
+
+
+def _costliest(groups: Sequence[Planned]) -> list[Planned]:
+    """Of many groups those that cost most and have most rows, in the order that they stand in."""
+    cost = [math.inf if one.cost_usd is None else one.cost_usd for one in groups]
+    places = sorted(range(len(groups)), key=lambda place: (-cost[place], -groups[place].rows))
+    return [groups[place] for place in sorted(places[:_PLAN_GROUPS])]
 
 
 def _hosted_table(planned: Plan, flat: NodePlan) -> RenderableType:

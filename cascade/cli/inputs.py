@@ -16,6 +16,7 @@ from cascade.errors import CascadeError, DataError, ModelError, Place, Problem, 
 from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
+    from cascade.model.folder import Manifest
     from cascade.rows.reading import ReadRows
     from cascade.rows.readings import Columns, Reading
     from cascade.rows.row import BadRow
@@ -167,3 +168,43 @@ def remember_last(folder: Path) -> None:
 def _is_last(folder: Path) -> bool:
     last = _last_model()
     return last is not None and last.resolve() == folder.resolve() and not os.environ.get(MODEL_VARIABLE)
+
+
+def described_model(folder: Path) -> tuple[Taxonomy, Manifest]:
+    """What the manifest of a model tells; its files are checked and not loaded, which takes seconds.
+
+    Raises
+    ------
+    ModelError
+        The folder holds no model, or one that is damaged or was written by another version.
+    """
+    from cascade.model.folder import read_manifest
+
+    manifest = read_manifest(folder)
+    while True:
+        try:
+            return _checked_taxonomy(folder, manifest), manifest
+        except ModelError:
+            newer = read_manifest(folder)
+            if newer == manifest:
+                raise
+            manifest = newer  # a fit that ended meanwhile took the old files away
+
+
+def _checked_taxonomy(folder: Path, manifest: Manifest) -> Taxonomy:
+    from cascade.model.folder import MANIFEST, node_folders
+    from cascade.taxonomy.definition import Taxonomy
+
+    try:
+        taxonomy = Taxonomy.from_dict(manifest.taxonomy, source=str(folder / MANIFEST))
+    except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise _not_of_this_version(folder / MANIFEST, str(error)) from error
+    trained = {group for group in taxonomy.graph.groups if taxonomy.scored_children(group)}
+    if manifest.nodes != taxonomy.graph.nodes or set(manifest.groups) != trained:
+        raise _not_of_this_version(folder / MANIFEST, "its groups are not those of its taxonomy")
+    node_folders(folder, manifest)
+    return taxonomy
+
+
+def _not_of_this_version(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path}: not a model of this version: {why}. Run `cascade fit` again.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.completion import files
-from cascade.cli.inputs import chosen_model, columns_of, load_taxonomy
+from cascade.cli.inputs import chosen_model, columns_of, described_model, load_taxonomy
 from cascade.cli.shell import (
     DONE,
     REFUSED,
@@ -135,9 +135,7 @@ def _taxonomy(file: str | None, model: Path | None) -> Taxonomy:
         raise click.UsageError("expected --taxonomy or --model, found both.")
     if file is not None:
         return load_taxonomy(file)
-    from cascade.fitted import Cascade
-
-    return Cascade.load(chosen_model(model)).taxonomy
+    return described_model(chosen_model(model))[0]
 
 
 def _some(ids: Sequence[str | int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +10,25 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade.cli.completion import files, groups
-from cascade.cli.inputs import chosen_model, load_taxonomy
-from cascade.cli.shell import DONE, cascade, debug_option, model_option, note, print_json, show
+from cascade.cli.inputs import chosen_model, described_model, load_taxonomy
+from cascade.cli.shell import (
+    DONE,
+    cascade,
+    counted,
+    debug_option,
+    model_option,
+    note,
+    print_json,
+    show,
+)
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.changes.retraining import Version
     from cascade.show.tree import SortKey, TreeNode
+
+_MOST_LINES = 1000
+"""Of a tree in a terminal: what is above these is hardly ever scrolled back to."""
 
 FORMATS = ("text", "mermaid", "dot", "json", "html")
 
@@ -83,11 +96,8 @@ def _load_version(what: str | None, model: Path | None) -> Version:
 
     if what is not None and not Path(what).is_dir():
         return Version(what, load_taxonomy(what))
-    from cascade.fitted import Cascade
-
     folder = Path(what) if what is not None else chosen_model(model)
-    loaded = Cascade.load(folder)
-    return Version(str(folder), loaded.taxonomy, loaded.manifest)
+    return Version(str(folder), *described_model(folder))
 
 
 def _tree(side: Version) -> TreeNode:
@@ -117,7 +127,7 @@ def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
     from cascade.show.tree import pruned
 
     if form == "text":
-        show(render_tree(tree, depth))
+        show(render_tree(tree, _depth_for_terminal(tree) if depth is None else depth))
         return
     tree = tree if depth is None else pruned(tree, depth)
     if form == "json":
@@ -127,11 +137,26 @@ def _show_tree(tree: TreeNode, form: str, depth: int | None) -> None:
         click.echo(_writer(form)(tree).encode(errors="backslashreplace"), nl=False)
 
 
+def _depth_for_terminal(tree: TreeNode) -> int | None:
+    """How many levels to show: all of them into a file or a pipe, and to people what they can read."""
+    from cascade.show.tree import fitting_depth, walk
+
+    depth = fitting_depth(tree, _MOST_LINES) if sys.stdout.isatty() else None
+    levels = max(level for level, _ in walk(tree))
+    if depth is None or depth == levels:
+        return None
+    lines = counted(sum(1 for _ in walk(tree)), "line")
+    note(
+        f"{lines}: shown down to level {depth} of {levels}. All of them: "
+        f"--depth {levels}; one group: --group NAME; a page with a search: --format html"
+    )
+    return depth
+
+
 def _writer(form: str) -> Callable[[TreeNode], str]:
-    from cascade.show.diagrams import dot
     from cascade.show.tree_html import render_html
 
-    return {"dot": dot, "html": render_html}.get(form, _mermaid)
+    return {"dot": _dot, "html": render_html}.get(form, _mermaid)
 
 
 def _mermaid(tree: TreeNode) -> str:
@@ -141,9 +166,30 @@ def _mermaid(tree: TreeNode) -> str:
     if exceeds_mermaid(text):
         note(
             f"Mermaid draws at most {MERMAID_EDGES} edges unless its page allows more (maxEdges, "
-            "maxTextSize): show less with --depth or --group."
+            f"maxTextSize): show less with {_less(tree, MERMAID_EDGES)}--group."
         )
     return text
+
+
+def _dot(tree: TreeNode) -> str:
+    from cascade.show.diagrams import DOT_NODES, dot, exceeds_bitmap
+
+    text = dot(tree)
+    if exceeds_bitmap(text):
+        note(
+            f"More than {DOT_NODES} nodes are too small to read in a bitmap: have Graphviz draw SVG (dot "
+            f"-Tsvg), or show less with {_less(tree, DOT_NODES)}--group."
+        )
+    return text
+
+
+def _less(tree: TreeNode, most: int) -> str:
+    """The option that leaves so many nodes, where there is one, in words."""
+    from cascade.show.tree import fitting_depth, walk
+
+    depth = fitting_depth(tree, most)
+    count = sum(level <= (depth or 0) for level, _ in walk(tree))
+    return f"--depth {depth} ({counted(count, 'node')}) or " if depth and count <= most else "--depth or "
 
 
 def _show_difference(before: Version, after: Version, form: str) -> None:

@@ -25,7 +25,8 @@ from cascade.taxonomy.graph import ROOT
 MOST_SUSPICIOUS = 100
 MOST_FLOWING = 25
 """Top-level groups of the Sankey diagram; the others are one."""
-CURVE_POINTS = 48
+CURVE_POINTS, LEAST_POINTS, ALL_POINTS = 48, 16, 50_000
+"""Points of a label's curve, and of all curves together: of thousands of labels each has fewer."""
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of calibration: narrow where most probabilities of rare labels lie."""
 FEW_ROWS = 10
@@ -144,10 +145,12 @@ def _largest(names: Sequence[str], flow: NDArray[np.float64]) -> dict[str, Any]:
 
 def label_rows(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Each label with its figures, its curve and its calibration."""
-    return [_label_row(evaluated, column, label) for column, label in enumerate(evaluated.graph.labels)]
+    labels = evaluated.graph.labels
+    points = max(LEAST_POINTS, min(CURVE_POINTS, ALL_POINTS // len(labels)))
+    return [_label_row(evaluated, column, label, points) for column, label in enumerate(labels)]
 
 
-def _label_row(evaluated: EvaluatedRows, column: int, label: str) -> dict[str, Any]:
+def _label_row(evaluated: EvaluatedRows, column: int, label: str, points: int) -> dict[str, Any]:
     one, known = evaluated.evaluation.per_label[label], evaluated.known[:, column]
     paths, true = evaluated.paths[known, column], evaluated.true[known, column]
     return {
@@ -161,23 +164,25 @@ def _label_row(evaluated: EvaluatedRows, column: int, label: str) -> dict[str, A
         "interval": list(one.f1_interval),
         "few": one.rows < FEW_ROWS,
         "threshold": evaluated.manifest.thresholds[label],
-        "curve": curve(paths, true, evaluated.manifest.thresholds[label]),
+        "curve": curve(paths, true, evaluated.manifest.thresholds[label], points),
         "calibration": calibration(paths, true),
     }
 
 
-def curve(paths: FloatArray, true: BoolArray, threshold: float) -> list[tuple[float, int, int]]:
+def curve(
+    paths: FloatArray, true: BoolArray, threshold: float, most: int = CURVE_POINTS
+) -> list[tuple[float, int, int]]:
     """Thresholds, the highest first, with how many hits and how many wrong answers each would give.
 
-    All cuts that change anything, or `CURVE_POINTS` of them, spread over the hits, and that of `threshold`.
+    All cuts that change anything, or `most` of them, spread over the hits, and that of `threshold`.
     """
     order = np.argsort(-paths, kind="stable")
     ranked, hits = paths[order], np.cumsum(true[order])
     ends = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True)) if len(ranked) else np.empty(0, int)
     ends = ends[ranked[ends] > 0]
-    if len(ends) > CURVE_POINTS:
+    if len(ends) > most:
         along = hits[ends] + np.arange(len(ends)) / len(ends)
-        wanted = np.linspace(along[0], along[-1], CURVE_POINTS)
+        wanted = np.linspace(along[0], along[-1], most)
         kept = np.searchsorted(along, wanted)
         in_use = max(int((ranked[ends] >= np.float32(threshold)).sum()) - 1, 0)
         ends = ends[np.union1d(kept, in_use)]

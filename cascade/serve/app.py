@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,7 +29,7 @@ from cascade.serve.problems import HTTPProblem
 from cascade.serve.reloading import ModelReloader
 from cascade.serve.request_body import BodyReader, check_content_type
 from cascade.serve.review_endpoints import ReviewEndpoints
-from cascade.show.tree import tree_of_model
+from cascade.serve.taxonomy_answer import TaxonomyAnswer
 from cascade.teach.review import Review
 
 _JSON = "application/json"
@@ -74,7 +73,7 @@ class Service:
         self._explainer = Explainer()
         self._reviews = None if review is None else ReviewEndpoints(review, lambda: reloader.model)
         self._bodies = BodyReader(limits)
-        self._taxonomy: tuple[str, bytes] = ("", b"")
+        self._taxonomy = TaxonomyAnswer("", b"", b"")
         self._described_names: tuple[str, ...] | None = None
         self._api = self._with_endpoints(
             FastAPI(
@@ -215,12 +214,12 @@ class Service:
         async with self._bodies.of(request) as body:
             yield body
 
-    async def taxonomy(self, _: Request) -> Response:
+    async def taxonomy(self, request: Request) -> Response:
         """Names, descriptions, training rows and thresholds of all nodes, and F1s of labels."""
         model = self._reloader.model
-        if self._taxonomy[0] != model.digest:
-            self._taxonomy = (model.digest, await asyncio.to_thread(_taxonomy_json, model))
-        return Response(self._taxonomy[1], media_type=_JSON)
+        if self._taxonomy.model != model.digest:
+            self._taxonomy = await asyncio.to_thread(TaxonomyAnswer.of, model)
+        return self._taxonomy.response(request)
 
     async def health(self, _: Request) -> Response:
         """Also for who has no token."""
@@ -287,12 +286,6 @@ _KNOWN = frozenset(
 
 def _response_body(model: Model, rows: list[bytes]) -> bytes:
     return b'{"model": "%s", "rows": [%s]}\n' % (model.digest.encode(), b", ".join(rows))
-
-
-def _taxonomy_json(model: Model) -> bytes:
-    tree = tree_of_model(model.taxonomy, model.manifest)
-    told = {"name": model.taxonomy.name, "model": model.digest, "tree": tree.to_json()}
-    return json.dumps(told, ensure_ascii=False).encode()
 
 
 def _html_response(one: pages.Page) -> Response:

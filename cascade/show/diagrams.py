@@ -16,6 +16,9 @@ MERMAID_EDGES = 500
 MERMAID_CHARACTERS = 50_000
 """What Mermaid draws at most, unless the page that it is in allows it more."""
 
+DOT_NODES = 450
+"""So many boxes below each other fill the 32,767 pixels that a bitmap of Graphviz can have."""
+
 # Beyond these: what Mermaid means something by, some letters that it uses inside, and the rarest.
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z\u00c0-\ufb01 ]")
 # What is no character of a line of text, and what none of these formats can hold.
@@ -73,6 +76,11 @@ def dot(tree: TreeNode) -> str:
     nodes = (_dot_node(place, node) for place, node in enumerate(diagram.nodes))
     edges = (f"  n{parent} -> n{child};" for parent, child in diagram.edges)
     return "\n".join([*head, *nodes, *edges, "}"]) + "\n"
+
+
+def exceeds_bitmap(text: str) -> bool:
+    """Whether a graph has more nodes than can be read in a bitmap."""
+    return text.count("[shape=") > DOT_NODES
 
 
 def _dot_node(place: int, node: TreeNode) -> str:

@@ -11,10 +11,11 @@
     if (!above) return "";
     return `${pathTo(above)}/${item.querySelector(".name").textContent}`;
   };
+  const textOf = (node) => [...node.children].map((one) => one.textContent).join("\n").toLowerCase();
   const items = [...document.querySelectorAll("main li")].map((item) => {
     const node = item.querySelector(".node");
     const parent = item.parentElement.closest("li");
-    return { item, node, text: node.textContent.toLowerCase(), path: pathTo(item).toLowerCase(), parent };
+    return { item, node, text: textOf(node), path: pathTo(item).toLowerCase(), parent };
   });
   const marked = new Set();
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -278,6 +279,15 @@ def _listed(names: Sequence[str], limit: int = 10) -> str:
 def pruned(tree: TreeNode, depth: int) -> TreeNode:
     """The tree down to `depth` levels below its root."""
     return _rearrange(tree, _children(tree), depth)
+
+
+def fitting_depth(tree: TreeNode, most: int) -> int | None:
+    """The most levels below the root that have no more than `most` nodes; None where all have, 1 at least."""
+    counts = Counter(depth for depth, _ in walk(tree))
+    sizes = list(accumulate(counts[depth] for depth in sorted(counts)))
+    if sizes[-1] <= most:
+        return None
+    return max(1, sum(size <= most for size in sizes) - 1)
 
 
 def ordered(tree: TreeNode, by: SortKey) -> TreeNode:

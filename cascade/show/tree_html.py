@@ -61,7 +61,7 @@ class _ListItems:
 
     def of(self, node: TreeNode, parent: TreeNode | None) -> Iterator[str]:
         if not node.children:
-            yield f'<li><div class="node">{self.inside(node, parent)}</div></li>'
+            yield f'<li class="label"><div class="node">{self.inside(node, parent)}</div></li>'
             return
         yield f"<li><details{' open' if self.all_open or parent is None else ''}>"
         yield f'<summary class="node">{self.inside(node, parent)}</summary><ul>'
@@ -72,7 +72,8 @@ class _ListItems:
     def inside(self, node: TreeNode, parent: TreeNode | None) -> str:
         figures = "" if node.rows is None else f'<span class="figures">{_figures(node, parent)}</span>'
         notes = " · ".join(_notes(node, self.usual))
-        return f'<span class="name">{_text(node.shown)}</span>{figures}<span class="notes">{notes}</span>'
+        told = f'<span class="notes">{notes}</span>' if notes else ""
+        return f'<span class="name">{_text(node.shown)}</span>{figures}{told}'
 
 
 def _figures(node: TreeNode, parent: TreeNode | None) -> str:
@@ -85,8 +86,7 @@ def _f1(f1: float | None) -> str:
     if f1 is None:
         return '<span class="f1">no F1</span>'
     style = "strong" if f1 >= 0.8 else "middle" if f1 >= 0.5 else "weak"
-    bars = ((100, "track"), (100 * f1, style))
-    drawn = "".join(f'<rect class="{kind}" width="{width:.1f}" height="10"/>' for width, kind in bars)
+    drawn = f'<rect class="{style}" width="{100 * f1:.1f}" height="10"/>'
     svg = f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
     return f'<span class="f1">F1 {f1:.2f} {svg}</span>'
 

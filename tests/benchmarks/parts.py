@@ -11,6 +11,7 @@ from typing import NamedTuple
 import groups
 import hosted
 import labels
+import pages
 import quality
 from bench import Bench
 from page import Aim, Section, Table, compare
@@ -259,6 +260,7 @@ PARTS = {
         predict,
         growth,
         labels.labels,
+        pages.pages,
         us_bills,
         sets,
         quality.quality,

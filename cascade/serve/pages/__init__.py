@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -23,17 +23,17 @@ class Page(NamedTuple):
 def home(*, review: bool = False) -> Page:
     """The page to try the model on, with a link to the other one where there is a `review`."""
     link = '<a href="/review">Review</a>' if review else ""
-    return _fill("home.html", "home.js", link)
+    return _fill("home.html", ("common.js", "home.js"), link)
 
 
 @cache
 def review() -> Page:
     """The page that shows the rows of a queue."""
-    return _fill("review.html", "review.js", "")
+    return _fill("review.html", ("common.js", "choices.js", "review.js"), "")
 
 
-def _fill(body: str, script: str, navigation: str) -> Page:
-    style, scripts = _resource("style.css"), _resource("common.js") + _resource(script)
+def _fill(body: str, names: Sequence[str], navigation: str) -> Page:
+    style, scripts = _resource("style.css"), "".join(map(_resource, names))
     filled = (
         _resource(body)
         .replace("<!--NAV-->", navigation)

@@ -65,6 +65,21 @@ function meter(path, threshold) {
   return svg;
 }
 
+// Fills a list with so many items at once; a button stands for the others. `last` comes after all of them.
+function fillList(list, nodes, most, draw, last = []) {
+  const made = nodes.slice(0, most).map(draw), rest = nodes.slice(most);
+  if (!rest.length) { list.append(...made, ...last); return made[0]; }
+  const item = make("li"), button = make("button", "more", `${rest.length.toLocaleString("en")} more`);
+  button.type = "button";
+  button.addEventListener("click", () => {
+    item.remove();
+    fillList(list, rest, most, draw, last).querySelector("input, summary, button").focus();
+  });
+  item.append(button);
+  list.append(...made, item);
+  return made[0];
+}
+
 const edge = (parent, node) => `${parent}\n${node}`;
 
 // Each step of an explanation by its edge, those below groups too.

@@ -1,4 +1,6 @@
 (() => {
+  const MANY = 200;  // with more labels than these the likeliest of a long list stand first
+  const LONG = 12, MOST_NODES = 100;
   const state = { tree: null, texts: [], rows: [], picked: 0, open: new Map() };
 
   async function loadTree() {
@@ -85,8 +87,9 @@
   function draw() {
     if (!state.tree) return;
     const found = visits(state.picked), labels = new Set((state.rows[state.picked] || { labels: [] }).labels);
-    const items = state.tree.children.map((child) => drawNode(child, "", found, labels)).filter(Boolean);
-    at("tree").replaceChildren(...items);
+    const view = { found, labels, only: matching(), toChosen: waysToChosen(found, labels) };
+    at("tree").replaceChildren();
+    fill(at("tree"), state.tree.children, "", view);
     at("text").replaceChildren(state.texts[state.picked] || "");
     at("text").hidden = !state.texts.length;
   }
@@ -100,11 +103,55 @@
   const MARKS = { chosen: "✓", entered: "▸", missed: "✕", "": "·" };
   const SAID = { chosen: "chosen", entered: "entered", missed: "scored, not chosen", "": "not visited" };
 
-  function drawNode(node, parent, found, labels) {
-    const entry = found.get(edge(parent, node.name)), kind = kindOf(entry, labels);
-    const isTop = parent === "";
-    if (!entry && state.rows.length && !at("all").checked) return null;
-    if (!state.rows.length && !isTop && !at("all").checked) return null;
+  // The groups with something chosen in them.
+  function waysToChosen(found, labels) {
+    const above = new Set();
+    const climb = (name) => {
+      for (const entry of found.values()) if (entry.node === name && !above.has(entry.parent)) { above.add(entry.parent); climb(entry.parent); }
+    };
+    for (const label of labels) climb(label);
+    return above;
+  }
+
+  // What is searched for, with what stands above it; null where nothing is.
+  function matching() {
+    const inWords = (text) => text.toLowerCase().replaceAll("_", " ");
+    const wanted = inWords(at("find").value).split(/\s+/).filter(Boolean);
+    at("found").textContent = "";
+    if (!wanted.length) return null;
+    const kept = new Set();
+    let count = 0;
+    const visit = (node) => {
+      const name = inWords(node.name), isFound = wanted.every((word) => name.includes(word));
+      if (isFound) count += 1;
+      const isKept = isFound && count <= MOST_NODES;
+      const below = (node.children || []).map(visit).some(Boolean);
+      if (isKept || below) kept.add(node);
+      return isKept || below;
+    };
+    state.tree.children.forEach(visit);
+    at("found").textContent = `${count.toLocaleString("en")} found${count > MOST_NODES ? `, ${MOST_NODES} shown` : ""}`;
+    return kept;
+  }
+
+  function isShown(node, parent, { found, only }) {
+    if (only) return only.has(node);
+    return found.has(edge(parent, node.name)) || at("all").checked || (!state.rows.length && parent === "");
+  }
+
+  function shownOf(nodes, parent, view) {
+    const shown = nodes.filter((node) => isShown(node, parent, view));
+    if (view.only || shown.length <= LONG || state.tree.labels_below <= MANY) return shown;
+    const path = (node) => (view.found.get(edge(parent, node.name)) || { path: -1 }).path;
+    return shown.toSorted((one, other) => path(other) - path(one));
+  }
+
+  function fill(list, nodes, parent, view) {
+    fillList(list, shownOf(nodes, parent, view), MOST_NODES, (node) => drawNode(node, parent, view));
+  }
+
+  function drawNode(node, parent, view) {
+    const entry = view.found.get(edge(parent, node.name)), kind = kindOf(entry, view.labels);
     const item = make("li"), button = make("button", `node ${entry ? "visited" : ""} ${kind}`);
     button.type = "button";
     button.append(make("span", `mark ${kind}`, MARKS[kind]), make("span", "name", node.last_name));
@@ -112,24 +159,28 @@
     button.setAttribute("aria-label", `${node.name}, ${SAID[kind]}${entry ? `, ${worth(entry).toFixed(2)} of ${entry.threshold.toFixed(2)}` : ""}`);
     for (const event of ["mouseenter", "focus", "click"]) button.addEventListener(event, () => tell(state.picked, node, parent, entry, kind));
     item.append(button);
-    const inner = (node.children || []).map((child) => drawNode(child, node.name, found, labels)).filter(Boolean);
-    if (inner.length) item.append(folded(button, inner, edge(parent, node.name), entry));
+    const count = (node.children || []).filter((child) => isShown(child, node.name, view)).length;
+    if (count) item.append(folded(button, node, count, edge(parent, node.name), view));
     return item;
   }
 
-  // The children of a group, shut at first where nothing in it was chosen.
-  function folded(button, inner, key, entry) {
+  // The children of a group, made when it is opened; shut at first where nothing in it was chosen.
+  function folded(button, node, count, key, view) {
     const list = make("ul");
-    list.append(...inner);
     const open = (now) => {
+      if (now && !list.children.length) fill(list, node.children, node.name, view);
       list.hidden = !now;
       button.setAttribute("aria-expanded", String(now));
-      button.querySelector(".fold").textContent = now ? "" : ` (${inner.length} more)`;
+      button.querySelector(".fold").textContent = now ? "" : ` (${count} more)`;
     };
     button.querySelector(".name").append(make("span", "fold"));
-    open(state.open.has(key) ? state.open.get(key) : !entry || Boolean(list.querySelector(".chosen")));
+    open(Boolean(view.only) || (state.open.has(key) ? state.open.get(key) : isOpen(node, key, view)));
     button.addEventListener("click", () => { state.open.set(key, list.hidden); open(list.hidden); });
     return list;
+  }
+
+  function isOpen(node, key, { found, toChosen }) {
+    return toChosen.has(node.name) || (!found.has(key) && state.tree.labels_below <= MANY);
   }
 
   function reason(node, parent, entry, kind) {
@@ -169,6 +220,7 @@
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
   });
   at("all").addEventListener("change", draw);
+  at("find").addEventListener("input", draw);
 
   function begin() {
     loadTree().then(() => say(""), (error) => say(error.message, true));

@@ -1,6 +1,5 @@
 (() => {
   const MOST_SUGGESTED = 9, MOST_DOUBTS = 4;
-  const FEW = 40;  // with no more labels than these all groups are open at first
   const state = { tree: null, parents: new Map(), nodes: new Map(), row: null, chosen: new Set(), counts: null, busy: false };
   // The same for as long as this tab lives, so that its row is its own after the page was loaded anew.
   const tab = sessionStorage.getItem("tab") || crypto.randomUUID();
@@ -62,75 +61,26 @@
     drawChoice();
   }
 
-  function drawTree() {
-    const few = state.tree.labels_below <= FEW;
-    const list = make("ul");
-    list.append(...state.tree.children.map((child) => drawNode(child, few)));
-    at("choices").replaceChildren(list);
-  }
-
-  function drawNode(node, open) {
-    const item = make("li");
-    item.dataset.words = `${node.name.replaceAll("_", " ")} ${node.description || ""}`.toLowerCase();
-    if (node.kind === "label") {
-      item.append(drawChoiceOf(node, node.last_name, ""));
-      return item;
-    }
-    const details = make("details"), summary = make("summary", "group", node.last_name);
-    details.open = open;
-    details.append(summary);
-    if (node.description) summary.title = node.description;
-    if (node.choose === "one") summary.append(make("span", "quiet", " (one of these)"));
-    const list = make("ul");
-    if (node.repeated) {
-      summary.append(make("span", "quiet", " (its labels stand above)"));
-    } else {
-      const alone = make("li");
-      alone.dataset.words = item.dataset.words;
-      alone.append(drawChoiceOf(node, `${node.last_name}, and no more is known`, "alone"));
-      list.append(...node.children.map((child) => drawNode(child, open)), alone);
-    }
-    details.append(list);
-    item.append(details);
-    return item;
-  }
-
-  function drawChoiceOf(node, told, className) {
-    const line = make("label", `choice ${className}`), box = make("input");
-    box.type = "checkbox";
-    box.value = node.name;
-    box.addEventListener("change", () => choose(node.name, box.checked));
-    line.append(box, make("span", "name", told), make("span", "bar"), make("span", "figure"));
-    if (node.description) line.title = node.description;
-    line.addEventListener("mouseenter", () => markWords(node.name));
-    return line;
-  }
-
   function suggested() {
+    if (!state.row) return [];
     const scores = state.row.scores;
     const asked = state.row.doubts.filter((one) => one.reason === "label split").map((one) => one.label);
     const others = Object.keys(scores).filter((name) => !asked.includes(name));
     return [...asked, ...others.sort((one, other) => scores[other] - scores[one])].slice(0, MOST_SUGGESTED);
   }
 
-  // Boxes, bars and digits as the row has them.
-  function dress() {
-    const digits = new Map(suggested().map((name, place) => [name, place + 1]));
-    for (const line of at("choices").querySelectorAll(".choice")) {
-      const name = line.querySelector("input").value, score = state.row.scores[name];
-      line.querySelector(".bar").replaceChildren(...(score === undefined ? [] : [meter(score, thresholdOf(name))]));
-      line.querySelector(".figure").textContent = score === undefined ? "" : score.toFixed(2);
-      const shown = line.querySelector(".name"), digit = shown.querySelector("kbd");
-      if (digit) digit.remove();
-      if (digits.has(name)) shown.prepend(make("kbd", "", String(digits.get(name))));
-    }
-    drawChoice();
-  }
-
-  const thresholdOf = (name) => state.nodes.has(name) ? state.nodes.get(name).node.threshold : undefined;
+  const choices = labelChoices(at("choices"), {
+    digits: () => new Map(suggested().map((name, place) => [name, place + 1])),
+    scoreOf: (name) => (state.row ? state.row.scores[name] : undefined),
+    isChosen: (name) => state.chosen.has(name),
+    choose,
+    point: markWords,
+    // A group stands in itself too, for when no more is known.
+    openGroups: (names) => new Set([...names, ...state.chosen].flatMap((name) => [name, ...groupsAbove(name)])),
+  });
 
   function drawChoice() {
-    for (const box of at("choices").querySelectorAll("input")) box.checked = state.chosen.has(box.value);
+    choices.refresh();
     const names = [...state.chosen];
     at("chips").replaceChildren(...(names.length ? names.map(chip) : [make("li", "none", "none of them")]));
     const take = at("take"), same = isSame(state.row.proposed);
@@ -162,43 +112,16 @@
   // Search
 
   function search() {
-    const wanted = at("search").value.toLowerCase().replaceAll("_", " ").split(/\s+/).filter(Boolean);
-    let count = 0;
-    const show = (list) => {
-      let any = false;
-      for (const item of list.children) {
-        const own = wanted.every((word) => item.dataset.words.includes(word));
-        const details = item.querySelector(":scope > details");
-        const visible = details ? show(details.querySelector("ul")) || (own && !wanted.length) : own;
-        item.hidden = !visible;
-        if (details && wanted.length) details.open = visible;
-        if (!details && visible) count += 1;
-        any ||= visible;
-      }
-      return any;
-    };
-    show(at("choices").firstElementChild);
-    at("matches").textContent = wanted.length ? `${count} found` : "";
-    activate(wanted.length ? lines()[0] : null);
-  }
-
-  const lines = () => [...at("choices").querySelectorAll(".choice")].filter((line) => line.offsetParent !== null);
-  const active = () => at("choices").querySelector(".choice.active");
-
-  function activate(line) {
-    const before = active();
-    if (before) before.classList.remove("active");
-    if (!line) return;
-    line.classList.add("active");
-    line.scrollIntoView({ block: "nearest" });
+    const told = choices.search(at("search").value);
+    const more = told && told.found > told.shown ? `, ${told.shown} shown: write more of the name` : "";
+    at("matches").textContent = told ? `${told.found.toLocaleString("en")} found${more}` : "";
   }
 
   function searchKey(event) {
-    const shown = lines(), place = shown.indexOf(active());
-    if (event.key === "ArrowDown") activate(shown[Math.min(place + 1, shown.length - 1)]);
-    else if (event.key === "ArrowUp") activate(shown[Math.max(place - 1, 0)]);
-    else if (event.key === "Enter" && active()) choose(active().querySelector("input").value, !active().querySelector("input").checked);
-    else if (event.key === "Escape") { leaveSearch(); }
+    if (event.key === "ArrowDown") choices.move(1);
+    else if (event.key === "ArrowUp") choices.move(-1);
+    else if (event.key === "Enter" && choices.chooseActive()) { /* done */ }
+    else if (event.key === "Escape") leaveSearch();
     else return;
     event.preventDefault();
   }
@@ -206,18 +129,7 @@
   function leaveSearch() {
     at("search").value = "";
     search();
-    openChosen();
     at("row-heading").focus();
-  }
-
-  // Groups with something chosen or suggested in them are open.
-  function openChosen() {
-    for (const details of at("choices").querySelectorAll("details")) details.open = state.tree.labels_below <= FEW;
-    const wanted = new Set([...state.chosen, ...suggested()]);
-    for (const box of at("choices").querySelectorAll("input")) {
-      if (!wanted.has(box.value)) continue;
-      for (let above = box.closest("details"); above; above = above.parentElement.closest("details")) above.open = true;
-    }
   }
 
   // Rows
@@ -241,8 +153,7 @@
     drawDoubts(row.doubts);
     at("search").value = "";
     search();
-    dress();
-    openChosen();
+    drawChoice();
     drawUndo();
     for (const button of at("all").querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.key === row.key));
     at("row-heading").focus({ preventScroll: true });
@@ -310,7 +221,8 @@
       if (error.status === 422) {
         await learnTaxonomy();
         state.chosen = new Set(known([...state.chosen]));
-        dress();
+        choices.draw();
+        drawChoice();
       }
       if (error.status !== 409) throw error;
       tellConflict(answer, error.body.said);
@@ -423,7 +335,8 @@
     learn(told.tree, null);
     at("model").textContent = told.name;
     at("entry").hidden = true;
-    drawTree();
+    choices.learn(told.tree);
+    choices.draw();
   }
 
   const begin = () => alone(async () => {
