@@ -11,7 +11,7 @@ from cascade.measure.metrics import BoolArray, FloatArray, columns, with_ancesto
 from cascade.taxonomy.graph import ROOT, Graph
 
 _BELIEVED = 0.5
-"""A conditional score from here on says yes: the model holds the label for more likely than not."""
+"""A probability from here on says yes: the models hold the label for more likely than not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Predictions:
 
     Attributes
     ----------
-    paths : float32 (n_texts, n_nodes), path probabilities, NaN where a node was not visited. A group is
+    paths : float32 (n_texts, n_nodes), probabilities, NaN where a node was not visited. A group is
         visited where its own model was asked: one that its parent scored and that was not entered is NaN.
     chosen : bool (n_texts, n_nodes), labels finally answered, and groups where a group backed off
     """
@@ -68,7 +68,8 @@ def error_kinds(
     ===========  ==============================================  ==========================================
 
     Every text belongs to the root and to the groups in `always`. In the oracle a group that is entered has
-    path probability 1, so the oracle path of a label is its conditional score; NaN is below 0.5. Parameters
+    path probability 1, so the oracle path of a label is what all but the routing makes of it; NaN is below
+    0.5. Parameters
     are those of `evaluate`; what lies below a group of which no more is known is no error.
     """
     truth = with_ancestors(graph, truth)
