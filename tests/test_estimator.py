@@ -109,7 +109,6 @@ def as_flags(y):
 
 
 EXPECTED_FAILURES = {
-    "check_classifier_multioutput": "labels are chosen at thresholds settled on held-out rows, not at 0.5",
     "check_classifier_not_supporting_multiclass": "a single class is refused, of two values as of more",
     "check_classifiers_classes": "one class for each text is no list of labels and is refused",
     "check_classifiers_train": "answers are an indicator, of shape (n_texts, n_labels) for one label too",

@@ -90,7 +90,9 @@ class _Evidence:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted, self.taxonomy, self.graph = fitted, fitted.taxonomy, fitted.taxonomy.graph
         self.truth, self.chosen = fitted.cells
-        self.paths: FloatArray = np.nan_to_num(fitted.out_of_fold.walked.paths)
+        # By the paths, what is taken for another shows; put together, all but the best label is held back.
+        walked = fitted.out_of_fold.walked
+        self.paths: FloatArray = np.nan_to_num((walked.before or walked).paths)
         self.rows = fitted.out_of_fold.rows
         self.names = self.graph.labels
         self.count: IntArray = self.truth.sum(axis=0)
@@ -134,6 +136,8 @@ class _Evidence:
         alone = [self.truth[:, at] & ~both for at in (into, label)]
         if min(int(side.sum()) for side in alone) < LEAST_ROWS:
             n_rows = int((self.truth[:, into] | self.truth[:, label]).sum())
+            if both.sum() < TOGETHER * n_rows:
+                return None  # the one is told by the other, which mostly stands without it
             shown, why = both, f"{int(both.sum()):,} of the {n_rows:,} rows of either have both"
         else:
             told = self._told_apart(into, label, *alone)

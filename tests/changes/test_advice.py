@@ -93,7 +93,7 @@ def test_nothing_is_changed_where_all_is_well():
 
 def test_a_label_under_two_names_becomes_one():
     texts, labels = planted_rows(480)
-    random_ = random.Random(1)
+    random_ = random.Random(2)
     doubled = [["wait" if own == ["hotel_delay"] and random_.random() < 0.5 else own[0]] for own in labels]
     plain = planted_taxonomy().to_dict()
     plain["groups"]["hotel"]["labels"].append("wait")

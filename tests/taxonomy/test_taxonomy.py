@@ -768,10 +768,10 @@ groups: {g: {labels: [x], route: allways}}
 => 3:34: route of group 'g' is 'allways'; expected 'model' or 'always'. Did you mean 'always'?
 
 groups: {g: {labels: [x], negatives: [all]}}
-=> 3:38: negatives of group 'g' is a list; expected 'auto', 'siblings' or 'all'.
+=> 3:38: negatives of group 'g' is a list; expected 'auto', 'siblings', 'all' or 'both'.
 
 defaults: {negatives: sibling}
-=> 3:23: negatives of defaults is 'sibling'; expected 'auto', 'siblings' or 'all'. Did you mean
+=> 3:23: negatives of defaults is 'sibling'; expected 'auto', 'siblings', 'all' or 'both'. Did you mean
    'siblings'?
 
 defaults: {back_off: 1}
