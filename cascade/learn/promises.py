@@ -11,8 +11,8 @@ import numpy as np
 from cascade.learn.thresholds import Curve
 from cascade.system.array_types import IntArray
 
-# Of the errors that a promise allows rows at hand may make so many: rows to come are never quite like them.
-ALLOWED = 0.4
+# Of the errors that a promise allows rows at hand may make half: rows to come are never quite like them.
+ALLOWED = 0.5
 # With this confidence the precision at a cut is no less than its bound; several cuts are looked at, which
 # takes some of it away again.
 CONFIDENCE = 0.99
