@@ -48,6 +48,8 @@ MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
 TOLERANCE = 0.1
 HELD_OUT_TOLERANCE = 0.03
+# The models of thousands of labels are many, and each has rows enough to be calibrated by less.
+HELD_OUT_TOLERANCE_OF_SMALL = 0.06
 TRIAL_TOLERANCE = 0.1
 # From so many occurrences for each feature of a batch on, all of these are looked up beforehand.
 OFTEN = 2
@@ -183,8 +185,11 @@ class LinearBackend:
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
         blocks = blocks_of(len(problem.children), 2 if is_large else 1)
         bound = BOUND_OF_SMALL if problem.small else BOUND
+        tolerance = HELD_OUT_TOLERANCE_OF_SMALL if problem.small else HELD_OUT_TOLERANCE
         fits = Parallel()(
-            delayed(_fit_children)(rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound)
+            delayed(_fit_children)(
+                rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound, tolerance
+            )
             for block in blocks
         )
         weights = Weights.of_blocks([own for own, _, _ in fits], list(map(len, blocks)), rows.n_features)
@@ -300,6 +305,7 @@ def _fit_children(
     C: float,
     seed: int,
     bound: np.float32,
+    tolerance: float,
 ) -> tuple[Cells, FloatArray, FloatArray]:
     """Weights, biases, and held-out margins of the rows of the first folds, for some children."""
     n_children = targets.shape[1]
@@ -308,7 +314,7 @@ def _fit_children(
     margins = np.empty(targets.shape, dtype=np.float32)
     for fold in range(folds):
         asked = np.flatnonzero(fold_of == fold)
-        others = block.solve_without(fold_of == fold, whole, HELD_OUT_TOLERANCE)
+        others = block.solve_without(fold_of == fold, whole, tolerance)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
     return cells_of(whole.weights[:, :n_children], bound), whole.biases[:n_children], margins
 
