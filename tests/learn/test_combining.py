@@ -10,10 +10,16 @@ import pytest
 from cascade.errors import ModelError
 from cascade.fitted import Cascade
 from cascade.learn.combining import NONE_SHARE, exclusive_contests, row_counts
+from cascade.learn.datasets import Dataset
+from cascade.learn.decisions import decide_thresholds
 from cascade.learn.fit import fit
 from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, read_manifest
+from cascade.model.walk import Block, Walked
+from cascade.nodes.linear import make
 from cascade.taxonomy.definition import Taxonomy
+from cascade.text.texts import Texts
+from cascade.validation.calibration import Calibration
 from cascade.validation.combination import FEATURES
 
 GROUPS = {
@@ -169,3 +175,39 @@ def test_a_model_without_a_combination_answers_by_its_paths(model, tmp_path):
     assert walked.before is None
     found = loaded.walk(["the parcel is delayed"]).before
     np.testing.assert_array_equal(walked.paths, found.paths)
+
+
+def test_second_scores_are_those_of_the_second_model(model):
+    out, _ = model
+    texts = rows(50, seed=7)[0]
+    found = Cascade.load(out).walk(texts)
+    for group in ("delivery", "billing"):
+        second, block = read_manifest(out).groups[group].second, found.blocks[group]
+        scores = make().load(out / NODES / second.node).scores(Texts(texts).take(block.rows))
+        expected = Calibration(np.array(second.slopes), np.array(second.offsets)).apply(scores)
+        np.testing.assert_allclose(block.seconds, expected, rtol=1e-5)
+        assert np.ptp(expected) > 0.1
+
+
+def decided(scores, labels, exclusive=()):
+    """What is settled for labels `a` and `b` at these probabilities, a row for each text."""
+    flat = Taxonomy.from_dict({"name": "t", "labels": ["a", "b"]})
+    dataset = Dataset.make(flat, [f"text {row}" for row in range(len(labels))], labels)
+    every, paths = np.arange(len(labels)), np.array(scores, dtype=np.float32)
+    block = Block(every, np.ones(len(labels), dtype=np.float32), paths, paths)
+    walked = Walked(flat.graph, len(labels), {"": block})
+    return decide_thresholds(dataset, every, walked, exclusive, seed=0)
+
+
+def test_thresholds_are_higher_where_the_few_rows_without_labels_stand_for_many():
+    # From .3 to .32 lie 18 rows of `a` and 12 others: enough as they are, not if these count for more.
+    scores = [[score, 0.01] for score in [*np.linspace(0.3, 0.95, 600), *np.linspace(0.3, 0.32, 12)]]
+    nothing = decided(scores, [["a"]] * 600 + [[]] * 12).thresholds["a"]
+    named = decided(scores, [["a"]] * 600 + [["b"]] * 12).thresholds["a"]
+    assert named < 0.31 < nothing
+
+
+def test_thresholds_of_exclusive_labels_do_not_see_what_comes_second():
+    scores, labels = [[0.9, 0.8]] * 50 + [[0.1, 0.7]] * 50, [["a"]] * 50 + [["b"]] * 50
+    assert decided(scores, labels, [""]).metrics["micro_f1"] == 1
+    assert decided(scores, labels).metrics["micro_f1"] < 0.9
