@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from cascade.encoders.settings import NAME
 from cascade.errors import BackendError, suggestion
 from cascade.hosted import settings
 from cascade.nodes.contract import Backend
@@ -54,8 +56,21 @@ _C = Option(
     _penalties,
 )
 
+
+def _encoder(value: Any) -> str:
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return ""
+    return f"expected the name of an encoder, as `cascade encoders` lists them, found {value!r}"
+
+
+_ENCODER = Option(
+    "The name of an encoder, whose vectors stand beside the words; see `cascade encoders`.",
+    {"type": "string", "pattern": f"^{NAME.pattern}$"},
+    _encoder,
+)
+
 KINDS: Mapping[str, Kind] = {
-    "linear": Kind("cascade.nodes.linear:make", {"C": _C}, version=3),
+    "linear": Kind("cascade.nodes.linear:make", {"C": _C, "encoder": _ENCODER}, version=3),
     "constant": Kind("cascade.nodes.constant:make", {}),
     "openai": Kind(
         "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True
@@ -82,8 +97,18 @@ def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
     yield from found
 
 
-def make_backend(kind: str, options: Mapping[str, Any] | None = None) -> Backend:
-    """The backend of that kind; BackendError where the kind is unknown or a package of its own is missing."""
+def encoder_of(options: Mapping[str, Any]) -> str | None:
+    """The encoder that the options of a backend name."""
+    return options.get("encoder")
+
+
+def make_backend(
+    kind: str, options: Mapping[str, Any] | None = None, encoders: Path | None = None
+) -> Backend:
+    """The backend of that kind; BackendError where the kind is unknown or a package of its own is missing.
+
+    `encoders` is a folder that may hold the encoder that the options name; it is looked at first.
+    """
     if kind not in KINDS:
         raise BackendError(f"unknown backend {kind!r}, expected one of: {', '.join(KINDS)}.")
     module, function = KINDS[kind].maker.split(":")
@@ -93,5 +118,6 @@ def make_backend(kind: str, options: Mapping[str, Any] | None = None) -> Backend
         raise BackendError(
             f"backend {kind!r} needs the package {error.name!r}. Run: pip install {error.name}"
         ) from error
-    backend: Backend = maker(**(options or {}))
+    places = {} if encoders is None or not encoder_of(options or {}) else {"encoders": encoders}
+    backend: Backend = maker(**(options or {}), **places)
     return backend

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade import __version__
-from cascade.backends import KINDS, make_backend
+from cascade.backends import KINDS, encoder_of, make_backend
 from cascade.errors import ModelError
 from cascade.model.folder import (
     write_node,
@@ -110,6 +110,10 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     settings = [made_by, list(problem.children), len(problem.texts)]
     if problem.small:
         settings += ["small"]
+    if (encoder := encoder_of(options)) is not None:
+        from cascade.encoders.store import digest_of  # who has words alone needs none of it
+
+        settings += ["encoder", digest_of(encoder)]
     if model:
         settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))

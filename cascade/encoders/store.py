@@ -1,0 +1,187 @@
+"""Encoders on this machine: folders named by what they hold, and names for people.
+
+::
+
+    $CASCADE_HOME/encoders/
+      <sha256>/        encoder.json (settings, and what is known of it) and its files
+      names/<name>     the sha256 of the encoder of that name
+
+A folder appears by a rename, whole or not at all, and its name after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from cascade.encoders.contract import Encoder
+from cascade.encoders.files import check_files
+from cascade.encoders.files import digest_of as file_digest
+from cascade.encoders.onnx_encoder import OnnxEncoder
+from cascade.encoders.register import known
+from cascade.encoders.settings import DIGEST, About, EncoderSettings, Stored, check_name
+from cascade.encoders.static_encoder import StaticEncoder
+from cascade.errors import BackendError, ModelError, suggestion
+from cascade.system.files import atomic_write, writing
+from cascade.system.home import home
+from cascade.system.serialization import read_json
+
+ENCODERS = "encoders"
+RECORD = "encoder.json"
+_NAMES = "names"
+
+
+def place() -> Path:
+    """Where the encoders of this user lie, whether or not there are any."""
+    return home() / ENCODERS
+
+
+def names() -> dict[str, str]:
+    """The sha256 of each encoder, by its name."""
+    folder = place() / _NAMES
+    found = {one.name: one.read_text("utf-8", "replace").strip() for one in sorted(folder.glob("[a-z0-9]*"))}
+    return {name: digest for name, digest in found.items() if DIGEST.fullmatch(digest)}
+
+
+def digest_of(name: str) -> str:
+    """The sha256 of the encoder of that name.
+
+    Raises
+    ------
+    BackendError
+        There is none here; it says which command brings it.
+    """
+    check_name(name)
+    here = names()
+    if name in here:
+        return here[name]
+    if name in known():
+        raise BackendError(f"encoder {name!r} is not on this machine. Run: cascade encoders get {name}")
+    hint = suggestion(name, {*here, *known()})
+    raise BackendError(
+        f"unknown encoder {name!r}.{hint} `cascade encoders` lists those that can be had; "
+        "`cascade encoders add FOLDER` takes one of your own"
+    )
+
+
+def read(folder: Path, name: str) -> Stored:
+    """What a folder of an encoder holds, by its record; ModelError where that is none."""
+    path = folder / RECORD
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected the record of an encoder, found {type(value).__name__}.")
+    settings = EncoderSettings.from_dict(value.get("settings"), str(path))
+    return Stored(name, settings, About.from_dict(value.get("about")))
+
+
+def opened(name: str, sha256: str | None = None, beside: Path | None = None) -> Encoder:
+    """The encoder of that name.
+
+    Parameters
+    ----------
+    sha256
+        Which it has to be; by default whichever has the name on this machine.
+    beside
+        A folder that may hold it, looked at first.
+
+    Raises
+    ------
+    BackendError
+        It is not on this machine, or another one has its name.
+    ModelError
+        It is damaged.
+    """
+    digest = sha256 or digest_of(name)
+    folders = [one / digest for one in (beside, place()) if one is not None]
+    folder = next((one for one in folders if (one / RECORD).is_file()), None)
+    if folder is None:
+        here = digest_of(name)
+        if here != digest:
+            raise BackendError(
+                f"this model was fitted with encoder {name!r} {digest[:12]}; the {name!r} of this machine is "
+                f"{here[:12]}, another one. Get the first again, or run `cascade fit` again"
+            )
+        raise ModelError(f"{place() / digest}: missing. Run: cascade encoders get {name}")
+    return made(folder, read(folder, name), digest)
+
+
+def made(folder: Path, stored: Stored, digest: str) -> Encoder:
+    """The encoder of a folder, which has to have that sha256."""
+    if stored.settings.sha256 != digest:
+        raise ModelError(
+            f"{folder / RECORD}: changed since it was written. Run: cascade encoders remove {stored.name}; "
+            "then get or add it again"
+        )
+    return OnnxEncoder(folder, stored) if stored.settings.kind == "onnx" else StaticEncoder(folder, stored)
+
+
+@contextmanager
+def staging() -> Iterator[Path]:
+    """An empty folder on the same disk, which goes when the block ends."""
+    with writing(place()):
+        place().mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=place()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(folder: Path, stored: Stored) -> str:
+    """Take a folder with the files of an encoder, which `staging` gave, into the store; its sha256."""
+    check_name(stored.name)
+    check_files(folder, stored)
+    digest = stored.settings.sha256
+    record = {"settings": asdict(stored.settings), "about": asdict(stored.about)}
+    with writing(place() / digest):
+        (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        for path in folder.iterdir():
+            _flush(path)
+        folder.chmod(0o755)
+        if (place() / digest).exists():
+            shutil.rmtree(place() / digest)
+        folder.rename(place() / digest)
+    with atomic_write(place() / _NAMES / stored.name) as file:
+        file.write(f"{digest}\n".encode())
+    return digest
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def copy(encoder: Encoder, target: Path) -> dict[str, str]:
+    """Copy an encoder of this machine into `target`, under its sha256; the sha256 of each file of it."""
+    source = place() / encoder.sha256
+    stored = read(source, encoder.name)
+    check_files(source, stored)
+    with writing(target / encoder.sha256):
+        target.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".new-", dir=target))
+        try:
+            for name in (RECORD, *stored.settings.files):
+                shutil.copyfile(source / name, draft / name)
+            draft.chmod(0o755)
+            shutil.rmtree(target / encoder.sha256, ignore_errors=True)
+            draft.rename(target / encoder.sha256)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return {name: file_digest(target / encoder.sha256 / name) for name in (RECORD, *stored.settings.files)}
+
+
+def remove(name: str) -> None:
+    """Take an encoder from this machine; BackendError where there is none of that name."""
+    digest = digest_of(name)
+    (place() / _NAMES / name).unlink()
+    if digest not in names().values():
+        shutil.rmtree(place() / digest, ignore_errors=True)
