@@ -22,6 +22,7 @@ from cascade.model.combine import Combiner
 from cascade.model.decide import Ranked, decide
 from cascade.model.evidence import Silence, entry_groups, nothing_known
 from cascade.model.folder import (
+    ENCODERS,
     MANIFEST,
     GroupRecord,
     Manifest,
@@ -213,7 +214,8 @@ class Cascade:
         places = node_folders(folder, manifest)
 
         def load(group: str, name: str) -> NodeModel:
-            return _load_node(places[name], taxonomy, group, manifest.groups[group])
+            encoders = folder / ENCODERS if manifest.encoders else None
+            return _load_node(places[name], taxonomy, group, manifest.groups[group], encoders)
 
         first = [(group, record.node) for group, record in manifest.groups.items()]
         second = {group: one.second for group, one in manifest.groups.items() if one.second is not None}
@@ -569,10 +571,12 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     return found
 
 
-def _load_node(place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord) -> NodeModel:
+def _load_node(
+    place: Path, taxonomy: Taxonomy, group: str, record: GroupRecord, encoders: Path | None
+) -> NodeModel:
     """One node model, which answers as many scores as its group has children."""
     options = {name: value for name, value in record.backend.items() if name != "kind"}
-    model = make_backend(record.backend["kind"], options).load(place)
+    model = make_backend(record.backend["kind"], options, encoders).load(place)
     if KINDS[record.backend["kind"]].hosted:
         return model  # a question would cost money
     answered = model.scores(Texts([""])).shape

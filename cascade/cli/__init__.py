@@ -15,6 +15,7 @@ from cascade.cli import (  # noqa: F401
     caching,
     checking,
     drafting,
+    encoders,
     evaluating,
     explaining,
     fitting,

@@ -30,6 +30,7 @@ from cascade.cli.shell import (
     REFUSED,
     TOP_LEVEL,
     Bar,
+    EncodingBar,
     cascade,
     cores,
     counted,
@@ -100,6 +101,7 @@ _PLAN_GROUPS = 40
 @click.option(
     "--skip-bad-rows", is_flag=True, help="Learn without the rows that cannot be used; exit code 3."
 )
+@click.option("--self-contained", is_flag=True, help="Put a copy of each encoder into the model folder.")
 @json_option
 @debug_option
 def fit(
@@ -115,6 +117,7 @@ def fit(
     yes: bool,
     detach: bool,
     skip_bad_rows: bool,
+    self_contained: bool,
     as_json: bool,
 ) -> int:
     """Train the models of a taxonomy.
@@ -133,7 +136,13 @@ def fit(
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     kept = list(dict.fromkeys(one.reading for one in readings))
-    run = {"seed": seed, "jobs": jobs or cores(), "engine": engine, "readings": kept}
+    run = {
+        "seed": seed,
+        "jobs": jobs or cores(),
+        "engine": engine,
+        "readings": kept,
+        "self_contained": self_contained,
+    }
     summary = _fitted(tree, rows, folder, consent, wait=not detach, **run)
     if summary is not None:
         _show_fit(summary | {"refused": len(refused)}, as_json=as_json)
@@ -162,6 +171,7 @@ def _fitted(
     taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
+    from cascade.encoders.contract import listen
     from cascade.hosted.fine_tuner import FineTuner, PendingError
     from cascade.learn.fit import fit as train
     from cascade.system.compiled import announce
@@ -172,6 +182,7 @@ def _fitted(
     with progress("fitting") as bar:
         log = FitLog(bar)
         announce(bar.say)
+        listen(EncodingBar(bar))
         consent.bar = bar
         fine_tuner = FineTuner(consent, JobProgress(bar), wait, report_seconds=report_seconds())
         try:

@@ -16,6 +16,7 @@ from cascade.cli.shell import (
     ERRORS_HELP,
     OUT_HELP,
     REFUSED,
+    EncodingBar,
     cascade,
     counted,
     debug_option,
@@ -126,11 +127,13 @@ def predict(
 
 
 def _predicted(model: Cascade, request: Request) -> Outcome:
+    from cascade.encoders.contract import listen
     from cascade.predict.files import predict_file
     from cascade.system.compiled import announce
 
     with progress("predicting") as bar:
         announce(bar.say)
+        listen(EncodingBar(bar))
 
         def report(step: Step) -> None:
             bar.at(step.rows + step.refused, None)

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -230,6 +231,27 @@ class Bar:
             note(line)
         else:
             self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+class EncodingBar:
+    """Shows beside a bar how the encoding of texts goes on."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._started, self._told = bar, time.monotonic(), set[str]()
+
+    def at(self, done: int, total: int) -> None:
+        """So many texts of so many are encoded."""
+        if not done:
+            self._started = time.monotonic()
+        each = (time.monotonic() - self._started) / max(done, 1)
+        left = f", {1 / each:,.0f} rows/s, {each * (total - done):,.0f} s left" if done and each else ""
+        self._bar.renew(f"encoding, {number(done)} of {number(total)} texts{left}" if done < total else "")
+
+    def say(self, line: str) -> None:
+        """Say it above the bar, once."""
+        if line not in self._told:
+            self._told.add(line)
+            self._bar.say(line)
 
 
 @contextlib.contextmanager

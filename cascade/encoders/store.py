@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 from cascade.encoders.contract import Encoder
@@ -118,6 +119,13 @@ def made(folder: Path, stored: Stored, digest: str) -> Encoder:
             f"{folder / RECORD}: changed since it was written. Run: cascade encoders remove {stored.name}; "
             "then get or add it again"
         )
+    return _shared(folder.resolve(), stored.name, digest)
+
+
+@lru_cache(maxsize=8)
+def _shared(folder: Path, name: str, digest: str) -> Encoder:  # noqa: ARG001 - what tells two apart
+    """One encoder for all models that name it: a network takes time and memory to open."""
+    stored = read(folder, name)
     return OnnxEncoder(folder, stored) if stored.settings.kind == "onnx" else StaticEncoder(folder, stored)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.encoders.contract import Encoder, Listener, Nobody
+from cascade.encoders.contract import Encoder, Listener, listening
 from cascade.encoders.vector_cache import VectorCache, path
 from cascade.system.array_types import FloatArray
 
@@ -25,12 +25,6 @@ class Counts:
 
 
 counts = Counts()
-_listening: list[Listener] = []
-
-
-def listen(listener: Listener) -> None:
-    """Tell this one how encoding goes on from now on, in this process."""
-    _listening[:] = [listener]
 
 
 def vectors_of(encoder: Encoder, texts: Sequence[str], threads: int | None = None) -> FloatArray:
@@ -63,9 +57,11 @@ def _encode_rest(
     cache: VectorCache,
 ) -> None:
     """Fill the `missing` rows of `found`, and keep them."""
-    listener = _listening[0] if _listening else Nobody()
+    listener = listening()
     counts.kept += len(texts) - len(missing)
     counts.encoded += len(missing)
+    if missing:
+        listener.at(0, len(missing))
     for start in range(0, len(missing), _AT_ONCE):
         rows = list(missing[start : start + _AT_ONCE])
         some = [texts[row] for row in rows]

