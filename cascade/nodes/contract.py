@@ -134,13 +134,16 @@ class Contributions:
         float64, shape (n_words, n_children), in units of the decision value before calibration, which is
         monotone: what is above 0 speaks for the child.
     rest
-        float64, shape (n_children,): the decision value of a text without words. With the `values` it sums
-        up to that of the text.
+        float64, shape (n_children,): the decision value of a text without words. With the `values` and what
+        is `beside` it sums up to that of the text.
+    beside
+        float64, shape (n_children,): what the text as a whole pushed by, under a name for it.
     """
 
     spans: IntArray
     values: NDArray[np.float64]
     rest: NDArray[np.float64]
+    beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ from cascade.encoders.contract import Encoder
 from cascade.errors import ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.known import known_shares, known_without_itself
-from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, vectors
+from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
 from cascade.nodes.solver import Block, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
@@ -46,6 +46,10 @@ MOST_RARE = 50.0
 # that of few rows is too high for many.
 TRIED_CHILDREN = 4
 TRIED_ROWS, TRIED_CHARACTERS = 6_000, 1_400_000
+# With an encoder two things are settled, on more: so many cells of rows and children, and where rows are at
+# most so many, on several folds.
+TRIED_CELLS = 20_000
+FEW_TRIED, FOLDS_TRIED = 3_000, 3
 # From so many rows, or features of rows, on there are several blocks, to be spread over threads.
 MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
@@ -147,7 +151,8 @@ class LinearModel:
         used = features >= 0
         weights = np.zeros((len(features), len(self.biases)))
         weights[used] = self.weights.dense[features[used], : len(self.biases)]
-        return Contributions(found.spans, pushes @ weights, self.biases.astype(np.float64))
+        beside = {} if self.meaning is None else self.meaning.contributions(text)
+        return Contributions(found.spans, pushes @ weights, self.biases.astype(np.float64), beside)
 
     def _values(self, columns: NDArray[np.int32], counts: IntArray) -> tuple[NDArray[np.float64], IntArray]:
         """The values of features of a text of unit length, and their rows in `weights`, -1 for none."""
@@ -219,9 +224,8 @@ class LinearBackend:
             fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
         else:
             fold_of, folds = np.where(problem.part, 0, 1), 1
-        weight = self._settle_weight(words, problem, fold_of)
+        weight, C = self._settle_both(words, problem, fold_of)
         rows = self._beside(words, problem.texts, weight)
-        C = self._settle(rows, problem, fold_of)
         # A group of many rows is often alone on its level, a router.
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
         blocks = blocks_of(len(problem.children), 2 if is_large else 1)
@@ -260,22 +264,20 @@ class LinearBackend:
     def _meaning(self, weight: float, weights: FloatArray) -> Meaning | None:
         return None if self.encoder is None else Meaning.of(self.encoder, weight, weights)
 
-    def _settle_weight(self, words: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
-        """What vectors count for beside words: the best on held-out rows."""
+    def _settle_both(self, words: Weighted, problem: NodeProblem, fold_of: IntArray) -> tuple[float, float]:
+        """What vectors count for beside words, and the penalty: see `settled`."""
         if self.encoder is None:
-            return 0.0
-        losses = []
-        for weight in WEIGHTS:
-            rows = self._beside(words, problem.texts, weight)
-            losses.append(self._trial_loss(rows, problem, fold_of))
-        return WEIGHTS[int(np.argmin(losses))]
-
-    def _trial_loss(self, rows: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
-        targets = most_frequent_children(problem, TRIED_CHILDREN).targets
-        C = np.full(targets.shape[1], self.penalties[0], dtype=np.float32)
-        train, test = np.flatnonzero(fold_of != 0), np.flatnonzero(fold_of == 0)
-        scores = _trial(rows, targets, train, C, problem.seed, rows, test)
-        return _loss(scores, targets[test])
+            return 0.0, self._settle(words, problem, fold_of)
+        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
+        tried = most_frequent_children(problem, max(TRIED_CHILDREN, TRIED_CELLS // len(sample)))
+        penalties = np.asarray(self.penalties, dtype=np.float32)
+        losses = np.zeros((len(WEIGHTS), len(penalties)))
+        for fold in range(FOLDS_TRIED if len(sample) <= FEW_TRIED else 1):
+            train, test = sample[fold_of[sample] != fold], sample[fold_of[sample] == fold]
+            for row, weight in enumerate(WEIGHTS):
+                rows = self._beside(words, problem.texts, weight)
+                losses[row] += _trial_losses(rows, tried, train, test, penalties)
+        return settled(losses, WEIGHTS, self.penalties)
 
     def fit_once(self, problem: NodeProblem) -> LinearModel:
         """The model of all rows with the first penalty: nothing is settled, no row is held out."""
@@ -306,15 +308,17 @@ class LinearBackend:
         """
         if len(self.penalties) == 1:
             return self.penalties[0]
-        targets = most_frequent_children(problem, TRIED_CHILDREN).targets
-        most = max(TRIED_ROWS, int(TRIED_CHARACTERS * len(targets) / max(_characters(problem.texts), 1)))
-        sample = sampled(np.arange(len(targets)), most, problem.seed)
+        tried = most_frequent_children(problem, TRIED_CHILDREN)
+        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
         train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
-        C = np.repeat(np.asarray(self.penalties, dtype=np.float32), targets.shape[1])
-        repeated = np.tile(targets, len(self.penalties))
-        scores = _trial(rows, repeated, train, C, problem.seed, rows, test)
-        losses = [_loss(of_one, targets[test]) for of_one in np.split(scores, len(self.penalties), axis=1)]
+        losses = _trial_losses(rows, tried, train, test, np.asarray(self.penalties, dtype=np.float32))
         return self.penalties[int(np.argmin(losses))]
+
+    @staticmethod
+    def _most_tried(problem: NodeProblem) -> int:
+        """On how many rows penalties are tried."""
+        characters = max(_characters(problem.texts), 1)
+        return max(TRIED_ROWS, int(TRIED_CHARACTERS * len(problem.texts) / characters))
 
     def prepare(self, texts: Texts, jobs: int) -> None:
         """Hash the texts and find those that nearly equal another, once for all nodes."""
@@ -428,6 +432,16 @@ def _trial(
         found = Block(rows, targets[:, block], C[block], seed).solve(TRIAL_TOLERANCE, train)
         margins.append(texts.margins(asked, found.weights, found.biases)[:, : len(C[block])])
     return _squashed(np.concatenate(margins, axis=1))
+
+
+def _trial_losses(
+    rows: Weighted, problem: NodeProblem, train: IntArray, test: IntArray, penalties: FloatArray
+) -> list[float]:
+    """The log loss, after calibration, of the `test` rows by models of the `train` rows, for each penalty."""
+    targets = problem.targets
+    C = np.repeat(penalties, targets.shape[1])
+    scores = _trial(rows, np.tile(targets, len(penalties)), train, C, problem.seed, rows, test)
+    return [_loss(of_one, targets[test]) for of_one in np.split(scores, len(penalties), axis=1)]
 
 
 def _bare(targets: BoolArray, fold_of: IntArray) -> tuple[FloatArray, FloatArray]:

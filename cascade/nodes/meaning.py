@@ -22,7 +22,9 @@ from cascade.system.serialization import WAY_OUT, read_array, read_json, write_a
 from cascade.text.normal import normal_forms
 from cascade.text.texts import Texts
 
-WEIGHTS = (1.0, 2.0, 4.0, 0.5)
+WEIGHTS = (1.0, 0.5, 2.0)
+# A trial is not exact: another weight and penalty have to be better than the first by so much of the log loss.
+LEAST_GAIN = 0.02
 RECORD, VALUES = "encoder.json", "meaning.npy"
 
 
@@ -36,6 +38,19 @@ def vectors(encoder: Encoder, texts: Texts, threads: int | None = None) -> Float
 
     found: FloatArray = texts.features(("vectors", encoder.sha256), compute)
     return found
+
+
+def settled(
+    losses: NDArray[np.float64], weights: Sequence[float], penalties: Sequence[float]
+) -> tuple[float, float]:
+    """The weight and the penalty with the least loss, shape (n_weights, n_penalties).
+
+    The first of both where they lose hardly more: with few rows the least is often a matter of chance.
+    """
+    if losses.min() > (1 - LEAST_GAIN) * losses[0, 0]:
+        return weights[0], penalties[0]
+    weight, penalty = divmod(int(np.argmin(losses)), len(penalties))
+    return weights[weight], penalties[penalty]
 
 
 def beside(rows: Weighted, meaning: FloatArray, weight: float) -> Weighted:
@@ -113,6 +128,10 @@ class Meaning:
         found = np.zeros((len(texts), self.values.shape[1]), dtype=np.float32)
         _multiply(vectors(self.encoder, texts), self.values, found)
         return found
+
+    def contributions(self, text: str) -> dict[str, NDArray[np.float64]]:
+        """What the vector of a text pushes each child by, shape (n_children,), under a name for it."""
+        return {f"meaning ({self.encoder.name})": self.margins(Texts([text]))[0].astype(np.float64)}
 
     def save(self, folder: Path) -> None:
         told = {"name": self.encoder.name, "sha256": self.encoder.sha256, "weight": self.weight}

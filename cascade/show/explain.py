@@ -39,7 +39,7 @@ class Word:
     push
         In units of the decision value before calibration; above 0 for the node, below against it.
     spans
-        Where it begins and ends in the text, each time.
+        Where it begins and ends in the text, each time; empty for what the text as a whole did.
     """
 
     word: str
@@ -307,7 +307,7 @@ class _Explainer:
         return {child: self.words(found, column) for column, child in enumerate(children)}
 
     def words(self, found: Contributions, column: int) -> tuple[Word, ...]:
-        """The words that push most, those for the child first."""
+        """The words that push most, those for the child first, and what the text does as a whole."""
         values = found.values[:, column]
         sums: dict[str, float] = defaultdict(float)
         for name, value in zip(self.names(found), values.tolist(), strict=True):
@@ -315,7 +315,14 @@ class _Explainer:
         ranked = sorted(sums, key=lambda name: -sums[name])
         best = [name for name in ranked[: self.most_words] if sums[name] > 0]
         worst = [name for name in ranked[::-1][: self.most_words] if sums[name] < 0]
-        return tuple(Word(name, sums[name], self.places[name]) for name in [*best, *worst])
+        pushes = [[Word(name, sums[name], self.places[name]) for name in names] for names in (best, worst)]
+        beside = [Word(name, float(values[column]), ()) for name, values in found.beside.items()]
+        return (
+            *(one for one in beside if one.push >= 0),
+            *pushes[0],
+            *(one for one in beside if one.push < 0),
+            *pushes[1],
+        )
 
     def names(self, found: Contributions) -> list[str]:
         self._spans = found.spans
