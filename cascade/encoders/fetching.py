@@ -41,7 +41,11 @@ def get(name: str, say: Say) -> Stored:
     ModelError
         What came is not what the register says.
     """
-    entry = _entry(name)
+    return bring(entry_of(name), say)
+
+
+def bring(entry: Known, say: Say) -> Stored:
+    """Bring what an entry of the register names here; errors as in `get`."""
     kept = store.place() / _UNFINISHED / entry.name
     with writing(kept):
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,7 +106,8 @@ def _drop_others(folder: Path, settings: EncoderSettings) -> None:
             one.unlink()
 
 
-def _entry(name: str) -> Known:
+def entry_of(name: str) -> Known:
+    """The entry of that name, or one for a repository of the hub; BackendError for any other name."""
     if name in known():
         return known()[name]
     if name.count("/") == 1:
@@ -209,28 +214,45 @@ def _last_error(told: str) -> str:
 
 
 def _from_hub(source: Source, kept: Path) -> list[str]:
-    """The files of a repository that an encoder needs; the hub's client holds them against its hashes."""
+    """The files of a repository that an encoder needs, held against the hashes that the hub states."""
     try:
         import huggingface_hub
         from huggingface_hub import errors
     except ModuleNotFoundError as error:
         raise missing_package("huggingface_hub") from error
     revision: Any = source.version or None
-    failures = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError)
     try:
-        info = huggingface_hub.HfApi().model_info(source.name, revision=revision)
-        paths = repository.wanted([one.rfilename for one in info.siblings or []], source.name)
+        info = huggingface_hub.HfApi().model_info(source.name, revision=revision, files_metadata=True)
+        stated = {one.rfilename: one for one in info.siblings or []}
         found = []
-        for path in paths:
-            here = huggingface_hub.hf_hub_download(
-                source.name, path, revision=info.sha, local_dir=kept / "hub", local_files_only=False
+        for path in repository.wanted(stated, source.name):
+            here = Path(
+                huggingface_hub.hf_hub_download(source.name, path, revision=info.sha, local_dir=kept / "hub")
             )
+            _check_stated(here, f"{source.name}: {path}", stated[path])
             with writing(kept / flat_name(path)):
                 shutil.copyfile(here, kept / flat_name(path))
             found.append(flat_name(path))
-    except failures as error:
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BackendError(
-            f"the hub did not give {source.name}: {first} Once that is mended, give the same command again"
+            f"the hub did not give {source.name}: {first.rstrip('.')}. Once that is mended, give the same "
+            "command again: it goes on with what is here"
         ) from error
     return found
+
+
+def _check_stated(path: Path, what: str, stated: Any) -> None:
+    """ModelError, and the file goes, where it is not the one that the hub states: large ones by their sha256,
+
+    small ones as Git names them, by the sha1 of their length and content.
+    """
+    if stated.lfs is not None:
+        expected, found = stated.lfs.sha256, digest_of(path)
+    else:
+        content = path.read_bytes()
+        expected = stated.blob_id
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        path.unlink()
+        raise ModelError(f"{what}: expected the hash {expected}, found {found}. Not taken")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from cascade.encoders.contract import SAME, Encoder
+from cascade.encoders.contract import SAME
 from cascade.encoders.files import digest_of
 from cascade.encoders.onnx_encoder import OnnxEncoder, checked_graph
 from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
-from cascade.encoders.static_encoder import Table
+from cascade.encoders.static_encoder import StaticEncoder, Table
 from cascade.errors import ModelError
 
 # Where exports put the network; the first of these is taken. Networks in 8 bits are smaller and as good;
@@ -146,14 +147,14 @@ def _prefix(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _tried(folder: Path, name: str, settings: EncoderSettings) -> EncoderSettings:
     """The settings with the length of vectors, and whether texts have to be encoded one by one."""
-    from dataclasses import replace
-
     if settings.kind == "static":
         dims = Table.read(folder / settings.model).vectors.shape[1]
-        return replace(settings, dims=int(dims))
+        settings = replace(settings, dims=int(dims))
+        StaticEncoder(folder, Stored(name, settings)).encode(_PROBES)
+        return settings
     dims = OnnxEncoder(folder, Stored(name, settings)).dims_of_output()
     settings = replace(settings, dims=dims)
-    encoder: Encoder = OnnxEncoder(folder, Stored(name, settings))
+    encoder = OnnxEncoder(folder, Stored(name, settings))
     together = encoder.encode(_PROBES)
     alone = np.concatenate([encoder.encode([one]) for one in _PROBES])
     if not np.isfinite(together).all():

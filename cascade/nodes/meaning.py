@@ -23,7 +23,7 @@ from cascade.text.normal import normal_forms
 from cascade.text.texts import Texts
 
 WEIGHTS = (1.0, 0.5, 2.0)
-# A trial is not exact: another weight and penalty have to be better than the first by so much of the log loss.
+# A trial is not exact: another weight and penalty have to be better than the first by so much of log loss.
 LEAST_GAIN = 0.02
 RECORD, VALUES = "encoder.json", "meaning.npy"
 
