@@ -1,0 +1,218 @@
+"""``cascade encoders``, and fit and predict with one, as people use them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from processes import command, environment
+from shop import SHOP, shop_rows
+from tiny_encoders import MEANINGS, gather, onnx_folder, rows_of, static_folder
+
+from cascade.encoders import store
+
+TAXONOMY = """
+name: tickets
+data: {train: train.jsonl}
+defaults: {backend: {kind: linear, encoder: tiny}}
+groups:
+  things: {labels: [money, post]}
+  moods: {labels: [angry, sun]}
+"""
+
+
+def cascade(folder, *words, **changes):
+    done = subprocess.run(
+        command(*words), cwd=folder, capture_output=True, text=True, env=environment(**changes), check=False
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_rows(path, texts, labels):
+    rows = ({"text": text, "labels": own} for text, own in zip(texts, labels, strict=True))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def place(home, tmp_path_factory):
+    """A folder with a taxonomy, rows, an encoder in the store, and the model."""
+    folder = tmp_path_factory.mktemp("tickets")
+    onnx_folder(folder / "tiny")
+    assert cascade(folder, "encoders", "add", "tiny").returncode == 0
+    (folder / "tickets.yaml").write_text(TAXONOMY)
+    write_rows(
+        folder / "train.jsonl", *rows_of({name: own[:2] for name, own in MEANINGS.items()}, 150, seed=0)
+    )
+    write_rows(folder / "new.jsonl", *rows_of({name: own[2:] for name, own in MEANINGS.items()}, 60, seed=1))
+    done = cascade(folder, "fit", "tickets.yaml", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "encoder = tiny" in done.stderr
+    return folder
+
+
+def test_encoders_are_added_listed_verified_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    static_folder(tmp_path / "Mine")
+    added = cascade(tmp_path, "encoders", "add", "Mine")
+    assert added.returncode == 0
+    assert added.stdout.startswith("mine: 8 dims, ")
+    assert "encoder: mine" in added.stderr
+    told = json.loads(cascade(tmp_path, "encoders", "--json").stdout)
+    assert [one["name"] for one in told["here"]] == ["mine"]
+    assert "minilm" in [one["name"] for one in told["can_be_had"]]
+    table = cascade(tmp_path, "encoders", "list").stdout
+    assert "mine" in table
+    assert "21 MB to fetch" in " ".join(table.split())
+    whole = cascade(tmp_path, "encoders", "verify")
+    assert whole.stdout.startswith("mine: whole, ")
+    [folder] = [one for one in (tmp_path / "home" / "encoders").iterdir() if one.name != "names"]
+    (folder / "model.safetensors").write_bytes(b"changed")
+    damaged = cascade(tmp_path, "encoders", "verify")
+    assert damaged.returncode == 1
+    assert (
+        "model.safetensors: changed since it was fetched. Run: cascade encoders remove mine" in damaged.stderr
+    )
+    assert cascade(tmp_path, "encoders", "remove", "mine").stdout == "mine: removed\n"
+    assert cascade(tmp_path, "encoders", "remove", "mine").returncode == 1
+    assert cascade(tmp_path, "encoders", "add", "nowhere").returncode == 1
+
+
+def test_an_unknown_encoder_is_named_with_what_is_near(tmp_path):
+    done = cascade(tmp_path, "encoders", "get", "minlm")
+    assert done.returncode == 1
+    assert "unknown encoder 'minlm'" in done.stderr
+    assert "Did you mean 'minilm'?" in done.stderr
+
+
+def test_fit_fetches_nothing_and_names_the_command_that_does(place, tmp_path):
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("models"))
+    done = cascade(tmp_path / "copy", "fit", "tickets.yaml", CASCADE_HOME=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "unknown encoder 'tiny'" in done.stderr
+    text = TAXONOMY.replace("tiny", "minilm")
+    (tmp_path / "copy" / "tickets.yaml").write_text(text)
+    done = cascade(tmp_path / "copy", "fit", "tickets.yaml", CASCADE_HOME=str(tmp_path / "none"))
+    assert done.stderr.endswith(
+        "error: encoder 'minilm' is not on this machine. Run: cascade encoders get minilm\n"
+    )
+    assert not (tmp_path / "copy" / "models" / "tickets" / "manifest.json").exists()
+
+
+def test_a_name_that_cannot_be_one_is_a_fault_of_the_taxonomy(place, tmp_path):
+    (tmp_path / "odd.yaml").write_text(TAXONOMY.replace("tiny", "../up"))
+    done = cascade(tmp_path, "check", "odd.yaml")
+    assert done.returncode == 1
+    assert "odd.yaml:4:" in done.stderr + done.stdout
+    assert "expected the name of an encoder" in done.stderr + done.stdout
+
+
+def test_words_that_were_never_seen_get_their_labels(place, tmp_path):
+    done = cascade(place, "predict", "new.jsonl", "--out", tmp_path / "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    truth = [row["labels"] for row in lines(place / "new.jsonl")]
+    found = [row["labels"] for row in lines(tmp_path / "out.jsonl")]
+    assert sum(one == other for one, other in zip(truth, found, strict=True)) > 50
+
+
+def test_explain_tells_what_meaning_did(place):
+    done = cascade(place, "explain", "my cash again")
+    assert "meaning (tiny) +" in done.stdout
+    found = json.loads(cascade(place, "explain", "my cash again", "--json").stdout)
+    [push] = [one for one in found["steps"][0]["pushes"] if one["word"] == "meaning (tiny)"]
+    assert push["spans"] == []
+
+
+def test_a_second_fit_reuses_all_and_another_encoder_of_the_name_reuses_nothing(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    shutil.copytree(place, tmp_path / "copy")
+    cascade(tmp_path, "encoders", "add", place / "tiny")
+    done = cascade(tmp_path / "copy", "fit", "tickets.yaml")
+    assert "0 groups fitted, 3 reused" in done.stdout
+    onnx_folder(tmp_path / "other", gather(seed=1))
+    cascade(tmp_path, "encoders", "add", "other", "--name", "tiny")
+    refused = cascade(tmp_path / "copy", "predict", "new.jsonl")
+    assert refused.returncode == 0, refused.stderr  # the first is still here, under its hash
+    done = cascade(tmp_path / "copy", "fit", "tickets.yaml")
+    assert "3 groups fitted, 0 reused" in done.stdout
+
+
+def test_a_model_answers_with_its_own_encoder_or_not_at_all(place, tmp_path):
+    none = {"CASCADE_HOME": str(tmp_path / "none")}
+    gone = cascade(place, "predict", "new.jsonl", **none)
+    assert gone.returncode == 1
+    assert "unknown encoder 'tiny'" in gone.stderr
+    onnx_folder(tmp_path / "other", gather(seed=1))
+    cascade(tmp_path, "encoders", "add", "other", "--name", "tiny", **none)
+    other = cascade(place, "predict", "new.jsonl", **none)
+    assert other.returncode == 1
+    assert "this model was fitted with encoder 'tiny'" in other.stderr
+
+
+def test_a_self_contained_model_answers_where_there_is_no_encoder(place, tmp_path):
+    shutil.copytree(place, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    done = cascade(folder, "fit", "tickets.yaml", "--self-contained")
+    assert done.returncode == 0, done.stderr
+    expected = cascade(place, "predict", "new.jsonl")
+    found = cascade(folder, "predict", "new.jsonl", CASCADE_HOME=str(tmp_path / "none"))
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == expected.stdout
+    [encoder] = (folder / "models" / "tickets" / "encoders").iterdir()
+    manifest = json.loads((folder / "models" / "tickets" / "manifest.json").read_bytes())
+    assert set(manifest["encoders"][encoder.name]) == {"encoder.json", "model.onnx", "tokenizer.json"}
+    (encoder / "model.onnx").write_bytes(b"changed")
+    damaged = cascade(folder, "predict", "new.jsonl", CASCADE_HOME=str(tmp_path / "none"))
+    assert damaged.returncode == 1
+    assert "model.onnx: changed since it was written" in damaged.stderr
+    cascade(folder, "fit", "tickets.yaml")
+    assert list((folder / "models" / "tickets" / "encoders").iterdir()) == []
+
+
+def test_a_self_contained_model_is_copied_whole(place, tmp_path, monkeypatch):
+    from cascade import Cascade
+
+    shutil.copytree(place, tmp_path / "copy")
+    cascade(tmp_path / "copy", "fit", "tickets.yaml", "--self-contained")
+    Cascade.load(tmp_path / "copy" / "models" / "tickets").save(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "copy")
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "none"))
+    assert Cascade.load(tmp_path / "saved").predict(["my cash again"]) == [["money"]]
+
+
+def test_the_same_rows_give_the_same_model_with_one_job_and_with_two(place, tmp_path):
+    for jobs in ("1", "2"):
+        cascade(place, "fit", "tickets.yaml", "--out", tmp_path / jobs, "--jobs", jobs)
+    assert (tmp_path / "1" / "manifest.json").read_bytes() == (tmp_path / "2" / "manifest.json").read_bytes()
+
+
+def test_nothing_of_encoders_is_loaded_without_one(tmp_path):
+    write_rows(tmp_path / "train.jsonl", *shop_rows(80, seed=0))
+    (tmp_path / "shop.yaml").write_text(json.dumps({**SHOP, "data": {"train": "train.jsonl"}}))
+    script = """
+import sys
+from cascade.cli import run
+assert run(["fit", "shop.yaml", "--jobs", "1"]) == 0
+assert run(["predict", "train.jsonl", "--model", "models/shop", "--out", "out.jsonl"]) == 0
+heavy = {"onnxruntime", "tokenizers", "huggingface_hub"}
+ours = {"cascade.encoders.store", "cascade.encoders.vectors"}
+print(sorted((heavy | ours) & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [*command()[:1], "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    manifest = json.loads((tmp_path / "models" / "shop" / "manifest.json").read_bytes())
+    assert "encoders" not in manifest
+    assert store.ENCODERS not in {one.name for one in (tmp_path / "models" / "shop").iterdir()}
