@@ -12,7 +12,7 @@ from cascade.encoders.settings import NAME
 from cascade.errors import BackendError, suggestion
 from cascade.hosted import settings
 from cascade.nodes.contract import Backend
-from cascade.system.shapes import Option, either, listed
+from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,36 @@ _C = Option(
 )
 
 
+_OF_SERVICES = ("provider", "base_url", "api_key_env", "concurrency", "limits")
+
+
 def _encoder(value: Any) -> str:
+    if isinstance(value, Mapping):
+        from cascade.hosted import embeddings  # who asks no service needs none of it
+
+        return embeddings.complaint(value)
     if isinstance(value, str) and NAME.fullmatch(value):
         return ""
-    return f"expected the name of an encoder, as `cascade encoders` lists them, found {value!r}"
+    return (
+        "expected the name of an encoder, as `cascade encoders` lists them, or {api: MODEL, ...}, found "
+        f"{value!r}"
+    )
 
 
 _ENCODER = Option(
     "The name of an encoder, whose vectors stand beside the words; see `cascade encoders`.",
-    {"type": "string", "pattern": f"^{NAME.pattern}$"},
+    either(
+        {"type": "string", "pattern": f"^{NAME.pattern}$"},
+        mapping(
+            {
+                "api": WORDS,
+                "dimensions": whole(1),
+                "prefix": {"type": "string"},
+                **{name: settings.OPTIONS[name].shape for name in _OF_SERVICES},
+            },
+            required=["api"],
+        ),
+    ),
     _encoder,
 )
 
@@ -98,8 +119,14 @@ def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
 
 
 def encoder_of(options: Mapping[str, Any]) -> str | None:
-    """The encoder that the options of a backend name."""
-    return options.get("encoder")
+    """The encoder of this machine that the options of a backend name."""
+    named = options.get("encoder")
+    return named if isinstance(named, str) else None
+
+
+def asks_service(options: Mapping[str, Any]) -> bool:
+    """Whether the encoder of a backend is a service, so that new texts cost money."""
+    return isinstance(options.get("encoder"), Mapping)
 
 
 def make_backend(
@@ -118,6 +145,12 @@ def make_backend(
         raise BackendError(
             f"backend {kind!r} needs the package {error.name!r}. Run: pip install {error.name}"
         ) from error
-    places = {} if encoders is None or not encoder_of(options or {}) else {"encoders": encoders}
-    backend: Backend = maker(**(options or {}), **places)
+    given: dict[str, Any] = dict(options or {})
+    if asks_service(given):
+        from cascade.hosted.embeddings import ApiEncoder  # who asks no service needs none of it
+
+        given["encoder"] = ApiEncoder.of(given["encoder"])
+    elif encoders is not None and encoder_of(given):
+        given["encoders"] = encoders
+    backend: Backend = maker(**given)
     return backend

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cascade.backends import KINDS, complaints, make_backend
+from cascade.backends import KINDS, asks_service, complaints, make_backend
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.combine import Combiner
 from cascade.model.decide import Ranked, decide
@@ -110,6 +110,11 @@ class Cascade:
     def is_hosted(self) -> bool:
         """Whether some group's model lives at a service: to ask it is to wait, and costs money."""
         return any(KINDS[record.backend["kind"]].hosted for record in self.manifest.groups.values())
+
+    @property
+    def asks_services(self) -> bool:
+        """Whether some group's model, or its encoder, lives at a service, which costs money."""
+        return self.is_hosted or any(asks_service(one.backend) for one in self.manifest.groups.values())
 
     @property
     def can_wait(self) -> bool:

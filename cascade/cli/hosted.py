@@ -139,6 +139,7 @@ def tell_batch(event: BatchEvent) -> None:
 
 def tell_usage(manifest: Manifest) -> None:
     """What services were asked, model by model; the price where it is known."""
+    from cascade.backends import asks_service
     from cascade.hosted.asker import shared_asker
     from cascade.hosted.questions import Usage
 
@@ -146,6 +147,8 @@ def tell_usage(manifest: Manifest) -> None:
     for group, record in manifest.groups.items():
         if "model" in record.notes:
             users.setdefault(str(record.notes["model"]), []).append(group or TOP_LEVEL)
+        if asks_service(record.backend):
+            users[record.backend["encoder"]["api"]] = ["encoder"]
     usage = sorted(shared_asker().usage().items(), key=lambda one: users.get(one[0], []))
     costs = [_cost_of(manifest, model, used) for model, used in usage]
     for (model, used), cost in zip(usage, costs, strict=True):
@@ -158,12 +161,20 @@ def tell_usage(manifest: Manifest) -> None:
 
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     """USD of the answers of a model; None where the prices of its service are not known."""
+    from cascade.backends import asks_service
+    from cascade.hosted.embeddings import SHARED
     from cascade.hosted.prices import Prices
     from cascade.hosted.settings import Settings
 
     prices = Prices.load()
-    specs = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
-    options = [{name: value for name, value in spec.items() if name != "kind"} for spec in specs]
+    specs = [one.backend for one in manifest.groups.values()]
+    tuned = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
+    options = [{name: value for name, value in spec.items() if name != "kind"} for spec in tuned]
+    options += [
+        {name: value for name, value in spec["encoder"].items() if name in SHARED}
+        for spec in specs
+        if asks_service(spec) and spec["encoder"]["api"] == model
+    ]
     if not all(Settings.of(one).address == prices.service for one in options):
         return None
     return prices.used_usd(model, used)

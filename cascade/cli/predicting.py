@@ -121,7 +121,7 @@ def predict(
         **settings,
     )
     outcome = _predicted(loaded, request)
-    if loaded.is_hosted:
+    if loaded.asks_services:
         tell_usage(loaded.manifest)
     return _told_outcome(outcome, request)
 

@@ -25,6 +25,12 @@ class Question:
     codec: Codec
     text: str
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer is kept as it came; vectors have a cache of their own, by text."""
+        endpoint: str = self.codec.endpoint
+        return endpoint != "/v1/embeddings"
+
     def body(self) -> bytes:
         """The request's body; equal questions have equal bodies."""
         body = {"model": self.model, **self.codec.request(self.text)}

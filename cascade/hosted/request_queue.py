@@ -306,7 +306,8 @@ class RequestQueue:
             self._bytes_per_token += _LEARNT * (ratio - self._bytes_per_token)
         self._limiter.answered(sent, expected, total or expected)
         self._answered_at, self._refused_since = self._context.clock(), math.inf
-        self._context.keep(job.asked.key, kept)
+        if job.asked.question.is_kept:
+            self._context.keep(job.asked.key, kept)
         self._wake(job.model)
         self._forget(job)
         job.end(FoundAnswer(kept))
@@ -417,10 +418,11 @@ class RequestQueue:
 
 
 def _answer_in(content: bytes) -> CachedAnswer | None:
-    """The first choice of a response, and its usage; None where it is no response."""
+    """The first choice of a response, or its vectors, and its usage; None where it is no response."""
     try:
         body = json.loads(content)
-        choice, usage = body["choices"][0], body.get("usage")
+        choice = body["choices"][0] if "choices" in body else {"data": body["data"]}
+        usage = body.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return (

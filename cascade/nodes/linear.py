@@ -9,6 +9,7 @@ and on those of all folds but one, some children to a block, and the rows that w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.encoders.contract import Encoder
-from cascade.errors import ModelError
+from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
@@ -187,7 +188,7 @@ class LinearBackend:
     penalties
         The grid.
     encoder
-        The name of an encoder whose vectors stand beside the words.
+        An encoder whose vectors stand beside the words, or the name of one of this machine.
     encoders
         A folder that may hold it, looked at first.
     """
@@ -195,7 +196,7 @@ class LinearBackend:
     def __init__(
         self,
         penalties: Sequence[float] = PENALTIES,
-        encoder: str | None = None,
+        encoder: str | Encoder | None = None,
         encoders: Path | None = None,
     ) -> None:
         self.penalties, self._named, self._encoders = tuple(penalties), encoder, encoders
@@ -203,11 +204,21 @@ class LinearBackend:
     @cached_property
     def encoder(self) -> Encoder | None:
         """The encoder; BackendError where it is not on this machine."""
-        if self._named is None:
-            return None
+        if not isinstance(self._named, str):
+            return self._named
         from cascade.encoders.store import opened  # who has words alone needs none of it
 
         return opened(self._named, beside=self._encoders)
+
+    def _found(self, name: str, sha256: str, dims: int) -> Encoder:
+        """The encoder that a model was fitted with; BackendError where it is another one by now."""
+        from cascade.encoders.store import opened
+
+        if self._named is None or isinstance(self._named, str):
+            return opened(name, sha256, self._encoders)
+        if self._named.sha256 != sha256:
+            raise BackendError(f"this model was fitted with another encoder than {self._named.name!r}")
+        return replace(self._named, expected=dims) if is_dataclass(self._named) else self._named
 
     def fit(self, problem: NodeProblem, workdir: Path) -> FittedNode:  # noqa: ARG002 - the contract's signature
         """The model and its out-of-fold scores of every row, or of its part; `notes` has the penalty ``C``.
@@ -376,7 +387,7 @@ class LinearBackend:
                 raise ModelError(f"{folder / name}.npy: expected finite numbers. Run `cascade fit` again.")
         meaning = None
         if self._named is not None or (folder / RECORD).exists():
-            meaning = Meaning.load(folder, len(biases), self._encoders)
+            meaning = Meaning.load(folder, len(biases), self._found)
         return LinearModel(weighting, weights, biases, settings["features"], meaning)
 
 
@@ -460,7 +471,9 @@ def _loss(scores: FloatArray, targets: BoolArray) -> float:
 
 
 def make(
-    C: float | Sequence[float] = PENALTIES, encoder: str | None = None, encoders: Path | None = None
+    C: float | Sequence[float] = PENALTIES,
+    encoder: str | Encoder | None = None,
+    encoders: Path | None = None,
 ) -> LinearBackend:
     """The backend with these penalties, one number or a grid, and an encoder, if one is named."""
     return LinearBackend([C] if isinstance(C, int | float) else list(C), encoder, encoders)

@@ -6,7 +6,7 @@ words have been seen too seldom to say much, and the vector has to count for mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,18 +134,23 @@ class Meaning:
         return {f"meaning ({self.encoder.name})": self.margins(Texts([text]))[0].astype(np.float64)}
 
     def save(self, folder: Path) -> None:
-        told = {"name": self.encoder.name, "sha256": self.encoder.sha256, "weight": self.weight}
+        told = {
+            "name": self.encoder.name,
+            "sha256": self.encoder.sha256,
+            "dims": len(self.values),
+            "weight": self.weight,
+        }
         write_json(folder / RECORD, told)
         write_array(folder / VALUES, self.values.astype(np.float16))
 
     @classmethod
-    def load(cls, folder: Path, n_children: int, encoders: Path | None) -> Meaning:
+    def load(cls, folder: Path, n_children: int, find: Callable[[str, str, int], Encoder]) -> Meaning:
         """What `save` wrote.
 
         Parameters
         ----------
-        encoders
-            A folder of encoders that is looked at first, see `cascade.encoders.store.opened`.
+        find
+            Called with its name, its sha256 and the length of its vectors, answers the encoder.
 
         Raises
         ------
@@ -154,16 +159,17 @@ class Meaning:
         ModelError
             A file is missing or damaged.
         """
-        from cascade.encoders import store
-
         told = read_json(folder / RECORD)
-        if not isinstance(told, dict) or not _are_types(told, {"name": str, "sha256": str, "weight": float}):
-            raise ModelError(f"{folder / RECORD}: expected name, sha256 and weight. {WAY_OUT}")
-        encoder = store.opened(told["name"], told["sha256"], encoders)
+        if not isinstance(told, dict) or not _are_types(told, _TYPES):
+            raise ModelError(f"{folder / RECORD}: expected name, sha256, dims and weight. {WAY_OUT}")
+        encoder = find(told["name"], told["sha256"], told["dims"])
         values = read_array(folder / VALUES, np.float16, (encoder.dims, n_children))
         if not np.isfinite(values).all():
             raise ModelError(f"{folder / VALUES}: expected finite numbers. {WAY_OUT}")
         return cls(encoder, told["weight"], values.astype(np.float32))
+
+
+_TYPES: dict[str, type] = {"name": str, "sha256": str, "dims": int, "weight": float}
 
 
 def _are_types(value: dict[str, object], types: dict[str, type]) -> bool:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from cascade.sandbox.batches import Batches, BatchWorker
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.completions import Completions
+from cascade.sandbox.embeddings import Embeddings
 from cascade.sandbox.files import Files
 from cascade.sandbox.jobs import Jobs
 from cascade.sandbox.middleware import Middleware, RequestLog
@@ -75,10 +76,13 @@ class Service:
         models = Models(self.storage)
         self.trainer = Trainer(self.storage, chaos, pace)
         self.worker = BatchWorker(self.storage, models, chaos, pace)
-        self.scoring = Completions(models, chaos, RateLimits(options.rpm, options.tpm), options.latency)
+        limits = RateLimits(options.rpm, options.tpm)
+        self.scoring = Completions(models, chaos, limits, options.latency)
+        embeddings = Embeddings(limits, self.scoring.count)
         jobs = Jobs(self.storage, chaos, self.trainer, options.training)
         routes = [
             *_scoring_routes(self.scoring),
+            Route("/v1/embeddings", embeddings.create, methods=["POST"]),
             *_model_routes(models),
             *_file_routes(Files(self.storage, chaos)),
             *_job_routes(jobs),

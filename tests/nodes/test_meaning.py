@@ -192,7 +192,7 @@ def test_another_encoder_of_the_same_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("encoder.json", b"{}", "expected name, sha256 and weight"),
+        ("encoder.json", b"{}", "expected name, sha256, dims and weight"),
         ("encoder.json", b"[", "expected JSON"),
         ("meaning.npy", b"", "expected a NumPy array"),
     ],
