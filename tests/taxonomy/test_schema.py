@@ -158,6 +158,21 @@ def test_any_taxonomy_in_its_written_form_is_taken(taxonomy):
 
 OPTIONS = {
     "C": [0.3, 1, [1, 3], 0, -1, "1", [], ["1"], 1e6, True],
+    "encoder": [
+        "minilm",
+        "e5-small.v2",
+        "Minilm",
+        "../up",
+        "",
+        7,
+        None,
+        {"api": "m"},
+        {"api": "m", "dimensions": 64, "prefix": "q: ", "base_url": "https://a.b/v1", "limits": {"rpm": 1}},
+        {"api": "m", "dimensions": 0},
+        {"api": " "},
+        {"dimensions": 64},
+        {"api": "m", "batch": True},
+    ],
     "provider": ["openai", "azure", "nobody", 1],
     "base_url": ["https://a.b/v1", "ftp://a.b", "a.b", 1],
     "api_key_env": ["A_KEY", "sk-123", "1A", 1],
