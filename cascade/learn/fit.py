@@ -21,7 +21,7 @@ from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.evidence import least_known
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
-from cascade.learn.negatives import Trials, matched, most_others, nearest, settled_policy
+from cascade.learn.negatives import Trials, matched, most_others, settled_policy
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
@@ -388,9 +388,8 @@ class _Fit:
         spec = self.taxonomy.groups[group].backend
         rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
         if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives != "all":
-            own = self.dataset.reaching(group)
-            near = nearest(own, entered, self.paths_of(group, entered))
-            rows = matched(rows, own, near, most_others, self.seed)
+            near = self.trials.nearest(group, entered, self.paths_of(group, entered))
+            rows = matched(rows, self.dataset.reaching(group), near, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
         if self.part is not None:
             problem = replace(problem, part=self.part[rows])

@@ -35,16 +35,19 @@ LEAST_GAIN = 0.001
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well.
 MOST_TRIALS = 40
-# So many rows that enter a group by mistake, for each that belongs there, teach its second model.
-NEAREST = 2
+# So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
+# as have so many characters.
+NEAREST, NEAREST_CHARACTERS = 2, 1_000_000
 # So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
 # so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000
 OTHERS_IN_LEVEL = 20_000_000
 
 
-def nearest(own: BoolArray, entered: IntArray, path: FloatArray) -> IntArray:
-    """Of the rows that enter a group by mistake those of the highest path, ascending: `NEAREST` for each own.
+def nearest(own: BoolArray, entered: IntArray, path: FloatArray, least: int) -> IntArray:
+    """Of the rows that enter a group by mistake those of the highest path, ascending.
+
+    They are `NEAREST` for each row of its own, or `least` if that is more.
 
     Parameters
     ----------
@@ -54,9 +57,11 @@ def nearest(own: BoolArray, entered: IntArray, path: FloatArray) -> IntArray:
         The rows at which it was entered out of fold.
     path
         float32, shape (n_entered,): its path probability there.
+    least
+        So many are learned from in any case.
     """
     by_mistake = ~own[entered]
-    order = np.argsort(-path[by_mistake], kind="stable")[: NEAREST * int(own.sum())]
+    order = np.argsort(-path[by_mistake], kind="stable")[: max(NEAREST * int(own.sum()), least)]
     return np.sort(entered[by_mistake][order])
 
 
@@ -150,8 +155,13 @@ class Trials:
         places = np.sort(np.concatenate(chosen))
         spec = self.dataset.taxonomy.groups[group].backend
         problem = self.dataset.problem(group, known[places], self.seed)
-        price = price_of(self.dataset.texts, nearest(own, known, path))
+        price = price_of(self.dataset.texts, self.nearest(group, known, path))
         return spec.kind, dict(spec.options), problem, path[places], price
+
+    def nearest(self, group: str, entered: IntArray, path: FloatArray) -> IntArray:
+        """The rows that enter the group by mistake and teach its second model, see `nearest`."""
+        least = rows_of(self.dataset.texts, NEAREST_CHARACTERS)
+        return nearest(self.dataset.reaching(group), entered, path, least)
 
     def policies(
         self, groups: Sequence[str], open_ones: Sequence[str], settled: Mapping[str, str]

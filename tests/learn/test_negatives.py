@@ -200,8 +200,9 @@ def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
     _, own, entered = near_and_far(10, 500, 20)
     path = np.random.default_rng(0).random(len(entered)).astype(np.float32)
     path[own[entered]] = 1
-    found = nearest(own, entered, path)
+    found = nearest(own, entered, path, 5)
     assert len(found) == NEAREST * 10
+    assert len(nearest(own, entered, path, 100)) == 100
     assert (np.diff(found) > 0).all()
     assert not own[found].any()
     taken = np.isin(entered, found)
@@ -210,7 +211,7 @@ def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
 
 def test_few_rows_that_enter_by_mistake_are_all_learned_from():
     _, own, entered = near_and_far(20, 30, 60)
-    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered))), np.arange(20, 50))
+    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5), np.arange(20, 50))
 
 
 def test_there_are_no_others_where_none_may_be():
