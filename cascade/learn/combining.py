@@ -16,8 +16,8 @@ from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
 from cascade.validation.combination import Combination, fit_combination
 
-# A dozen numbers are settled as well by so many rows as by more.
-MOST_ROWS = 20_000
+# A dozen numbers are settled as well by so many rows, and so many cells of them, as by more.
+MOST_ROWS, MOST_CELLS = 20_000, 400_000
 # Cells below are hardly ever true, and there are many of them.
 LEAST_PATH_LOGIT = -7.0
 # People label what has a label: rows without one are rarer among training rows than in use, or are at least
@@ -51,8 +51,17 @@ def learned_combination(
     texts = cells.contests // len(contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)
+    kept &= _enough(texts[kept], walked.n_texts, seed)[texts]
     counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     return fit_combination(features[kept], targets[kept], counts[texts[kept]], clusters[texts[kept]] % 2)
+
+
+def _enough(rows: IntArray, n_rows: int, seed: int) -> BoolArray:
+    """Which rows to take, bool, shape (n_rows,), for about `MOST_CELLS` of the cells in these `rows`."""
+    share = min(MOST_CELLS / max(len(rows), 1), 1.0)
+    taken = np.zeros(n_rows, dtype=bool)
+    taken[sampled(np.arange(n_rows), round(share * n_rows), seed)] = True
+    return taken
 
 
 def row_counts(graph: Graph, truth: Cells) -> IntArray:

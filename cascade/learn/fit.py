@@ -21,17 +21,7 @@ from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.evidence import least_known
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
-from cascade.learn.negatives import (
-    MOST_CHARACTERS,
-    MOST_OTHERS,
-    MOST_ROWS,
-    MOST_TRIALS,
-    OTHERS_IN_LEVEL,
-    matched,
-    price_of,
-    rows_of,
-    settle,
-)
+from cascade.learn.negatives import Trials, matched, most_others, settled_policy
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
@@ -56,7 +46,7 @@ from cascade.model.folder import (
     write_manifest,
 )
 from cascade.model.walk import Walked, walk
-from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem, TrialBackend, sampled
+from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
@@ -229,6 +219,8 @@ class _Fit:
             fine_tuner,
         )
         self.total = len(trained_groups(self.taxonomy))
+        # Before anything asks for what this computes with all threads.
+        self.prepare()
         self.hosted = hosted_groups(dataset)
         self.held_out = held_out_rows(dataset, seed) if self.hosted else None
         # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
@@ -237,6 +229,8 @@ class _Fit:
         unknown = self.held_out if self.held_out is not None else self.part
         self.scored = np.arange(len(dataset.texts)) if unknown is None else np.flatnonzero(unknown)
         self.tuned: Mapping[str, str] = {}
+        self.trials = Trials(dataset, seed, frozenset(self.hosted))
+        self.policies: dict[str, str] = {}  # of negatives, as far as settled
         self.fitted: dict[str, _Fitted] = {}
         # The second models of groups whose negatives are ``both``: they learned from every row.
         self.seconds: dict[str, _Fitted] = {}
@@ -246,18 +240,14 @@ class _Fit:
         self.walked = Walked(self.taxonomy.graph, 0, {})
 
     def run(self, readings: tuple[Mapping[str, Any], ...], *, self_contained: bool = False) -> Manifest:
-        for kind, options in {
-            (g.backend.kind, canonical(g.backend.options)) for g in self.taxonomy.groups.values()
-        }:
-            make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
         self.tuned = self.fine_tuner.models(self.out, self.orders())
+        self.fit_tasks([self.task(group, "siblings") for group in self.early()])
         self.walked = walk(
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
-        self.fit_groups([group for group in trained_groups(self.taxonomy) if group not in self.fitted])
-        manifest = replace(
-            self.settled(), readings=readings, encoders=self.copied_encoders() if self_contained else {}
-        )
+        self.fit_level([group for group in trained_groups(self.taxonomy) if group not in self.policies])
+        encoders = self.copied_encoders() if self_contained else {}
+        manifest = replace(self.settled(), readings=readings, encoders=encoders)
         write_manifest(self.out, manifest)
         return manifest
 
@@ -268,6 +258,12 @@ class _Fit:
         named = {encoder_of(group.backend.options) for group in self.taxonomy.groups.values()} - {None}
         found = [store.opened(name) for name in sorted(filter(None, named))]
         return {one.sha256: store.copy(one, self.out / ENCODERS) for one in found}
+
+    def prepare(self) -> None:
+        """Have each backend compute what all of its groups share."""
+        specs = [group.backend for group in self.taxonomy.groups.values()]
+        for kind, options in {(spec.kind, canonical(spec.options)) for spec in specs}:
+            make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
 
     def learned_from_all(self, group: str) -> bool:
         return group in self.fitted and self.fitted[group].record.negatives == "all"
@@ -292,7 +288,7 @@ class _Fit:
     def score(self, asked: Mapping[str, IntArray]) -> Mapping[str, FloatArray]:
         """Fit the groups of a level, then score the rows that reach them: no row by a model that saw it."""
         asked = {group: self.scored[rows] for group, rows in asked.items()}
-        self.fit_groups([group for group in asked if group not in self.fitted], asked)
+        self.fit_level([group for group in asked if group not in self.policies], asked)
         # Threads that wait for a service cost nothing.
         spread = Parallel(len(asked) if self.hosted else self.jobs, backend="threading")
         return dict(spread(delayed(self.held_out_scores)(group, rows) for group, rows in asked.items()))
@@ -321,14 +317,37 @@ class _Fit:
             if group in self.walked.blocks
         }
 
-    def fit_groups(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
-        """Settle the negatives of these groups, then fit or reuse each."""
+    def early(self) -> list[str]:
+        """The groups whose models learn from their own rows, whatever comes of those above them.
+
+        All of them are fitted together, the router among them, so that no thread waits for it.
+        """
+        return [
+            group
+            for group in trained_groups(self.taxonomy)
+            if group not in self.hosted and (group == ROOT or self.taxonomy.groups[group].negatives != "all")
+        ]
+
+    def fit_level(self, groups: Sequence[str], asked: Mapping[str, IntArray] | None = None) -> None:
+        """Settle the negatives of these groups, then fit or reuse what they lack."""
         asked = asked or {}
         policies = self.settle_negatives(groups, asked)
-        most = self.most_others(groups, policies)
-        tasks = [
-            task for group in groups for task in self.tasks(group, policies[group], asked.get(group), most)
-        ]
+        self.policies |= policies
+        most = most_others(self.dataset.texts, list(policies.values()).count("both"))
+        self.fit_tasks(
+            [task for group in groups for task in self.lacking(group, asked.get(group), most)], asked
+        )
+
+    def lacking(self, group: str, entered: IntArray | None, most_others: int) -> Iterator[NodeTask]:
+        """What there is to fit for a group once its negatives are settled."""
+        negatives = self.policies[group]
+        if group not in self.fitted:
+            yield self.task(group, negatives, entered, most_others)
+        elif negatives == "both" and self.fitted[group].record.backend["kind"] != "constant":
+            yield replace(self.task(group, "all", entered, most_others), is_second=True)
+
+    def fit_tasks(self, tasks: Sequence[NodeTask], asked: Mapping[str, IntArray] | None = None) -> None:
+        """Fit or reuse each."""
         notes = {task.key: whole_node(self.out, task.key) for task in tasks}
         waiting = {task.key: task for task in tasks if notes[task.key] is None}
         for task in tasks:
@@ -336,7 +355,7 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
-        self.ask_ahead([task for task in order if task.model], asked)
+        self.ask_ahead([task for task in order if task.model], asked or {})
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
@@ -365,64 +384,25 @@ class _Fit:
 
     def settle_negatives(self, groups: Sequence[str], asked: Mapping[str, IntArray]) -> dict[str, str]:
         """The policy of each group, by a trial where it is ``auto``."""
-        policies = {
-            group: "siblings" if group == ROOT else self.taxonomy.groups[group].negatives for group in groups
-        }
-        open_ones = [
-            group
-            for group, policy in policies.items()
-            if policy == "auto" and group in asked and group not in self.hosted
+        open_ones = [group for group in groups if group in asked and self.trials.is_open(group)]
+        tried = [
+            (group, *self.trials.trial(group, asked[group], self.paths_of(group, asked[group])))
+            for group in self.trials.tried(open_ones)
         ]
-        open_ones = [group for group in open_ones if self.varies(group)]
-        trials = [self.trial(group, asked[group]) for group in self.tried(open_ones)]
-        settled = dict(self.parallel(_settle, trials))
-        # In a level of many groups the others do what most of those did that were tried.
-        common = "both" if 2 * list(settled.values()).count("both") > len(settled) else "siblings"
+        policies = self.trials.policies(groups, open_ones, dict(self.parallel(_settle, tried)))
         for group in open_ones:
-            policies[group] = settled.get(group, common)
             self.tell("settled", group, f"negatives {policies[group]}")
-        return {group: "siblings" if policy == "auto" else policy for group, policy in policies.items()}
+        return policies
 
-    def tried(self, groups: Sequence[str]) -> list[str]:
-        """At most `MOST_TRIALS` of the groups of a level, from the largest to the smallest."""
-        by_size = sorted(groups, key=lambda group: -len(self.dataset.rows(group, "siblings")))
-        if len(groups) <= MOST_TRIALS:
-            return list(groups)
-        return [by_size[at] for at in np.linspace(0, len(groups) - 1, MOST_TRIALS).astype(int).tolist()]
-
-    def most_others(self, groups: Sequence[str], policies: Mapping[str, str]) -> int:
-        """How many rows that do not enter it the second model of each group may learn from."""
-        wanting = [policies[group] for group in groups].count("both")
-        return min(MOST_OTHERS, rows_of(self.dataset.texts, OTHERS_IN_LEVEL) // max(wanting, 1))
-
-    def varies(self, group: str) -> bool:
-        """Whether rows that reach the group differ in their children, so that there is something to learn."""
-        return varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
-
-    def trial(self, group: str, entered: IntArray) -> tuple[Any, ...]:
-        """What `_settle` needs to know: rows that reach the group truly and by mistake, and their paths."""
-        own = self.dataset.reaching(group)
-        known = entered[self.dataset.taught(group)[entered]]
-        most = min(MOST_ROWS, rows_of(self.dataset.texts, MOST_CHARACTERS))
-        chosen = [sampled(known[own[known] == side], most, self.seed) for side in (True, False)]
-        rows = np.sort(np.concatenate(chosen))
-        spec = self.taxonomy.groups[group].backend
-        problem = self.dataset.problem(group, rows, self.seed)
-        price = price_of(self.dataset.texts, known[~own[known]])
-        return group, spec.kind, dict(spec.options), problem, self.paths_of(group, rows), price
-
-    def tasks(self, group: str, negatives: str, entered: IntArray | None, most_others: int) -> list[NodeTask]:
-        """What there is to fit for a group."""
-        first = self.task(group, negatives, entered, most_others)
-        if negatives != "both" or first.kind == "constant" or group in self.hosted:
-            return [first]
-        return [first, replace(self.task(group, "all", entered, most_others), is_second=True)]
-
-    def task(self, group: str, negatives: str, entered: IntArray | None, most_others: int) -> NodeTask:
+    def task(
+        self, group: str, negatives: str, entered: IntArray | None = None, most_others: int = 0
+    ) -> NodeTask:
+        """What makes a model of a group under one policy."""
         spec = self.taxonomy.groups[group].backend
         rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
         if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives != "all":
-            rows = matched(rows, self.dataset.reaching(group), entered, most_others, self.seed)
+            near = self.trials.nearest(group, entered, self.paths_of(group, entered))
+            rows = matched(rows, self.dataset.reaching(group), near, most_others, self.seed)
         problem = self.dataset.problem(group, rows, self.seed)
         if self.part is not None:
             problem = replace(problem, part=self.part[rows])
@@ -457,7 +437,7 @@ class _Fit:
             yield from answers
             return
         spread = Parallel(self.jobs, backend="threading", return_as="generator_unordered")
-        yield from spread(delayed(work)(*one) for one in arguments)
+        yield from spread(delayed(_spread)(self.jobs, work, one) for one in arguments)
 
     def arrive(self, task: NodeTask, notes: Mapping[str, Any], how: str) -> None:
         """Take a node folder into the model."""
@@ -515,6 +495,7 @@ class _Fit:
             groups={
                 group: replace(
                     self.fitted[group].record,
+                    negatives=self.policies[group],
                     route_threshold=self.route(group, found.thresholds, combination),
                     second=self.second_record(group),
                 )
@@ -553,14 +534,15 @@ class _Fit:
         return max(route, combination.least_path(least, seconds=bool(self.seconds)))
 
 
-def _settle(
-    group: str, kind: str, options: Mapping[str, Any], problem: NodeProblem, path: FloatArray, price: float
-) -> tuple[str, str]:
-    """The group and its policy; a backend too dear for a trial keeps to ``siblings``."""
-    backend = make_backend(kind, options)
-    if not isinstance(backend, TrialBackend):
-        return group, "siblings"
-    return group, settle(backend, problem, path, price)
+def _spread(jobs: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The answer of `work`, which may share out its parts: a large one is not to be waited for at the end."""
+    with parallel_config(backend="threading", n_jobs=jobs):
+        return work(*arguments)
+
+
+def _settle(group: str, *trial: Any) -> tuple[str, str]:
+    """The group and its policy."""
+    return group, settled_policy(*trial)
 
 
 def _summary(record: GroupRecord) -> str:

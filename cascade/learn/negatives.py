@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
+from cascade.backends import make_backend
+from cascade.learn.datasets import Dataset
+from cascade.learn.groups import varies
 from cascade.learn.thresholds import best_f1
 from cascade.nodes.contract import NodeProblem, TrialBackend, most_frequent_children, sampled
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.taxonomy.graph import ROOT
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 from cascade.validation.calibration import conditional, fit_calibration, logit, sigmoid
@@ -29,13 +35,37 @@ LEAST_GAIN = 0.001
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well.
 MOST_TRIALS = 40
+# So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
+# as have so many characters.
+NEAREST, NEAREST_CHARACTERS = 2, 1_000_000
 # So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
 # so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000
 OTHERS_IN_LEVEL = 20_000_000
 
 
-def matched(rows: IntArray, own: BoolArray, entered: IntArray, most_others: int, seed: int) -> IntArray:
+def nearest(own: BoolArray, entered: IntArray, path: FloatArray, least: int) -> IntArray:
+    """Of the rows that enter a group by mistake those of the highest path, ascending.
+
+    They are `NEAREST` for each row of its own, or `least` if that is more.
+
+    Parameters
+    ----------
+    own
+        bool, shape (n_texts,): the rows that truly belong to the group.
+    entered
+        The rows at which it was entered out of fold.
+    path
+        float32, shape (n_entered,): its path probability there.
+    least
+        So many are learned from in any case.
+    """
+    by_mistake = ~own[entered]
+    order = np.argsort(-path[by_mistake], kind="stable")[: max(NEAREST * int(own.sum()), least)]
+    return np.sort(entered[by_mistake][order])
+
+
+def matched(rows: IntArray, own: BoolArray, near: IntArray, most_others: int, seed: int) -> IntArray:
     """Of the `rows` that could teach a group those that reach it, truly or by mistake, and some others.
 
     What a router brings is what a group has to tell apart (the matcher-aware negatives of Yu et al., "PECOS:
@@ -46,15 +76,20 @@ def matched(rows: IntArray, own: BoolArray, entered: IntArray, most_others: int,
     ----------
     own
         bool, shape (n_texts,): the rows that truly belong to the group.
-    entered
-        The rows at which it was entered out of fold.
+    near
+        Others that reach it, see `nearest`.
     most_others
         How many there may be of neither kind.
     """
-    near = own.copy()
-    near[entered] = True
-    inside, others = rows[near[rows]], rows[~near[rows]]
+    chosen = own.copy()
+    chosen[near] = True
+    inside, others = rows[chosen[rows]], rows[~chosen[rows]]
     return np.sort(np.concatenate([inside, sampled(others, most_others, seed)]))
+
+
+def most_others(texts: Texts, groups: int) -> int:
+    """How many rows that do not enter it may teach the second model of each of so many groups of a level."""
+    return min(MOST_OTHERS, rows_of(texts, OTHERS_IN_LEVEL) // max(groups, 1))
 
 
 def rows_of(texts: Texts, characters: int) -> int:
@@ -72,6 +107,82 @@ def _lengths(texts: Texts) -> IntArray:
         "lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole))
     )
     return lengths
+
+
+Trial = tuple[str, Mapping[str, Any], NodeProblem, FloatArray, float]
+"""Kind and options of a backend, and what `settle` asks for besides."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Which rows of other groups those of a data set learn from, as far as trials have to tell.
+
+    Attributes
+    ----------
+    dataset
+        The rows.
+    seed
+        Fixes which of them are tried.
+    hosted
+        Groups whose models are too dear for a trial.
+    """
+
+    dataset: Dataset
+    seed: int
+    hosted: frozenset[str]
+
+    def is_open(self, group: str) -> bool:
+        """Whether the policy of a group is for a trial to settle."""
+        if self._said(group) != "auto" or group in self.hosted:
+            return False
+        # Rows that reach the group have to differ in their children, so that there is something to learn.
+        return varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
+
+    def tried(self, groups: Sequence[str]) -> list[str]:
+        """At most `MOST_TRIALS` of the groups of a level, from the largest to the smallest."""
+        if len(groups) <= MOST_TRIALS:
+            return list(groups)
+        by_size = sorted(groups, key=lambda group: -len(self.dataset.rows(group, "siblings")))
+        return [by_size[at] for at in np.linspace(0, len(groups) - 1, MOST_TRIALS).astype(int).tolist()]
+
+    def trial(self, group: str, entered: IntArray, path: FloatArray) -> Trial:
+        """A trial on rows that reach the group truly and by mistake; `path` has its probability at each."""
+        own = self.dataset.reaching(group)
+        taught = self.dataset.taught(group)[entered]
+        known, path = entered[taught], path[taught]
+        most = min(MOST_ROWS, rows_of(self.dataset.texts, MOST_CHARACTERS))
+        chosen = [sampled(np.flatnonzero(own[known] == side), most, self.seed) for side in (True, False)]
+        places = np.sort(np.concatenate(chosen))
+        spec = self.dataset.taxonomy.groups[group].backend
+        problem = self.dataset.problem(group, known[places], self.seed)
+        price = price_of(self.dataset.texts, self.nearest(group, known, path))
+        return spec.kind, dict(spec.options), problem, path[places], price
+
+    def nearest(self, group: str, entered: IntArray, path: FloatArray) -> IntArray:
+        """The rows that enter the group by mistake and teach its second model, see `nearest`."""
+        least = rows_of(self.dataset.texts, NEAREST_CHARACTERS)
+        return nearest(self.dataset.reaching(group), entered, path, least)
+
+    def policies(
+        self, groups: Sequence[str], open_ones: Sequence[str], settled: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The policy of each of the `groups` of a level, some of whose `open_ones` trials have `settled`."""
+        # The others do what most of those did that were tried.
+        common = "both" if 2 * list(settled.values()).count("both") > len(settled) else "siblings"
+        found = {group: self._said(group) for group in groups}
+        found |= {group: settled.get(group, common) for group in open_ones}
+        return {group: "siblings" if policy == "auto" else policy for group, policy in found.items()}
+
+    def _said(self, group: str) -> str:
+        return "siblings" if group == ROOT else self.dataset.taxonomy.groups[group].negatives
+
+
+def settled_policy(
+    kind: str, options: Mapping[str, Any], problem: NodeProblem, path: FloatArray, price: float
+) -> str:
+    """What a trial comes to; a backend too dear for one keeps to ``siblings``."""
+    backend = make_backend(kind, options)
+    return settle(backend, problem, path, price) if isinstance(backend, TrialBackend) else "siblings"
 
 
 def settle(
@@ -92,7 +203,7 @@ def settle(
     path
         float32, shape (n_texts,): the out-of-fold path probability of the group for each of them.
     price
-        By how much two have to be better, 0 or above: see `price_of`.
+        By how much two have to be better, 0 or above.
     """
     problem = most_frequent_children(problem, MOST_CHILDREN)
     if price > DEAREST or problem.own.all() or problem.own.sum() < FEWEST_ROWS:

@@ -21,7 +21,7 @@ from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
-from cascade.nodes.solver import Block, blocks_of
+from cascade.nodes.solver import Block, Solution, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -235,7 +235,7 @@ class LinearBackend:
             fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
         else:
             fold_of, folds = np.where(problem.part, 0, 1), 1
-        weight, C = self._settle_both(words, problem, fold_of)
+        weight, C = self._settle_both(words, problem, fold_of, folds)
         rows = self._beside(words, problem.texts, weight)
         # A group of many rows is often alone on its level, a router.
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
@@ -257,13 +257,11 @@ class LinearBackend:
             for block in blocks
         )
         weights = Weights.of_blocks([one[0] for one in fits], list(map(len, blocks)), words.n_features)
-        biases, held_out, vectors = (
-            np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2, 3)
-        )
+        biases, dense, held_out = (np.concatenate([one[part] for one in fits], axis=-1) for part in (1, 2, 3))
         if not rows.n_features:
             biases, held_out = _bare(problem.targets, fold_of)
         asked = np.flatnonzero(fold_of < folds)
-        meaning = self._meaning(weight, vectors)
+        meaning = self._meaning(weight, dense)
         model = LinearModel(idf.weighting, weights, biases, meaning=meaning)
         notes = {"C": C} if meaning is None else {"C": C, "encoder": meaning.encoder.name, "weight": weight}
         return FittedNode(model, asked, _squashed(held_out[asked]), notes)
@@ -275,7 +273,9 @@ class LinearBackend:
     def _meaning(self, weight: float, weights: FloatArray) -> Meaning | None:
         return None if self.encoder is None else Meaning.of(self.encoder, weight, weights)
 
-    def _settle_both(self, words: Weighted, problem: NodeProblem, fold_of: IntArray) -> tuple[float, float]:
+    def _settle_both(
+        self, words: Weighted, problem: NodeProblem, fold_of: IntArray, folds: int
+    ) -> tuple[float, float]:
         """What vectors count for beside words, and the penalty: see `settled`."""
         if self.encoder is None:
             return 0.0, self._settle(words, problem, fold_of)
@@ -283,8 +283,10 @@ class LinearBackend:
         tried = most_frequent_children(problem, max(TRIED_CHILDREN, TRIED_CELLS // len(sample)))
         penalties = np.asarray(self.penalties, dtype=np.float32)
         losses = np.zeros((len(WEIGHTS), len(penalties)))
-        for fold in range(FOLDS_TRIED if len(sample) <= FEW_TRIED else 1):
+        for fold in range(min(FOLDS_TRIED, folds) if len(sample) <= FEW_TRIED else 1):
             train, test = sample[fold_of[sample] != fold], sample[fold_of[sample] == fold]
+            if not len(test):
+                continue  # of fewer rows than folds
             for row, weight in enumerate(WEIGHTS):
                 rows = self._beside(words, problem.texts, weight)
                 losses[row] += _trial_losses(rows, tried, train, test, penalties)
@@ -412,20 +414,34 @@ def _fit_children(
     tolerance: float,
     n_words: int,
 ) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
-    """Weights of words, biases, held-out margins of the rows of the first folds, and weights of vectors.
+    """Weights of words, biases, weights of vectors, and held-out margins of the rows of the first folds.
 
     They are for some children; columns from `n_words` on are vectors.
     """
     n_children = targets.shape[1]
     block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
-    whole = block.solve(TOLERANCE)
     margins = np.empty(targets.shape, dtype=np.float32)
+    if folds == 1:
+        # In this order nothing of what is held out was ever seen.
+        asked = np.flatnonzero(fold_of == 0)
+        others = block.solve(TOLERANCE, np.flatnonzero(fold_of != 0), check=False)
+        margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
+        whole = block.solve_with_all(others, TOLERANCE)
+        return *_apart(whole, n_words, n_children, bound), margins
+    whole = block.solve(TOLERANCE)
     for fold in range(folds):
         asked = np.flatnonzero(fold_of == fold)
         others = block.solve_without(fold_of == fold, whole, tolerance)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
+    return *_apart(whole, n_words, n_children, bound), margins
+
+
+def _apart(
+    whole: Solution, n_words: int, n_children: int, bound: np.float32
+) -> tuple[Cells, FloatArray, FloatArray]:
+    """Weights of words, without those near 0, biases, and weights of vectors."""
     words, dense = whole.weights[:n_words, :n_children], whole.weights[n_words:, :n_children]
-    return cells_of(words, bound), whole.biases[:n_children], margins, dense
+    return cells_of(words, bound), whole.biases[:n_children], dense
 
 
 def _trial(

@@ -79,10 +79,11 @@ class Block:
         self._diagonal = np.ones(self.lanes, dtype=np.float32)
         self._diagonal[: len(C)] = 1 / (2 * C)
 
-    def solve(self, tolerance: float, rows: IntArray | None = None) -> Solution:
+    def solve(self, tolerance: float, rows: IntArray | None = None, *, check: bool = True) -> Solution:
         """The columns learned from these rows, or from all, each margin to within about `tolerance`.
 
-        A column that does not vary gets no weights and a bias of plus or minus `SURE`.
+        Without `check` no row is looked at again that was left alone: some margins are further off. A column
+        that does not vary gets no weights and a bias of plus or minus `SURE`.
         """
         n_texts = len(self.rows)
         start = Solution(
@@ -92,7 +93,13 @@ class Block:
             np.zeros(n_texts, dtype=np.float32),
         )
         learned = np.arange(n_texts) if rows is None else rows.copy()
-        return self._descended(start, learned, learned.copy(), tolerance, True)
+        return self._descended(start, learned, learned.copy(), tolerance, check)
+
+    def solve_with_all(self, some: Solution, tolerance: float) -> Solution:
+        """The columns learned from all rows, going on from what `solve` found with some; it is used up."""
+        some.biases[~some.duals.any(axis=0)] = 0  # `SURE` was said of what did not vary
+        everything = np.arange(len(self.rows))
+        return self._descended(some, everything, everything.copy(), tolerance, True)
 
     def solve_without(self, left_out: BoolArray, whole: Solution, tolerance: float) -> Solution:
         """The columns learned from the other rows, starting from what `solve` found with all of them.

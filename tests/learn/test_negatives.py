@@ -11,7 +11,9 @@ from cascade.learn.negatives import (
     FEWEST_ROWS,
     LEAST_GAIN,
     MOST_CHILDREN,
+    NEAREST,
     matched,
+    nearest,
     price_of,
     rows_of,
     settle,
@@ -192,6 +194,24 @@ def test_rows_that_reach_a_group_are_learned_from_and_of_the_others_as_many_as_m
     assert (found >= 50).sum() == 100
     np.testing.assert_array_equal(found, matched(rows, own, entered, 100, seed=0))
     assert found.tolist() != matched(rows, own, entered, 100, seed=1).tolist()
+
+
+def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
+    _, own, entered = near_and_far(10, 500, 20)
+    path = np.random.default_rng(0).random(len(entered)).astype(np.float32)
+    path[own[entered]] = 1
+    found = nearest(own, entered, path, 5)
+    assert len(found) == NEAREST * 10
+    assert len(nearest(own, entered, path, 100)) == 100
+    assert (np.diff(found) > 0).all()
+    assert not own[found].any()
+    taken = np.isin(entered, found)
+    assert path[taken].min() >= path[~taken & ~own[entered]].max()
+
+
+def test_few_rows_that_enter_by_mistake_are_all_learned_from():
+    _, own, entered = near_and_far(20, 30, 60)
+    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5), np.arange(20, 50))
 
 
 def test_there_are_no_others_where_none_may_be():

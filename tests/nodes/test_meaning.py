@@ -219,3 +219,13 @@ def test_the_record_of_a_model_names_its_encoder(fitted, tiny, tmp_path):
     told = json.loads((tmp_path / "encoder.json").read_text())
     assert (told["name"], told["sha256"]) == ("tiny", tiny.sha256)
     assert fitted.notes["encoder"] == "tiny"
+
+
+@pytest.mark.parametrize("rows", [2, 5, 40])
+def test_few_rows_and_a_part_of_them_are_enough(tmp_path, rows):
+    texts, labels = rows_of(half(first=True), rows, seed=0)
+    part = np.arange(rows) % 2 == 0
+    for problem in (problem_of(texts, labels), problem_of(texts, labels, part=part)):
+        fitted = make(encoder="tiny").fit(problem, tmp_path)
+        assert np.isfinite(fitted.scores).all()
+        assert len(fitted.rows) == (rows if problem.part is None else part.sum())

@@ -150,6 +150,18 @@ def test_some_of_the_rows_teach_what_they_teach_alone():
     assert not solution.duals[:100].any()
 
 
+@pytest.mark.parametrize("C", [0.3, 3.0])
+def test_going_on_from_some_of_the_rows_comes_to_what_all_teach(C):
+    texts, targets = problem(rows=900)
+    targets[:600, 4] = False  # what says nothing yet is learned from the others
+    rows = weighted(texts)
+    one = block(rows, targets, C)
+    found = one.solve_with_all(one.solve(0.001, np.arange(600), check=False), 0.001)
+    for column, target in enumerate(targets.T):
+        wanted, _ = exact(matrix(rows), target, C)
+        assert_near(margins(rows, found, 5)[:, column], wanted)
+
+
 def test_rows_without_features_move_the_bias_alone():
     texts, targets = problem(rows=60, children=2)
     texts[:20] = ["?!"[row % 2 : row % 2 + 1] * (row + 3) + f"only{row}" for row in range(20)]
