@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 
 from cascade.checks.bad_rows import bad_row, unknown_label
-from cascade.checks.counts import few_rows, no_data, no_none_rows, no_rows, no_test_data, only_inner_names
+from cascade.checks.counts import (
+    encoder_wins,
+    few_rows,
+    no_data,
+    no_none_rows,
+    no_rows,
+    no_test_data,
+    only_inner_names,
+)
 from cascade.checks.duplicates import (
     conflicting_labels,
     duplicate_texts,
@@ -88,5 +96,6 @@ RULES: tuple[Rule, ...] = (
     only_inner_names,
     duplicate_texts,
     no_none_rows,
+    encoder_wins,
     no_test_data,
 )

@@ -11,6 +11,9 @@ from cascade.taxonomy.definition import Taxonomy
 
 # Below ten rows a label has about three in each of three folds, and its threshold is a guess.
 _FEW_ROWS = 10
+# With fewer rows a label an encoder won 4 to 14 points of accuracy on CLINC150, and 5 of micro F1 on the
+# feedback data. That was measured from about as many rows on.
+_ROWS_WITHOUT_ENCODER, _ENOUGH_ROWS = 50, 500
 
 
 def no_data(subject: Subject) -> Iterator[Finding]:
@@ -66,6 +69,24 @@ def few_rows(subject: Subject) -> Iterator[Finding]:
         lambda label: f"{subject.named(label)}: {counted(counts[label], 'row')}",
         "Add rows for them, or join them with a neighbour; until then expect misses.",
     )
+
+
+def encoder_wins(subject: Subject) -> Iterator[Finding]:
+    """So few rows a label, that what words mean has to come from elsewhere."""
+    counts = sorted(subject.rows_with.get(label, 0) for label in subject.taxonomy.labels)
+    if len(subject.by_text) < _ENOUGH_ROWS or not counts or not subject.knows_words_alone:
+        return
+    middle = counts[len(counts) // 2]
+    if middle < _ROWS_WITHOUT_ENCODER:
+        yield Finding(
+            "encoder-wins",
+            "advice",
+            f"half of the labels have {counted(middle, 'row')} or fewer, and the models know words alone",
+            0,
+            (),
+            "An encoder, which knows what words mean, wins much here: `cascade encoders get minilm`, then "
+            "`backend: {kind: linear, encoder: minilm}` under `defaults:` (minilm is for English).",
+        )
 
 
 def no_none_rows(subject: Subject) -> Iterator[Finding]:

@@ -196,6 +196,7 @@ def _fitted(
     _tell_lack_of_probabilities(manifest)
     remember_last(folder)
     _tell_suspicious(manifest.suspicious, rows)
+    _tell_encoder(taxonomy, rows)
     return {
         "model": str(folder),
         "rows": len(rows),
@@ -209,6 +210,15 @@ def _fitted(
         "seed": manifest.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _tell_encoder(taxonomy: Taxonomy, rows: Sequence[Row]) -> None:
+    """Say where an encoder would win much."""
+    from cascade.checks.counts import encoder_wins
+    from cascade.checks.subject import Subject
+
+    for finding in encoder_wins(Subject(taxonomy, tuple(rows), (), ())):
+        note(f"{finding.message}: an encoder would win much, see `cascade check`")
 
 
 def _tell_lack_of_probabilities(manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from cascade.system.array_types import FloatArray
@@ -33,6 +34,15 @@ class Nobody:
         """Forget it."""
 
 
+@dataclass
+class Counts:
+    """Of the texts that this process wanted vectors for: how many it encoded, and how many had one."""
+
+    encoded: int = 0
+    kept: int = 0
+
+
+counts = Counts()
 _listeners: list[Listener] = [Nobody()]
 
 

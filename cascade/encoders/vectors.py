@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.encoders.contract import Encoder, Listener, listening
+from cascade.encoders.contract import Encoder, Listener, counts, listening
 from cascade.encoders.vector_cache import VectorCache, path
 from cascade.system.array_types import FloatArray
 
 # What a kill loses, and what is held besides the vectors themselves.
 _AT_ONCE = 8192
-
-
-@dataclass
-class Counts:
-    """Of the texts that this process wanted vectors for: how many it encoded, and how many had one."""
-
-    encoded: int = 0
-    kept: int = 0
-
-
-counts = Counts()
 
 
 def vectors_of(encoder: Encoder, texts: Sequence[str], threads: int | None = None) -> FloatArray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from cascade.encoders.contract import counts
+
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -35,6 +37,10 @@ class Metrics:
         self.failures = Gauge(
             "cascade_model_failures", "Models that came and could not be loaded.", registry=registry
         )
+        self.encoded = Gauge("cascade_encoded_texts", "Texts that were encoded.", registry=registry)
+        self.kept = Gauge(
+            "cascade_kept_vectors", "Texts whose vectors were there already.", registry=registry
+        )
         self.model = Gauge("cascade_model", "1 for the model that answers.", ["digest"], registry=registry)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
@@ -50,6 +56,8 @@ class Metrics:
 
     def render(self, digest: str) -> bytes:
         """All of them as Prometheus reads it."""
+        self.encoded.set(counts.encoded)
+        self.kept.set(counts.kept)
         self.model.clear()
         self.model.labels(digest).set(1)
         return generate_latest(self._registry)

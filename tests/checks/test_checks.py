@@ -907,3 +907,31 @@ def test_services_tell_when_their_models_end(monkeypatch):
         no_key = replace(here, api_key_env="NO_SUCH_KEY")
         assert announced_shutdowns([gone, here, here, no_key]) == {(address, "old"): date(2027, 3, 1)}
         server.shutdown()
+
+
+def many_pairs(each):
+    return [pair for label in LEAVES for pair in distinct(each, label, about=label)] + [
+        (f"{chr(97 + i // 26)}{chr(97 + i % 26)} nothing", ()) for i in range(500)
+    ]
+
+
+def test_few_rows_a_label_are_where_an_encoder_wins():
+    finding = found(report_of(pairs=many_pairs(40)), "encoder-wins")
+    assert finding.severity == "advice"
+    assert "half of the labels have 40 rows or fewer" in finding.message
+    assert "cascade encoders get minilm" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("pairs", "backend"),
+    [
+        (many_pairs(60), "linear"),
+        (many_pairs(40)[:400], "linear"),
+        (many_pairs(40), {"kind": "linear", "encoder": "minilm"}),
+        (many_pairs(40), {"kind": "openai", "model": "ft:x"}),
+    ],
+    ids=["many rows", "few in all", "an encoder", "hosted"],
+)
+def test_where_there_is_no_need_of_an_encoder_nothing_is_said(pairs, backend):
+    report = report_of({**SHOP, "defaults": {"backend": backend}}, pairs=pairs)
+    assert "encoder-wins" not in {one.rule for one in report.findings}

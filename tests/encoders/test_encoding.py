@@ -25,9 +25,9 @@ from tiny_encoders import (
 )
 
 from cascade.encoders import fetching, store
-from cascade.encoders.contract import SAME
+from cascade.encoders.contract import SAME, counts
 from cascade.encoders.vector_cache import VectorCache
-from cascade.encoders.vectors import counts, vectors_of
+from cascade.encoders.vectors import vectors_of
 from cascade.errors import ModelError
 
 # The user's own store, before tests get one of theirs.
