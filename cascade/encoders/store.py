@@ -46,7 +46,8 @@ def place() -> Path:
 def names() -> dict[str, str]:
     """The sha256 of each encoder, by its name."""
     folder = place() / _NAMES
-    found = {one.name: one.read_text("utf-8", "replace").strip() for one in sorted(folder.glob("[a-z0-9]*"))}
+    files = [one for one in sorted(folder.glob("[a-z0-9]*")) if one.suffix != ".new"]  # none in the making
+    found = {one.name: one.read_text("utf-8", "replace").strip() for one in files}
     return {name: digest for name, digest in found.items() if DIGEST.fullmatch(digest)}
 
 
@@ -152,12 +153,21 @@ def put(folder: Path, stored: Stored) -> str:
         for path in folder.iterdir():
             _flush(path)
         folder.chmod(0o755)
-        if (place() / digest).exists():
-            shutil.rmtree(place() / digest)
-        folder.rename(place() / digest)
+        if not _is_whole(place() / digest, stored):
+            shutil.rmtree(place() / digest, ignore_errors=True)
+            folder.rename(place() / digest)
     with atomic_write(place() / _NAMES / stored.name) as file:
         file.write(f"{digest}\n".encode())
     return digest
+
+
+def _is_whole(folder: Path, stored: Stored) -> bool:
+    """Whether an encoder lies there already, which others may be reading."""
+    try:
+        check_files(folder, stored)
+        return read(folder, stored.name).settings == stored.settings
+    except ModelError:
+        return False
 
 
 def _flush(path: Path) -> None:

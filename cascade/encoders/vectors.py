@@ -9,6 +9,7 @@ import numpy as np
 
 from cascade.encoders.contract import Encoder, Listener, counts, listening
 from cascade.encoders.vector_cache import VectorCache, path
+from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray
 
 # What a kill loses, and what is held besides the vectors themselves.
@@ -54,6 +55,12 @@ def _encode_rest(
         rows = list(missing[start : start + _AT_ONCE])
         some = [texts[row] for row in rows]
         new = encoder.encode(some, threads, _Part(listener, start, len(missing)))
+        if not np.isfinite(new).all():
+            row = int(np.flatnonzero(~np.isfinite(new).all(axis=1))[0])
+            raise ModelError(
+                f"encoder {encoder.name!r} gives numbers that are none for a text of {len(some[row]):,} "
+                "characters: it does not run well here. Use another one"
+            )
         found[rows] = new.astype(np.float16)
         cache.put(some, new)
 

@@ -101,7 +101,7 @@ def answered_slices(
     model: Model, task: SliceTask, todo: Iterator[tuple[int, Slice]], request: Request
 ) -> Generator[AnsweredSlice, None, None]:
     """What comes of each slice; in order where it goes to standard output."""
-    if _may_have_workers(request) and not model.is_hosted:
+    if _may_have_workers(request) and not model.asks_services:
         few = _FEW_SLICES + len(model.taxonomy.graph.nodes) // _NODES_OF_SLICE
         start = list(itertools.islice(todo, few + 1))
         todo = itertools.chain(start, todo)

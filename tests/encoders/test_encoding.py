@@ -266,6 +266,29 @@ def test_a_record_that_changed_is_refused(home, tmp_path):
         store.opened("three")
 
 
+def test_numbers_that_are_none_are_refused(home, tmp_path):
+    from tiny_encoders import network, node, tensor
+
+    rows = table()
+    rows[vocabulary()["rain"]] = np.nan
+    model = network([node("Gather", ["table", "input_ids"], ["last_hidden_state"])], [tensor("table", rows)])
+    fetching.add(onnx_folder(tmp_path / "odd", model), "odd")
+    with pytest.raises(ModelError, match="encoder 'odd' gives numbers that are none"):
+        vectors_of(store.opened("odd"), ["my refund", "rain"], 1)
+
+
+def test_an_encoder_that_is_added_again_stays_as_it_is_and_one_that_is_damaged_is_mended(home, tmp_path):
+    folder = static_folder(tmp_path / "again", {"embeddings": table(seed=9)})
+    stored = fetching.add(folder, "again")
+    path = store.place() / stored.settings.sha256 / "model.safetensors"
+    before = path.stat().st_ino
+    fetching.add(folder, "again")
+    assert path.stat().st_ino == before
+    path.write_bytes(b"damaged")
+    fetching.add(folder, "again")
+    assert store.opened("again").encode(["refund"]).any()
+
+
 def test_encoding_can_be_interrupted(home, tiny):
     script = """
 from cascade.encoders import store

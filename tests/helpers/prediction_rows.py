@@ -31,7 +31,7 @@ class KeywordModel:
     Its folder holds one file: the taxonomy, the thresholds, and how long each batch takes.
     """
 
-    is_hosted = False
+    is_hosted = asks_services = False
 
     def __init__(self, folder, taxonomy, thresholds, routes, seconds):
         self.folder, self.taxonomy, self.seconds = folder, taxonomy, seconds
