@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from cascade.encoders import repository, store
 from cascade.encoders.files import digest_of, missing_package
 from cascade.encoders.register import Known, Source, known
+from cascade.encoders.sentencepiece import tokenizer_of
 from cascade.encoders.settings import About, EncoderSettings, Stored, check_name
 from cascade.errors import BackendError, ModelError, suggestion
 from cascade.system.files import writing
@@ -27,6 +28,8 @@ Say = Callable[[str], None]
 _MOST_UNPACKED = 8 << 30
 _PIECE = 1 << 20
 _UNFINISHED = ".unfinished"
+PIECES = "sp.model"
+"""A vocabulary of SentencePiece, of which a tokenizer is made."""
 
 
 def get(name: str, say: Say) -> Stored:
@@ -56,6 +59,9 @@ def bring(entry: Known, say: Say) -> Stored:
         for one in fetched:
             with writing(folder / one):
                 shutil.copyfile(kept / one, folder / one)
+        if (folder / PIECES).is_file():
+            with writing(folder / repository.TOKENIZER):
+                (folder / repository.TOKENIZER).write_bytes(tokenizer_of(folder / PIECES))
         stored = Stored(entry.name, settled(folder, entry), _about(entry))
         store.put(folder, stored)
     shutil.rmtree(kept, ignore_errors=True)

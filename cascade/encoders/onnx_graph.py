@@ -1,18 +1,16 @@
 """What an ONNX file asks for, read before any runtime opens it: operators, inputs, files beside it.
 
-An ONNX file is a message of Protocol Buffers (https://protobuf.dev/programming-guides/encoding/): fields,
-each with a number and one of four kinds of value. The numbers below are those of ``onnx.proto3``. Only names
-are looked at; weights are skipped where they lie.
+The numbers of fields are those of ``onnx.proto3``. Only names are looked at; weights are skipped where they
+lie.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from cascade.encoders.protobuf import fields, first_text, text_of
 from cascade.errors import ModelError
 
 # Those of the standard, and those that onnxruntime itself brings for quantised and fused networks. Any other
@@ -26,7 +24,6 @@ _OPERATOR, _ATTRIBUTES, _DOMAIN = 4, 5, 7  # of a node
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11  # of an attribute
 _BESIDE = 13  # of a tensor: where its values lie, in entries of key and value
 _OF_FUNCTION = 7
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
 @dataclass
@@ -69,57 +66,14 @@ def read_graph(path: Path) -> Graph:
     return found
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field: an int, or the bytes of a text or of another message."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == _VARINT:
-            number, at = _varint(message, at)
-            yield key >> 3, number
-            continue
-        if kind == _BYTES:
-            length, at = _varint(message, at)
-        elif kind in (_EIGHT, _FOUR):
-            length = 8 if kind == _EIGHT else 4
-        else:
-            raise ValueError(f"kind {kind}")
-        if at + length > len(message):
-            raise ValueError("cut")
-        with message[at : at + length] as value:
-            yield key >> 3, value
-        at += length
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number that is too long")
-
-
-def _text(value: Any) -> str:
-    return bytes(value).decode("utf-8")
-
-
-def _first_text(message: memoryview, number: int) -> str:
-    return next((_text(value) for found, value in _fields(message) if found == number), "")
-
-
 def _model(message: memoryview, found: Graph) -> None:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _GRAPH:
             _graph(value, found, 0)
         elif number == _OPSETS:
-            found.domains.add(_first_text(value, 1))
+            found.domains.add(first_text(value, 1))
         elif number == _FUNCTIONS:
-            for of_function, node in _fields(value):
+            for of_function, node in fields(value):
                 if of_function == _OF_FUNCTION:
                     _node(node, found, 0)
 
@@ -128,31 +82,31 @@ def _graph(message: memoryview, found: Graph, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError("too deep")
     weights, inputs = set(), []
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _NODES:
             _node(value, found, depth)
         elif number == _WEIGHTS:
-            weights.add(_first_text(value, 8))
+            weights.add(first_text(value, 8))
             _tensor(value, found)
         elif number == _INPUTS and not depth:
-            inputs.append(_first_text(value, 1))
+            inputs.append(first_text(value, 1))
         elif number == _OUTPUTS and not depth:
-            found.outputs.append(_first_text(value, 1))
+            found.outputs.append(first_text(value, 1))
     found.inputs += [name for name in inputs if name not in weights]
 
 
 def _node(message: memoryview, found: Graph, depth: int) -> None:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _OPERATOR:
-            found.operators.add(_text(value))
+            found.operators.add(text_of(value))
         elif number == _DOMAIN:
-            found.domains.add(_text(value))
+            found.domains.add(text_of(value))
         elif number == _ATTRIBUTES:
             _attribute(value, found, depth)
 
 
 def _attribute(message: memoryview, found: Graph, depth: int) -> None:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number in (_TENSOR, _TENSORS):
             _tensor(value, found)
         elif number in (_SUBGRAPH, _SUBGRAPHS):
@@ -160,8 +114,8 @@ def _attribute(message: memoryview, found: Graph, depth: int) -> None:
 
 
 def _tensor(message: memoryview, found: Graph) -> None:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _BESIDE:
-            entry = {of_entry: _text(one) for of_entry, one in _fields(value)}
+            entry = {of_entry: text_of(one) for of_entry, one in fields(value)}
             if entry.get(1) == "location":
                 found.beside.add(entry.get(2, ""))

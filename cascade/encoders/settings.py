@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.errors import BackendError, ModelError
 
-KINDS = ("onnx", "static")
+KINDS = ("onnx", "static", "ngram")
 POOLINGS = ("mean", "cls", "max", "last")
 MOST_DIMS = 1 << 16
 LEAST_LONGEST, MOST_WINDOWS = 8, 64
@@ -27,7 +27,8 @@ class EncoderSettings:
     Attributes
     ----------
     kind
-        ``onnx``: a network, run by onnxruntime; ``static``: a table with a vector for each token.
+        ``onnx``: a network, run by onnxruntime; ``static``: a table with a vector for each token; ``ngram``:
+        the Universal Sentence Encoder.
     dims
         How long a vector is.
     files

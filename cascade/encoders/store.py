@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -24,6 +24,7 @@ from pathlib import Path
 from cascade.encoders.contract import Encoder
 from cascade.encoders.files import check_files
 from cascade.encoders.files import digest_of as file_digest
+from cascade.encoders.ngram_encoder import NgramEncoder
 from cascade.encoders.onnx_encoder import OnnxEncoder
 from cascade.encoders.register import known
 from cascade.encoders.settings import DIGEST, About, EncoderSettings, Stored, check_name
@@ -127,7 +128,17 @@ def made(folder: Path, stored: Stored, digest: str) -> Encoder:
 def _shared(folder: Path, name: str, digest: str) -> Encoder:  # noqa: ARG001 - what tells two apart
     """One encoder for all models that name it: a network takes time and memory to open."""
     stored = read(folder, name)
-    return OnnxEncoder(folder, stored) if stored.settings.kind == "onnx" else StaticEncoder(folder, stored)
+    return maker_of(stored.settings.kind)(folder, stored)
+
+
+def maker_of(kind: str) -> Callable[[Path, Stored], Encoder]:
+    """What makes encoders of a kind."""
+    makers: dict[str, Callable[[Path, Stored], Encoder]] = {
+        "onnx": OnnxEncoder,
+        "static": StaticEncoder,
+        "ngram": NgramEncoder,
+    }
+    return makers[kind]
 
 
 @contextmanager
