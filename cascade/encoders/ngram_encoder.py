@@ -85,7 +85,7 @@ class NgramEncoder:
 def read_weights(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a ``.npz`` file, the table of tokens as one; ModelError where it is another kind."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             found: dict[str, NDArray[Any]] = {name: content[name] for name in content.files}
         blocks = [found.pop(f"q{number}") for number in range(1, _CHUNKS + 1)]
         table = np.empty((_CHUNKS * len(blocks[0]), blocks[0].shape[1]), dtype=np.uint8)
@@ -93,7 +93,7 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
             table[number::_CHUNKS] = block
         found["table"] = table
         _vectors([np.array([_BEGIN, _END])], found)
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: expected the weights of a sentence encoder, found {error}.") from error
     return found
 

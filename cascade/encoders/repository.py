@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.encoders.contract import SAME
 from cascade.encoders.files import digest_of
-from cascade.encoders.ngram_encoder import NgramEncoder
+from cascade.encoders.ngram_encoder import NgramEncoder, read_weights
 from cascade.encoders.onnx_encoder import OnnxEncoder, checked_graph
 from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
 from cascade.encoders.static_encoder import StaticEncoder, Table
@@ -149,8 +149,9 @@ def _prefix(configs: Mapping[str, Mapping[str, Any]]) -> str:
 def _tried(folder: Path, name: str, settings: EncoderSettings) -> EncoderSettings:
     """The settings with the length of vectors, and whether texts have to be encoded one by one."""
     if settings.kind == "ngram":
-        found = NgramEncoder(folder, Stored(name, settings)).encode(_PROBES)
-        return replace(settings, dims=int(found.shape[1]))
+        settings = replace(settings, dims=int(read_weights(folder / settings.model)["d3"].shape[1]))
+        NgramEncoder(folder, Stored(name, settings)).encode(_PROBES)
+        return settings
     if settings.kind == "static":
         dims = Table.read(folder / settings.model).vectors.shape[1]
         settings = replace(settings, dims=int(dims))

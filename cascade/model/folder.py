@@ -375,7 +375,9 @@ def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
 
 def _checked_folder(root: Path, kind: str, node: str, files: Mapping[str, str]) -> Path:
     if not _NODE_NAME.fullmatch(node):
-        raise ModelError(f"{root / MANIFEST}: {node!r} is no name of a folder of {kind}. {WAY_OUT}")
+        raise ModelError(
+            f"{root / MANIFEST}: {node!r} is no name of a {kind.removesuffix('s')} folder. {WAY_OUT}"
+        )
     folder = root / kind / node
     for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name):
