@@ -4,10 +4,6 @@ import pytest
 from evaluated_rows import TREE, rows
 
 from cascade.fitted import Cascade
-from cascade.learn.truth import label_truth
-from cascade.measure.error_causes import Predictions
-from cascade.measure.evaluate import evaluate
-from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.taxonomy.definition import Taxonomy
 
 
@@ -21,9 +17,4 @@ def model():
 @pytest.fixture(scope="module")
 def evaluated(model):
     test = list(rows(150, 2))
-    texts, truth = [row["text"] for row in test], label_truth(model.graph, [row["labels"] for row in test])
-    walked, ideal = model.walk(texts), model.oracle(texts, truth)
-    scored, oracle = (Predictions(one.paths, model.decide(one)) for one in (walked, ideal))
-    found = evaluate(model.graph, truth, scored, oracle, always=frozenset({"mood"}))
-    ids = [row["id"] for row in test]
-    return EvaluatedRows(model.taxonomy, model.manifest, texts, ids, truth, scored, oracle, found)
+    return model.evaluated(*([row[name] for row in test] for name in ("text", "labels", "id")))

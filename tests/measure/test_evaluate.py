@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from sklearn import metrics as reference
+from sparse_tables import of_arrays, table
 
-from cascade.measure.error_causes import Predictions, error_kinds, unknown_nodes
-from cascade.measure.evaluate import evaluate
-from cascade.measure.metrics import micro_f1, with_ancestors
+from cascade.measure import error_causes, known_cells, metrics
+from cascade.measure import evaluate as figures
+from cascade.measure.known_cells import KnownCells, Predictions
 from cascade.measure.terminal import render_evaluation
 from cascade.taxonomy.graph import ROOT, Graph
 
@@ -30,6 +32,37 @@ NAN = np.nan
 TREE = Graph.build({ROOT: ["a", "b"], "a": ["c", "x"], "b": ["y", "w"], "c": ["w"]})
 
 NO_GROUPS: frozenset[str] = frozenset()
+
+micro_f1 = of_arrays(metrics.micro_f1)
+
+
+class Answers(NamedTuple):
+    """Path probabilities, NaN where a node was not visited, and chosen nodes, both (n_texts, n_nodes)."""
+
+    paths: np.ndarray
+    chosen: np.ndarray
+
+
+def known(graph, truth, answers, oracle, *, always):
+    sides = (Predictions(table(side.paths), table(side.chosen)) for side in (answers, oracle))
+    return KnownCells.of(graph, table(truth), *sides, always=always)
+
+
+def evaluate(graph, truth, answers, oracle, *, always, seed=0):
+    return figures.evaluate(known(graph, truth, answers, oracle, always=always), seed=seed)
+
+
+def error_kinds(graph, truth, answers, oracle, *, always):
+    kinds = error_causes.error_kinds(known(graph, truth, answers, oracle, always=always))
+    return {name: getattr(kinds, name).toarray() for name in ("router", "leaf", "threshold")}
+
+
+def unknown_nodes(graph, truth):
+    return known_cells.unknown_nodes(graph, table(truth)).toarray()
+
+
+def with_ancestors(graph, nodes):
+    return metrics.with_ancestors(graph, table(nodes)).toarray()
 
 
 def flags_of(graph, rows):
@@ -49,7 +82,7 @@ def scored(graph, *rows):
     for index, (_, found) in enumerate(rows):
         for name, path in found.items():
             paths[index, graph.column[name]] = path
-    return Predictions(paths, flags_of(graph, [chosen for chosen, _ in rows]))
+    return Answers(paths, flags_of(graph, [chosen for chosen, _ in rows]))
 
 
 def kinds_of_one(truth, answer, oracle, always=NO_GROUPS, graph=TREE):
@@ -57,11 +90,10 @@ def kinds_of_one(truth, answer, oracle, always=NO_GROUPS, graph=TREE):
     kinds = error_kinds(
         graph, truth_of(graph, truth), scored(graph, answer), scored(graph, oracle), always=always
     )
-    masks = {"router": kinds.router, "leaf": kinds.leaf, "threshold": kinds.threshold}
     return {
         label: kind
         for index, label in enumerate(graph.labels)
-        for kind, mask in masks.items()
+        for kind, mask in kinds.items()
         if mask[0, index]
     }
 
@@ -334,7 +366,7 @@ def random_walk(graph, rng, n_texts):
             visited &= rng.random(n_texts) < 0.7
             entered[name] = visited
         paths[visited, graph.column[name]] = rng.random(int(visited.sum()))
-    return Predictions(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
+    return Answers(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
 
 
 def random_case(graph, seed, n_texts, with_group_only=True):
@@ -374,8 +406,7 @@ def test_errors_are_those_of_the_rules_cell_by_cell(graph, seed, data):
     for row in range(8):
         sides = [(side.paths[row], names_of(graph, side.chosen[row])) for side in (answers, oracle)]
         for index, label in enumerate(graph.labels):
-            flags = {"router": kinds.router, "leaf": kinds.leaf, "threshold": kinds.threshold}
-            found = [kind for kind, mask in flags.items() if mask[row, index]]
+            found = [kind for kind, mask in kinds.items() if mask[row, index]]
             expected = expected_kind(graph, label, names_of(graph, truth[row]), *sides, always=always)
             assert found == ([expected] if expected else [])
 
@@ -454,7 +485,7 @@ def test_truth_without_its_groups_is_completed():
 
 def test_array_of_another_shape_is_named():
     truth, answers = truth_of(TREE, {"x"}), scored(TREE, (set(), {}))
-    narrow = Predictions(answers.paths[:, 1:], answers.chosen)
+    narrow = Answers(answers.paths[:, 1:], answers.chosen)
     with pytest.raises(ValueError, match=r"oracle.paths has shape \(1, 5\); expected \(1, 6\)"):
         evaluate(TREE, truth, answers, narrow, always=NO_GROUPS)
     with pytest.raises(ValueError, match=r"scored.paths has shape \(1, 6\); expected \(2, 6\)"):

@@ -1,0 +1,130 @@
+"""Tables of rows and nodes of which few cells are there: what is true or chosen, and what was visited.
+
+All are `csr_array`s of SciPy whose columns ascend in each row. *Flags* are bool, and have the cells that are
+True. *Scores* are float32, and have the cells that were visited, some with a probability of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array, vstack
+
+from cascade.learn.truth import Cells
+from cascade.model.walk import Walked
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+
+# SciPy tells no types.
+Flags = Any
+Scores = Any
+
+# So many are decided at once, which takes one array of them and all nodes.
+_TEXTS_AT_ONCE = 1000
+
+
+def flags_at(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> Flags:
+    """These cells, each given once, in any order."""
+    found = csr_array((np.ones(len(rows), dtype=np.bool_), (rows, columns)), shape=shape)
+    found.sort_indices()
+    return found
+
+
+def flags_of(cells: Cells) -> Flags:
+    """The same cells."""
+    flags = np.ones(len(cells.rows), dtype=np.bool_)
+    return csc_array((flags, cells.rows, cells.starts), shape=(cells.n_rows, cells.n_columns)).tocsr()
+
+
+def scores_of(walked: Walked) -> Scores:
+    """Path probabilities of all nodes that were visited, shape (n_texts, n_nodes)."""
+    found = [walked.node(name) for name in walked.graph.nodes]
+    starts = np.cumsum([0, *(len(rows) for rows, _ in found)])
+    rows, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return csc_array((values, rows, starts), shape=(len(walked), len(found))).tocsr()
+
+
+def decided(walked: Walked, decide: Callable[[Walked], BoolArray]) -> Flags:
+    """What `decide`, which is asked for some at a time, answers for all texts: shape (n_texts, n_nodes)."""
+    parts = (csr_array(decide(part)) for _, part in walked.slices(_TEXTS_AT_ONCE))
+    nothing = csr_array((0, len(walked.graph.nodes)), dtype=np.bool_)
+    return vstack([nothing, *parts], format="csr")
+
+
+def visited(scores: Scores) -> Flags:
+    """Where there are scores."""
+    flags = np.ones(scores.nnz, dtype=np.bool_)
+    return csr_array((flags, scores.indices, scores.indptr), shape=scores.shape)
+
+
+def both(flags: Flags, others: Flags) -> Flags:
+    """The cells that are in both."""
+    return flags.multiply(others)
+
+
+def without(flags: Flags, others: Flags) -> Flags:
+    """The cells of the first that are not in the second."""
+    return flags > others
+
+
+def joined(flags: Flags, weights: Flags) -> Flags:
+    """For each row of flags, in which rows of `weights` its columns have any: the product of two tables."""
+    found = flags @ weights
+    found.sort_indices()
+    return found
+
+
+def only(table: Any, kept: BoolArray) -> Any:
+    """The cells that are `kept`, bool, shape (n_cells,), of flags or of scores."""
+    starts = np.concatenate([[0], np.cumsum(kept)])[table.indptr]
+    return csr_array((table.data[kept], table.indices[kept], starts), shape=table.shape)
+
+
+def rows_and_columns(table: Any) -> tuple[IntArray, IntArray]:
+    """Where the cells are, each int64, shape (n_cells,), row by row."""
+    return np.repeat(np.arange(table.shape[0]), by_row(table)), table.indices.astype(np.int64)
+
+
+def by_row(table: Any) -> IntArray:
+    """How many cells each row has."""
+    found: IntArray = np.diff(table.indptr)
+    return found
+
+
+def by_column(table: Any) -> IntArray:
+    """How many cells each column has."""
+    return np.bincount(table.indices, minlength=table.shape[1])
+
+
+def columns_in(table: Any, row: int) -> IntArray:
+    """The columns of a row's cells, ascending."""
+    found: IntArray = table.indices[table.indptr[row] : table.indptr[row + 1]]
+    return found
+
+
+def scores_in(scores: Scores, row: int) -> dict[int, float]:
+    """The scores of a row by column."""
+    found = scores.data[scores.indptr[row] : scores.indptr[row + 1]]
+    return dict(zip(columns_in(scores, row).tolist(), found.tolist(), strict=True))
+
+
+def has(table: Any, rows: IntArray, columns: IntArray) -> BoolArray:
+    """Which of some cells a table has."""
+    return _places(table, rows, columns)[1]
+
+
+def scores_at(scores: Scores, rows: IntArray, columns: IntArray) -> FloatArray:
+    """The scores of some cells, float32; NaN where they were not visited."""
+    places, found = _places(scores, rows, columns)
+    return np.where(found, np.append(scores.data, np.float32(np.nan))[places], np.float32(np.nan))
+
+
+def _places(table: Any, rows: IntArray, columns: IntArray) -> tuple[IntArray, BoolArray]:
+    """Where among the cells of a table some others stand or would, and whether they do."""
+    own, sought = (
+        at_row * np.int64(table.shape[1]) + at_column
+        for at_row, at_column in (rows_and_columns(table), (np.asarray(rows), np.asarray(columns)))
+    )
+    places = np.searchsorted(own, sought)
+    return places, np.append(own, -1)[places] == sought
