@@ -10,7 +10,7 @@ import numpy as np
 
 from cascade.measure.known_cells import KnownCells
 from cascade.measure.metrics import of_labels
-from cascade.measure.sparse import Flags, by_column, flags_at, has, rows_and_columns, scores_at
+from cascade.measure.sparse import Flags, by_column, flags_at, has, rows_and_columns, values_at
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.graph import ROOT, Graph
 
@@ -78,7 +78,8 @@ def error_kinds(cells: KnownCells) -> ErrorKinds:
 
 def _is_believed(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:
     """Whether the oracle holds the label of each cell for more likely than not."""
-    return scores_at(of_labels(cells.graph, cells.oracle.paths), rows, labels) >= _BELIEVED
+    found: BoolArray = values_at(of_labels(cells.graph, cells.oracle.paths), rows, labels) >= _BELIEVED
+    return found
 
 
 def _is_reached(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:

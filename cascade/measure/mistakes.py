@@ -18,8 +18,8 @@ from cascade.measure.sparse import (
     columns_in,
     joined,
     rows_and_columns,
-    scores_at,
     scores_in,
+    values_at,
 )
 from cascade.model.walk import training_rows
 from cascade.system.array_types import FloatArray, IntArray
@@ -115,17 +115,12 @@ def mistakes(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     found: list[tuple[float, int, int]] = []
     for is_missed, cells in ((True, evaluated.cells.missed), (False, evaluated.cells.wrong)):
         rows, labels = rows_and_columns(cells)
-        paths = _paths(evaluated, rows, labels)
+        paths = values_at(evaluated.cells.paths, rows, labels)
         found += [
             (abs(float(paths[at]) - is_missed), int(rows[at]), int(labels[at]))
             for at in _surest(rows, 1 - paths if is_missed else paths)
         ]
     return [_mistake(evaluated, row, label) for _, row, label in sorted(found, key=lambda one: -one[0])]
-
-
-def _paths(evaluated: EvaluatedRows, rows: IntArray, labels: IntArray) -> FloatArray:
-    """Path probabilities of some cells, float32; 0 where a label was not visited."""
-    return np.nan_to_num(scores_at(evaluated.cells.paths, rows, labels))
 
 
 def _surest(rows: IntArray, sureness: FloatArray) -> list[int]:

@@ -14,7 +14,7 @@ from scipy.sparse import csc_array, csr_array, vstack
 
 from cascade.learn.truth import Cells
 from cascade.model.walk import Walked
-from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.array_types import BoolArray, IntArray
 
 # SciPy tells no types.
 Flags = Any
@@ -103,6 +103,12 @@ def columns_in(table: Any, row: int) -> IntArray:
     return found
 
 
+def rows_in(table: Any, column: int) -> IntArray:
+    """The rows of a column's cells, ascending, of a table by columns, as its `tocsc` gives it."""
+    found: IntArray = table.indices[table.indptr[column] : table.indptr[column + 1]]
+    return found
+
+
 def scores_in(scores: Scores, row: int) -> dict[int, float]:
     """The scores of a row by column."""
     found = scores.data[scores.indptr[row] : scores.indptr[row + 1]]
@@ -114,10 +120,10 @@ def has(table: Any, rows: IntArray, columns: IntArray) -> BoolArray:
     return _places(table, rows, columns)[1]
 
 
-def scores_at(scores: Scores, rows: IntArray, columns: IntArray) -> FloatArray:
-    """The scores of some cells, float32; NaN where they were not visited."""
-    places, found = _places(scores, rows, columns)
-    return np.where(found, np.append(scores.data, np.float32(np.nan))[places], np.float32(np.nan))
+def values_at(table: Any, rows: IntArray, columns: IntArray) -> Any:
+    """What stands in some cells of a table, 0 where it has none."""
+    places, found = _places(table, rows, columns)
+    return np.where(found, np.append(table.data, table.dtype.type(0))[places], table.dtype.type(0))
 
 
 def _places(table: Any, rows: IntArray, columns: IntArray) -> tuple[IntArray, BoolArray]:
