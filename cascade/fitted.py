@@ -376,8 +376,8 @@ class Cascade:
         from cascade.measure.sparse import flags_of
 
         truth = true_cells(self.graph, labels)
-        walks = (self.walk(texts).whole(), self.oracle(texts, truth).whole())
-        scored, oracle = (Predictions.of(walked, self.decide) for walked in walks)
+        scored = Predictions.of(self.walk(texts).whole(), self.decide)
+        oracle = Predictions.of(self.oracle(texts, truth).whole(), self.decide)
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
         cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)

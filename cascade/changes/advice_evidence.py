@@ -17,11 +17,11 @@ from cascade.grouping.vectors import Array, LabelVectors, label_vectors
 from cascade.measure.sparse import (
     Flags,
     Scores,
+    are_in,
     by_column,
     by_row,
     columns_in,
     flags_of,
-    has,
     joined,
     only,
     rows_and_columns,
@@ -245,7 +245,7 @@ class _Evidence:
         targets = [group for group in self.graph.groups if self._is_home(group) and group != ROOT]
         columns = [self.column[target] for target in targets]
         inside, paths = flags_of(self.nodes.only(columns)), self._paths[:, columns].tocsr()
-        outside = only(paths, ~has(inside, *rows_and_columns(paths)))
+        outside = only(paths, ~are_in(paths, inside))
         sums = joined(self.truth.T.tocsr(), outside.astype(np.float64))
         labels, at = rows_and_columns(sums)
         belonging = joined(self.truth.T.tocsr().astype(np.int64), inside.astype(np.int64))

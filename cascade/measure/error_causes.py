@@ -9,7 +9,6 @@ from itertools import zip_longest
 import numpy as np
 
 from cascade.measure.known_cells import KnownCells
-from cascade.measure.metrics import of_labels
 from cascade.measure.sparse import Flags, by_column, flags_at, has, rows_and_columns, values_at
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.graph import ROOT, Graph
@@ -61,8 +60,8 @@ def error_kinds(cells: KnownCells) -> ErrorKinds:
     one that was not visited is below 0.5. What lies below a group of which no more is known is no error.
     """
     missed, wrong = rows_and_columns(cells.missed), rows_and_columns(cells.wrong)
-    visited, chosen = of_labels(cells.graph, cells.visited), of_labels(cells.graph, cells.oracle.chosen)
-    hidden = ~has(visited, *missed) | has(chosen, *missed)
+    nodes = missed[0], _columns(cells.graph, missed[1])
+    hidden = ~has(cells.scored.paths, *nodes) | has(cells.oracle.chosen, *nodes)
     causes = np.concatenate(
         [
             np.select([hidden, _is_believed(cells, *missed)], [_ROUTER, _THRESHOLD], _LEAF),
@@ -78,8 +77,13 @@ def error_kinds(cells: KnownCells) -> ErrorKinds:
 
 def _is_believed(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:
     """Whether the oracle holds the label of each cell for more likely than not."""
-    found: BoolArray = values_at(of_labels(cells.graph, cells.oracle.paths), rows, labels) >= _BELIEVED
+    found: BoolArray = values_at(cells.oracle.paths, rows, _columns(cells.graph, labels)) >= _BELIEVED
     return found
+
+
+def _columns(graph: Graph, labels: IntArray) -> IntArray:
+    """The columns of labels among all nodes, in which they stand last."""
+    return labels + (len(graph.nodes) - len(graph.labels))
 
 
 def _is_reached(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:

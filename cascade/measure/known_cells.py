@@ -13,10 +13,10 @@ from cascade.measure.metrics import closure, of_labels, with_ancestors
 from cascade.measure.sparse import (
     Flags,
     Scores,
+    are_in,
     by_row,
     decided,
     flags_at,
-    has,
     joined,
     only,
     rows_and_columns,
@@ -102,7 +102,7 @@ class KnownCells:
             truth=of_labels(graph, truth),  # no true cell is unknown
             chosen=without(of_labels(graph, scored.chosen), unknown_labels),
             oracle_chosen=without(of_labels(graph, oracle.chosen), unknown_labels),
-            paths=only(paths, ~has(unknown_labels, *rows_and_columns(paths))),
+            paths=only(paths, ~are_in(paths, unknown_labels)),
         )
 
     def __len__(self) -> int:

@@ -16,13 +16,13 @@ from scipy.sparse import csr_array
 from cascade.measure.sparse import (
     Flags,
     Scores,
+    are_in,
     both,
     by_column,
     by_row,
     flags_at,
     has,
     joined,
-    rows_and_columns,
 )
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import Graph
@@ -119,13 +119,13 @@ def precision_at_1(truth: Flags, scores: Scores) -> float | None:
 
     The first of equal scores counts; a row without scores is wrong. None without rows that have a label.
     """
-    rows, columns = rows_and_columns(scores)
-    best = np.full(len(scores.indptr) - 1, -np.inf, dtype=np.float32)
-    np.maximum.at(best, rows, scores.data)
-    at_best = np.flatnonzero(scores.data == best[rows])
-    first = at_best[np.unique(rows[at_best], return_index=True)[1]]
-    is_right = np.zeros(len(best), dtype=np.bool_)
-    is_right[rows[first]] = has(truth, rows[first], columns[first])
+    counts = by_row(scores)
+    rows = np.flatnonzero(counts)
+    best = np.maximum.reduceat(scores.data, scores.indptr[rows])
+    at_best = np.flatnonzero(scores.data == np.repeat(best, counts[rows]))
+    first = at_best[np.searchsorted(at_best, scores.indptr[rows])]
+    is_right = np.zeros(len(counts), dtype=np.bool_)
+    is_right[rows] = has(truth, rows, scores.indices[first])
     return share(is_right[by_row(truth) > 0])
 
 
@@ -141,7 +141,7 @@ def calibration_error(truth: Flags, probabilities: Scores) -> float | None:
     if not told.any():
         return None
     chance = probabilities.data[told].astype(np.float64)
-    true = has(truth, *(at[told] for at in rows_and_columns(probabilities)))
+    true = are_in(probabilities, truth)[told]
     bins = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
     away = np.bincount(bins, chance, BINS) - np.bincount(bins, true, BINS)
     return float(np.abs(away).sum() / len(chance))

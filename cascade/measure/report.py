@@ -21,7 +21,7 @@ from cascade.errors import CascadeError
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits, with_ancestors
 from cascade.measure.mistakes import confused, mistakes, remedies
-from cascade.measure.sparse import Flags, both, by_column, by_row, has, rows_and_columns, without
+from cascade.measure.sparse import Flags, are_in, both, by_column, by_row, without
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.graph import ROOT
 
@@ -154,9 +154,8 @@ def _visits(evaluated: EvaluatedRows) -> Iterator[tuple[FloatArray, BoolArray]]:
     At all others it is 0, and they have no part in a curve or its calibration.
     """
     paths = evaluated.cells.paths
-    true = has(evaluated.cells.truth, *rows_and_columns(paths))
-    by_label = paths.tocsc()
-    true_by_label = csr_array((true, paths.indices, paths.indptr), shape=paths.shape).tocsc()
+    true = csr_array((are_in(paths, evaluated.cells.truth), paths.indices, paths.indptr), shape=paths.shape)
+    by_label, true_by_label = paths.tocsc(), true.tocsc()
     for start, end in pairwise(by_label.indptr):
         yield by_label.data[start:end], true_by_label.data[start:end]
 

@@ -7,6 +7,7 @@ True. *Scores* are float32, and have the cells that were visited, some with a pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ Scores = Any
 
 # So many are decided at once, which takes one array of them and all nodes.
 _TEXTS_AT_ONCE = 1000
+# So many cells of a walk are put into a table at once: on the way each takes thrice its place.
+_CELLS_AT_ONCE = 1 << 22
 
 
 def flags_at(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> Flags:
@@ -39,6 +42,15 @@ def flags_of(cells: Cells) -> Flags:
 
 def scores_of(walked: Walked) -> Scores:
     """Path probabilities of all nodes that were visited, shape (n_texts, n_nodes)."""
+    n_cells = sum(block.paths.size for block in walked.blocks.values())
+    n_parts = max(1, min(len(walked), -(-n_cells // _CELLS_AT_ONCE)))
+    if n_parts == 1:
+        return _scores(walked)
+    ends = np.linspace(0, len(walked), n_parts + 1).astype(np.int64)
+    return vstack([_scores(walked.of(np.arange(*part))) for part in pairwise(ends)], format="csr")
+
+
+def _scores(walked: Walked) -> Scores:
     found = [walked.node(name) for name in walked.graph.nodes]
     starts = np.cumsum([0, *(len(rows) for rows, _ in found)])
     rows, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -115,6 +127,14 @@ def scores_in(scores: Scores, row: int) -> dict[int, float]:
     return dict(zip(columns_in(scores, row).tolist(), found.tolist(), strict=True))
 
 
+def are_in(table: Any, flags: Flags) -> BoolArray:
+    """Which cells of a table are among some flags, bool, shape (n_cells,)."""
+    places, found = _places(table, *rows_and_columns(flags))
+    inside = np.zeros(table.nnz, dtype=np.bool_)
+    inside[places[found]] = True
+    return inside
+
+
 def has(table: Any, rows: IntArray, columns: IntArray) -> BoolArray:
     """Which of some cells a table has."""
     return _places(table, rows, columns)[1]
@@ -127,10 +147,15 @@ def values_at(table: Any, rows: IntArray, columns: IntArray) -> Any:
 
 
 def _places(table: Any, rows: IntArray, columns: IntArray) -> tuple[IntArray, BoolArray]:
-    """Where among the cells of a table some others stand or would, and whether they do."""
-    own, sought = (
-        at_row * np.int64(table.shape[1]) + at_column
-        for at_row, at_column in (rows_and_columns(table), (np.asarray(rows), np.asarray(columns)))
-    )
-    places = np.searchsorted(own, sought)
-    return places, np.append(own, -1)[places] == sought
+    """Where among the cells of a table some others stand or would, and whether they do.
+
+    By halving what is left of each cell's row: few cells are sought among many.
+    """
+    places, ends = (table.indptr[at].astype(np.int64) for at in (rows, rows + 1))
+    last = ends.copy()
+    own = np.append(table.indices, -1)
+    while (places < last).any():
+        middle = (places + last) // 2
+        is_before = (places < last) & (own[middle] < columns)
+        places, last = np.where(is_before, middle + 1, places), np.where(is_before, last, middle)
+    return places, (places < ends) & (own[places] == columns)
