@@ -1,6 +1,6 @@
-"""Many rows of a taxonomy of many labels, walked without a model, and the memory that it takes to judge them.
+"""Many rows of a taxonomy of many labels, walked without a model, and the memory that judging them takes.
 
-As a program, ``many_walked.py figures`` or ``many_walked.py advice``, it tells by how many MiB its memory grew
+As a program, ``many_walked.py figures`` or ``many_walked.py advice``, it tells by how many MiB memory grew
 at most, and a figure by which something was found.
 """
 
