@@ -40,10 +40,13 @@ def flags_of(cells: Cells) -> Flags:
     return csc_array((flags, cells.rows, cells.starts), shape=(cells.n_rows, cells.n_columns)).tocsr()
 
 
-def scores_of(walked: Walked) -> Scores:
-    """Path probabilities of all nodes that were visited, shape (n_texts, n_nodes)."""
+def scores_of(walked: Walked, at_once: int = _CELLS_AT_ONCE) -> Scores:
+    """Path probabilities of all nodes that were visited, shape (n_texts, n_nodes).
+
+    About so many cells are put together `at_once`, which bounds what it takes beside the table.
+    """
     n_cells = sum(block.paths.size for block in walked.blocks.values())
-    n_parts = max(1, min(len(walked), -(-n_cells // _CELLS_AT_ONCE)))
+    n_parts = max(1, min(len(walked), -(-n_cells // at_once)))
     if n_parts == 1:
         return _scores(walked)
     ends = np.linspace(0, len(walked), n_parts + 1).astype(np.int64)
