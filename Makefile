@@ -16,6 +16,8 @@ MODELS ?= models
 MODEL ?= $(MODELS)/feedback
 INPUTS ?= inbox
 OUTPUTS ?= predictions
+# Many tests wait for services, which takes no core.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 OUT ?= $(OUTPUTS)/$(basename $(notdir $(INPUT:.gz=))).jsonl
 
 .DEFAULT_GOAL := help
@@ -48,7 +50,7 @@ demo: $(INSTALLED) ## train on the feedback data, measure, and label some new me
 	$(CASCADE) predict training_data/new_messages.jsonl --model $(MODELS)/feedback
 
 test: $(TESTED) lint browser ## format, lint, types, import layers, and all tests but the slow ones
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: $(TESTED) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow

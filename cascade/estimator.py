@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cascade.errors import DataError
 from cascade.fitted import CHUNK, Cascade, backend_complaints
+from cascade.model.walk import batches
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 
@@ -131,8 +132,7 @@ class CascadeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         texts, model = _texts(X), self.model_
         columns = [model.graph.column[label] for label in model.labels]
         chosen = np.zeros((len(texts), len(columns)), dtype=np.int64)
-        for start in range(0, len(texts), CHUNK):
-            chunk = slice(start, start + CHUNK)
+        for chunk in batches(len(texts), model.graph, CHUNK):
             chosen[chunk] = model.decide(model.walk(texts[chunk]))[:, columns]
         return chosen
 

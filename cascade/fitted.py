@@ -49,6 +49,7 @@ from cascade.validation.calibration import Calibration, conditional
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cascade.learn.truth import Cells
     from cascade.measure.evaluate import Evaluation
     from cascade.measure.evaluated_rows import EvaluatedRows
     from cascade.show.explain import Explanation
@@ -296,7 +297,7 @@ class Cascade:
         kinds = {group: record.backend["kind"] for group, record in self.manifest.groups.items()}
         return Silence(self.taxonomy, [group for group, kind in kinds.items() if KINDS[kind].hosted])
 
-    def oracle(self, texts: Sequence[str], truth: BoolArray) -> Walked:
+    def oracle(self, texts: Sequence[str], truth: Cells) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
 
         Parameters
@@ -304,7 +305,7 @@ class Cascade:
         texts
             n_texts strings.
         truth
-            bool, shape (n_texts, n_nodes): labels and all their ancestors. Groups that are always visited
+            A column for each of `Graph.nodes`: labels and all their ancestors. Groups that are always visited
             are entered wherever a parent is.
         """
         batch = Texts(_strings(texts))
@@ -316,7 +317,7 @@ class Cascade:
             for group, rows in asked.items():
                 for column, child in enumerate(self.taxonomy.scored_children(group)):
                     if child in self.taxonomy.groups:
-                        answers[group][:, column] = truth[rows, self.graph.column[child]]
+                        answers[group][:, column] = truth.has(self.graph.column[child])[rows]
             return answers
 
         walked = walk(
@@ -375,34 +376,25 @@ class Cascade:
         ids: Sequence[str | int] | None = None,
     ) -> EvaluatedRows:
         """Texts with their labels and this model's answers, and the figures of all; `ids` count from 1."""
-        from cascade.learn.truth import label_truth
-        from cascade.measure.error_causes import Predictions
+        from cascade.learn.truth import true_cells
         from cascade.measure.evaluate import evaluate
         from cascade.measure.evaluated_rows import EvaluatedRows
+        from cascade.measure.known_cells import KnownCells, Predictions
+        from cascade.measure.sparse import flags_of
 
-        truth = label_truth(self.graph, labels)
-        walked, ideal = self.walk(texts).whole(), self.oracle(texts, truth).whole()
-        scored, oracle = (Predictions(one.paths, self.decide(one)) for one in (walked, ideal))
+        truth = true_cells(self.graph, labels)
+        scored = Predictions.of(self.walk(texts).whole(), self.decide)
+        oracle = Predictions.of(self.oracle(texts, truth).whole(), self.decide)
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
-        found = evaluate(
-            self.graph,
-            truth,
-            scored,
-            oracle,
-            always=always,
-            seed=self.manifest.seed,
-            promises=self.manifest.promises,
-        )
+        cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)
         return EvaluatedRows(
             taxonomy=self.taxonomy,
             manifest=self.manifest,
             texts=list(texts),
             ids=list(range(1, len(texts) + 1)) if ids is None else list(ids),
-            truth=truth,
-            scored=scored,
-            oracle=oracle,
-            evaluation=found,
+            cells=cells,
+            evaluation=evaluate(cells, seed=self.manifest.seed, promises=self.manifest.promises),
         )
 
     def explain(self, text: str, words: int = 3) -> Explanation:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from cascade.learn.truth import label_truth
+from cascade.learn.truth import true_cells
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
@@ -318,7 +318,7 @@ def test_a_data_set_without_test_rows_is_skipped(tmp_path):
 def test_one_fit_gives_path_scores_of_all_labels(shop, jobs):
     scores = ours.fit_once(shop.taxonomy, shop.texts, shop.labels, jobs)(shop.texts)
     graph = shop.taxonomy.graph
-    truth = label_truth(graph, shop.labels)[:, -len(graph.labels) :]
+    truth = true_cells(graph, shop.labels).dense()[:, -len(graph.labels) :]
     assert scores.shape == truth.shape
     assert not ((scores < 0) | (scores > 1)).any()
     assert f1_score(truth, scores > 0.5, average="micro") > 0.95

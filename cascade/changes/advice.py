@@ -13,7 +13,8 @@ from cascade.changes.advice_evidence import Candidate, candidates
 from cascade.changes.advice_trials import LEAST_GAIN, Figures, Fitted, Measured, Trials
 from cascade.errors import DataError, TaxonomyError
 from cascade.learn.plan import check_lengths
-from cascade.system.array_types import BoolArray, IntArray
+from cascade.measure.sparse import rows_in
+from cascade.system.array_types import IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.edit_text import edited_text
 from cascade.taxonomy.edits import Edit, MergeLabels, MoveLabel, SplitGroup, edited
@@ -283,30 +284,29 @@ def _is_worth_it(advice: Advice) -> bool:
 
 def _rare(fitted: Fitted) -> Iterator[Advice]:
     """Labels with few rows, those with fewest first."""
-    metrics, truth = fitted.out_of_fold.manifest.metrics, fitted.cells[0]
+    metrics, truth = fitted.out_of_fold.manifest.metrics, fitted.cells[0].tocsc()
     columns = {label: place for place, label in enumerate(fitted.taxonomy.graph.labels)}
     for label in sorted(columns, key=lambda label: metrics["positives"][label]):
         count = metrics["positives"][label]
         if count < FEW_ROWS:
-            rows = fitted.out_of_fold.rows[np.flatnonzero(truth[:, columns[label]])[:EXAMPLES]]
+            rows = fitted.out_of_fold.rows[rows_in(truth, columns[label])[:EXAMPLES]]
             reason = f"{count} row{'' if count == 1 else 's'}; with {FEW_ROWS} or more it could be learnt"
             yield Advice("rare", (label,), reason, tuple(rows.tolist()), f1=metrics["f1"][label])
 
 
 def _contradicting(fitted: Fitted) -> Iterator[Advice]:
     """Labels that many of their rows are contradicted in, those with the greatest share first."""
-    labels, truth = fitted.taxonomy.graph.labels, fitted.cells[0]
-    clusters = clusters_of(fitted.dataset.texts)[fitted.out_of_fold.rows]
-    column = {label: place for place, label in enumerate(labels)}
+    labels, truth = fitted.taxonomy.graph.labels, fitted.cells[0].tocsc()
+    clusters = _Clusters(clusters_of(fitted.dataset.texts)[fitted.out_of_fold.rows])
     doubted: dict[str, list[int]] = {label: [] for label in labels}
     for one in fitted.out_of_fold.manifest.suspicious:
         doubted[one["label"]].append(int(np.searchsorted(fitted.out_of_fold.rows, one["row"] - 1)))
     found = []
-    for label in labels:
-        own = truth[:, column[label]]
-        torn = _torn(clusters, own)
+    for column, label in enumerate(labels):
+        own = rows_in(truth, column)
+        torn = clusters.torn(own)
         places = list(dict.fromkeys([*torn, *doubted[label]]))
-        share = len(places) / max(int(own.sum()), 1)
+        share = len(places) / max(len(own), 1)
         if len(places) >= CONTRADICTED and share >= CONTRADICTED_SHARE:
             told = (
                 (len(torn), "with it and without it though their texts are nearly equal"),
@@ -321,13 +321,20 @@ def _contradicting(fitted: Fitted) -> Iterator[Advice]:
     return (advice for _, advice in sorted(found, key=lambda one: -one[0]))
 
 
-def _torn(clusters: IntArray, own: BoolArray) -> list[int]:
-    """The rows in clusters of nearly equal texts of which some have a label and some do not, side by side."""
-    numbers, at = np.unique(clusters, return_inverse=True)
-    having = np.bincount(at, weights=own, minlength=len(numbers))
-    torn = np.flatnonzero((having[at] > 0) & (having[at] < np.bincount(at)[at]))
-    places: list[int] = torn[np.argsort(at[torn], kind="stable")].tolist()
-    return places
+class _Clusters:
+    """Rows by the cluster of nearly equal texts that each is in."""
+
+    def __init__(self, numbers: IntArray) -> None:
+        _, self._of = np.unique(numbers, return_inverse=True)
+        self._rows = np.argsort(self._of, kind="stable")
+        self._sizes = np.bincount(self._of)
+        self._starts = np.append(0, np.cumsum(self._sizes))
+
+    def torn(self, own: IntArray) -> list[int]:
+        """The rows in clusters of which some, but not all, are among the `own`, cluster by cluster."""
+        clusters, having = np.unique(self._of[own], return_counts=True)
+        torn = clusters[having < self._sizes[clusters]].tolist()
+        return [row for one in torn for row in self._rows[self._starts[one] : self._starts[one + 1]].tolist()]
 
 
 def advised_text(text: str, source: str, taxonomy: Taxonomy, chosen: Sequence[Advice]) -> str:

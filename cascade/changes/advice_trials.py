@@ -20,8 +20,8 @@ from cascade.learn.decisions import labels_out_of_fold
 from cascade.learn.fit import Event, OutOfFold, fit_out_of_fold
 from cascade.learn.truth import true_cells, unknown_cells
 from cascade.measure.metrics import F1Counts, Interval, macro_f1, micro_f1
+from cascade.measure.sparse import Flags, flags_at, flags_of, joined
 from cascade.model.folder import NODES, GroupRecord
-from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.edits import Edit, edited
 from cascade.taxonomy.settings import BackendSpec
@@ -102,8 +102,8 @@ class Fitted:
         return self.dataset.taxonomy
 
     @cached_property
-    def cells(self) -> tuple[BoolArray, BoolArray]:
-        """True and chosen labels, each bool, shape (n_rows, n_labels)."""
+    def cells(self) -> tuple[Flags, Flags]:
+        """True and chosen labels, each flags of shape (n_rows, n_labels)."""
         found = self.out_of_fold
         cells = labels_out_of_fold(
             self.dataset,
@@ -112,7 +112,7 @@ class Fitted:
             found.manifest.thresholds,
             found.manifest.exclusive,
         )
-        return cells[0].dense(), cells[1].dense()
+        return flags_of(cells[0]), flags_of(cells[1])
 
     @property
     def figures(self) -> Figures:
@@ -172,7 +172,7 @@ class Trials:
 
     def _trial(
         self, edits: Sequence[Edit], folding: int
-    ) -> tuple[tuple[BoolArray, BoolArray], Fitted, NDArray[np.float64]]:
+    ) -> tuple[tuple[Flags, Flags], Fitted, NDArray[np.float64]]:
         """True and chosen labels before, the fit after, and the gain in each resample of the rows."""
         first = self._before(folding)
         changed = edited(self.taxonomy, edits)
@@ -237,14 +237,12 @@ def _embedded(taxonomy: Taxonomy) -> Taxonomy:
     return replace(taxonomy, groups=groups)
 
 
-def _joined(first: Fitted, changed: Taxonomy) -> tuple[BoolArray, BoolArray]:
+def _joined(first: Fitted, changed: Taxonomy) -> tuple[Flags, Flags]:
     """True and chosen labels before, in the columns of the taxonomy after: what it merges is one."""
     column = {label: place for place, label in enumerate(changed.graph.labels)}
     at = np.array([column[str(changed.resolve(label))] for label in first.taxonomy.graph.labels])
-    truth, chosen = (np.zeros((len(cells), len(column)), dtype=bool) for cells in first.cells)
-    for before, after in zip(first.cells, (truth, chosen), strict=True):
-        for place, target in enumerate(at.tolist()):
-            after[:, target] |= before[:, place]
+    becomes = flags_at(np.arange(len(at)), at, (len(at), len(column)))
+    truth, chosen = (joined(flags, becomes) for flags in first.cells)
     return truth, chosen
 
 
@@ -254,13 +252,14 @@ def _interval(gains: NDArray[np.float64]) -> Interval:
 
 
 def _resampled_gain(
-    before: tuple[BoolArray, BoolArray], after: tuple[BoolArray, BoolArray], seed: int
+    before: tuple[Flags, Flags], after: tuple[Flags, Flags], seed: int
 ) -> NDArray[np.float64]:
     """The gain of the mean of micro and macro F1 in each resample of the rows, float64 (`RESAMPLES`,)."""
     truth, sides = after[0], [F1Counts.of(*before), F1Counts.of(*after)]
     sides += [side.total() for side in sides] + [F1Counts.of(truth, truth)]
     # All side by side, so that rows are drawn but once.
-    together = F1Counts(hstack([one.hits for one in sides]), hstack([one.sizes for one in sides]))
+    hits, sizes = ([one.hits for one in sides], [one.sizes for one in sides])
+    together = F1Counts(hstack(hits, format="csr"), hstack(sizes, format="csr"))
     samples = np.nan_to_num(together.resampled_f1(seed, RESAMPLES))
     n_labels = truth.shape[1]
     ends = np.cumsum([n_labels, n_labels, 1, 1])

@@ -452,7 +452,10 @@ class _Fit:
         model = make_backend(task.kind, task.options).load(folder)
         arrived = self.seconds if task.is_second else self.fitted
         arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
-        if not task.is_second:
+        if task.is_second:
+            learned = f"{how} ({len(task.rows)} rows{_settled(notes)})"
+            self.tell("noted", task.group, f"second model {learned}")
+        else:
             self.tell(how, task.group, _summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
@@ -546,11 +549,12 @@ def _settle(group: str, *trial: Any) -> tuple[str, str]:
 
 
 def _summary(record: GroupRecord) -> str:
-    settled = "".join(f", {name} = {_shown(value)}" for name, value in record.notes.items())
-    return (
-        f"{record.rows} rows, {len(record.positives)} children, {record.backend['kind']}, "
-        f"negatives {record.negatives}{settled}"
-    )
+    made = f"{record.rows} rows, {len(record.positives)} children, {record.backend['kind']}"
+    return made + (", negatives all" if record.negatives == "all" else "") + _settled(record.notes)
+
+
+def _settled(notes: Mapping[str, Any]) -> str:
+    return "".join(f", {name} = {_shown(value)}" for name, value in notes.items())
 
 
 def _shown(value: Any) -> str:

@@ -99,11 +99,6 @@ def true_cells(graph: Graph, labels: Sequence[Sequence[str]]) -> Cells:
     return _joined(graph, len(labels), found)
 
 
-def label_truth(graph: Graph, labels: Sequence[Sequence[str]]) -> BoolArray:
-    """The same of some rows as one array, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`."""
-    return true_cells(graph, labels).dense()
-
-
 def unknown_cells(taxonomy: Taxonomy, truth: Cells, labels: Sequence[Sequence[str]]) -> Cells:
     """Where `truth` is not to be believed, which is almost nowhere.
 

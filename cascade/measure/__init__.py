@@ -1,4 +1,4 @@
 """Figures of a model on labelled rows, what is lost where, two models compared, and the page about it.
 
-Imports `model`, `taxonomy` and `rows`.
+Imports `learn.truth`, `model`, `taxonomy` and `rows`.
 """

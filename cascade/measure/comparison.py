@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from cascade.measure.evaluated_rows import EvaluatedRows
-from cascade.measure.metrics import BoolArray, F1Counts, FloatArray, Interval, macro_f1, micro_f1
+from cascade.measure.metrics import (
+    F1Counts,
+    FloatArray,
+    Interval,
+    macro_f1,
+    micro_f1,
+    of_labels,
+)
+from cascade.measure.sparse import Flags, by_column, without
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.members import Label
 
@@ -81,11 +89,11 @@ def compare_models(this: EvaluatedRows, other: EvaluatedRows, seed: int = 0) -> 
     mine, yours = this.graph.labels, other.graph.labels
     common = _common_labels(this.taxonomy, other.taxonomy)
     sides = [_cells(this, list(common)), _cells(other, list(common.values()))]
-    known = sides[0][2] & sides[1][2]
-    truth = sides[0][0] & known
-    given = (sides[0][1] & known, sides[1][1] & known)
+    unknown = sides[0][2] + sides[1][2]
+    truth = without(sides[0][0], unknown)
+    given = (without(sides[0][1], unknown), without(sides[1][1], unknown))
     return Comparison(
-        rows=len(truth),
+        rows=len(this.cells),
         labels=len(common),
         left_out=tuple(sorted({*mine} - {*common} | {*yours} - {*common.values()})),
         figures=(_micro(truth, given, seed), _macro(truth, given, seed)),
@@ -125,22 +133,24 @@ def flat_labels(taxonomy: Taxonomy, names: Sequence[Sequence[str]]) -> list[list
     return found
 
 
-def _cells(evaluated: EvaluatedRows, labels: list[str]) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """True, chosen and known cells of these labels."""
-    at = [evaluated.graph.labels.index(label) for label in labels]
-    return evaluated.true[:, at], evaluated.chosen[:, at], evaluated.known[:, at]
+def _cells(evaluated: EvaluatedRows, labels: list[str]) -> tuple[Flags, Flags, Flags]:
+    """True, chosen and unknown cells of these labels."""
+    place = {label: at for at, label in enumerate(evaluated.graph.labels)}
+    at, cells = [place[label] for label in labels], evaluated.cells
+    unknown = of_labels(evaluated.graph, cells.unknown_nodes)
+    return cells.truth[:, at], cells.chosen[:, at], unknown[:, at]
 
 
-Given = tuple[BoolArray, BoolArray]
+Given = tuple[Flags, Flags]
 
 
-def _micro(truth: BoolArray, given: Given, seed: int) -> MetricDifference:
+def _micro(truth: Flags, given: Given, seed: int) -> MetricDifference:
     samples = [F1Counts.of(truth, one).total().resampled_f1(seed, RESAMPLES)[:, 0] for one in given]
     this, other = (micro_f1(truth, one) for one in given)
     return _metric_difference("micro F1", this, other, samples[1] - samples[0])
 
 
-def _macro(truth: BoolArray, given: Given, seed: int) -> MetricDifference:
+def _macro(truth: Flags, given: Given, seed: int) -> MetricDifference:
     occurs = F1Counts.of(truth, truth).resampled_f1(seed, RESAMPLES) > 0
     counts = np.maximum(occurs.sum(axis=1), 1)
     samples = [
@@ -152,10 +162,11 @@ def _macro(truth: BoolArray, given: Given, seed: int) -> MetricDifference:
     return _metric_difference("macro F1", this, other, samples[1] - samples[0])
 
 
-def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> tuple[MetricDifference, ...]:
+def _by_label(labels: list[str], truth: Flags, given: Given, seed: int) -> tuple[MetricDifference, ...]:
     tallies = [F1Counts.of(truth, one) for one in given]
     figures = [one.f1() for one in tallies]
     samples = [np.nan_to_num(one.resampled_f1(seed, RESAMPLES)) for one in tallies]
+    told = np.sum([by_column(flags) for flags in (truth, *given)], axis=0)
     found = [
         _metric_difference(
             label,
@@ -164,7 +175,7 @@ def _by_label(labels: list[str], truth: BoolArray, given: Given, seed: int) -> t
             samples[1][:, at] - samples[0][:, at],
         )
         for at, label in enumerate(labels)
-        if truth[:, at].any() or any(one[:, at].any() for one in given)
+        if told[at]
     ]
     return tuple(sorted(found, key=lambda one: -abs(one.other - one.this)))
 

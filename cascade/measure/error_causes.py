@@ -4,43 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
-from cascade.measure.metrics import BoolArray, FloatArray, columns, with_ancestors
+from cascade.measure.known_cells import KnownCells
+from cascade.measure.sparse import Flags, by_column, flags_at, has, rows_and_columns, values_at
+from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.graph import ROOT, Graph
 
 _BELIEVED = 0.5
 """A probability from here on says yes: the models hold the label for more likely than not."""
 
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """What a walk and the decisions after it say.
-
-    Attributes
-    ----------
-    paths : float32 (n_texts, n_nodes), probabilities, NaN where a node was not visited. A group is
-        visited where its own model was asked: one that its parent scored and that was not entered is NaN.
-    chosen : bool (n_texts, n_nodes), labels finally answered, and groups where a group backed off
-    """
-
-    paths: FloatArray
-    chosen: BoolArray
+_ROUTER, _LEAF, _THRESHOLD = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorKinds:
-    """Wrong cells by what caused them, each bool (n_texts, n_labels); no two overlap."""
+    """Wrong cells by what caused them, each flags of shape (n_texts, n_labels); no two overlap."""
 
-    router: BoolArray
-    leaf: BoolArray
-    threshold: BoolArray
+    router: Flags
+    leaf: Flags
+    threshold: Flags
 
-    def counts(self, labels: Sequence[int] | slice = slice(None)) -> ErrorCounts:
+    def counts(self, labels: Sequence[int] | IntArray | slice = slice(None)) -> ErrorCounts:
         """Numbers of errors, over all labels or over those at the positions `labels`."""
-        masks = (self.router, self.leaf, self.threshold)
-        return ErrorCounts(*(int(mask[:, labels].sum()) for mask in masks))
+        kinds = (self.router, self.leaf, self.threshold)
+        return ErrorCounts(*(int(by_column(kind)[labels].sum()) for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +42,7 @@ class ErrorCounts:
     threshold: int
 
 
-def error_kinds(
-    graph: Graph, truth: BoolArray, scored: Predictions, oracle: Predictions, *, always: frozenset[str]
-) -> ErrorKinds:
+def error_kinds(cells: KnownCells) -> ErrorKinds:
     """Every missed and every wrongly chosen label, by what caused it.
 
     ===========  ==============================================  ==========================================
@@ -67,43 +55,54 @@ def error_kinds(
     leaf         else: the model said no                         else: the model said yes
     ===========  ==============================================  ==========================================
 
-    Every text belongs to the root and to the groups in `always`. In the oracle a group that is entered has
-    path probability 1, so the oracle path of a label is what all but the routing makes of it; NaN is below
-    0.5. Parameters
-    are those of `evaluate`; what lies below a group of which no more is known is no error.
+    Every text belongs to the root and to the groups in `KnownCells.always`. In the oracle a group that is
+    entered has path probability 1, so the oracle path of a label is what all but the routing makes of it;
+    one that was not visited is below 0.5. What lies below a group of which no more is known is no error.
     """
-    truth = with_ancestors(graph, truth)
-    labels = columns(graph, graph.labels)
-    true, chosen = truth[:, labels], scored.chosen[:, labels]
-    missed = true & ~chosen
-    wrong = chosen & ~true & ~unknown_nodes(graph, truth)[:, labels]
-    hidden = np.isnan(scored.paths[:, labels]) | oracle.chosen[:, labels]
-    router = (missed & hidden) | (wrong & ~_reached(graph, truth, always))
-    believed = oracle.paths[:, labels] >= _BELIEVED
-    threshold = ((missed & believed) | (wrong & ~believed)) & ~router
-    return ErrorKinds(router, leaf=(missed | wrong) & ~router & ~threshold, threshold=threshold)
+    missed, wrong = rows_and_columns(cells.missed), rows_and_columns(cells.wrong)
+    nodes = missed[0], _columns(cells.graph, missed[1])
+    hidden = ~has(cells.scored.paths, *nodes) | has(cells.oracle.chosen, *nodes)
+    causes = np.concatenate(
+        [
+            np.select([hidden, _is_believed(cells, *missed)], [_ROUTER, _THRESHOLD], _LEAF),
+            np.select(
+                [~_is_reached(cells, *wrong), ~_is_believed(cells, *wrong)], [_ROUTER, _THRESHOLD], _LEAF
+            ),
+        ]
+    )
+    rows, columns = (np.concatenate(parts) for parts in zip(missed, wrong, strict=True))
+    kinds = (causes == kind for kind in (_ROUTER, _LEAF, _THRESHOLD))
+    return ErrorKinds(*(flags_at(rows[own], columns[own], cells.truth.shape) for own in kinds))
 
 
-def unknown_nodes(graph: Graph, truth: BoolArray) -> BoolArray:
-    """Nodes of which a row says nothing: all below a group that is true while none of its children is.
-
-    Both arrays are (n_texts, n_nodes), `truth` closed under ancestors.
-    """
-    unknown = np.zeros_like(truth)
-    for group in graph.groups[1:]:
-        column, below = graph.column[group], columns(graph, graph.children[group])
-        is_open = truth[:, column] & ~truth[:, below].any(axis=1)
-        unknown[:, below] |= (is_open | unknown[:, column])[:, None]
-    return unknown
+def _is_believed(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:
+    """Whether the oracle holds the label of each cell for more likely than not."""
+    found: BoolArray = values_at(cells.oracle.paths, rows, _columns(cells.graph, labels)) >= _BELIEVED
+    return found
 
 
-def _reached(graph: Graph, truth: BoolArray, always: frozenset[str]) -> BoolArray:
-    """Whether each text belongs to a parent of each label: bool (n_texts, n_labels)."""
-    reached = np.zeros((len(truth), len(graph.labels)), dtype=np.bool_)
-    for index, label in enumerate(graph.labels):
-        parents = set(graph.parents[label])
-        if parents & (always | {ROOT}):
-            reached[:, index] = True
-        else:
-            reached[:, index] = truth[:, columns(graph, sorted(parents))].any(axis=1)
-    return reached
+def _columns(graph: Graph, labels: IntArray) -> IntArray:
+    """The columns of labels among all nodes, in which they stand last."""
+    return labels + (len(graph.nodes) - len(graph.labels))
+
+
+def _is_reached(cells: KnownCells, rows: IntArray, labels: IntArray) -> BoolArray:
+    """Whether the text of each cell belongs to a parent of its label."""
+    found = np.zeros(len(rows), dtype=np.bool_)
+    for everywhere, columns in _parents(cells.graph, cells.always | {ROOT}):
+        is_group = columns[labels] >= 0
+        found |= everywhere[labels]
+        found[is_group] |= has(cells.truth_nodes, rows[is_group], columns[labels[is_group]])
+    return found
+
+
+def _parents(graph: Graph, always: frozenset[str]) -> list[tuple[BoolArray, IntArray]]:
+    """The first parents of all labels, then the second ones: whether in `always`, and columns, or -1."""
+    turns = zip_longest(*(graph.parents[label] for label in graph.labels))
+    return [
+        (
+            np.array([parent in always for parent in parents], dtype=np.bool_),
+            np.array([graph.column.get(parent, -1) for parent in parents], dtype=np.int64),
+        )
+        for parents in turns
+    ]

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cascade.measure.error_causes import ErrorCounts, ErrorKinds, Predictions, error_kinds, unknown_nodes
+from cascade.measure.error_causes import ErrorCounts, ErrorKinds, error_kinds
+from cascade.measure.known_cells import KnownCells
 from cascade.measure.metrics import (
-    BoolArray,
     F1Counts,
     FloatArray,
     Interval,
@@ -27,16 +27,16 @@ from cascade.measure.metrics import (
     bootstrap,
     calibration_error,
     column_f1,
-    columns,
     exact_match,
     f1_intervals,
     macro_f1,
     micro_f1,
     none_recall,
     precision_at_1,
-    share,
     with_ancestors,
 )
+from cascade.measure.sparse import both, by_column, flags_at, without
+from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT, Graph
 
 
@@ -137,130 +137,46 @@ def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def evaluate(
-    graph: Graph,
-    truth: BoolArray,
-    scored: Predictions,
-    oracle: Predictions,
-    *,
-    always: frozenset[str],
-    seed: int = 0,
-    promises: Mapping[str, Mapping[str, float | None]] | None = None,
+    cells: KnownCells, *, seed: int = 0, promises: Mapping[str, Mapping[str, float | None]] | None = None
 ) -> Evaluation:
-    """All figures of the answers in `scored`.
+    """All figures of the answers.
 
     Parameters
     ----------
-    truth : bool (n_texts, n_nodes), labels and their ancestors; a row may carry groups only
-    oracle : the same walk with each group entered exactly where it is true, with path probability 1
-    always : groups that are visited for every text
+    cells : what was true, what was answered, and what the oracle answers: the same walk with each group
+        entered exactly where it is true, with path probability 1
     seed : of the bootstrap
     promises : as in `cascade.model.folder.Manifest`
-
-    Raises
-    ------
-    ValueError
-        When an array has another shape than `truth`, `truth` other columns than the graph has nodes, or a
-        group is visited where its labels are not.
     """
-    _check_shapes(graph, truth, scored, oracle)
-    _check_visits(graph, scored)
-    case = _KnownCells.of(graph, truth, scored, oracle, always)
-    intervals = bootstrap(case.truth, case.chosen, seed)
-    hierarchical = F1Counts.of(case.truth_nodes, with_ancestors(graph, scored.chosen) & ~case.unknown_nodes)
-    ideal = F1Counts.of(case.truth, case.oracle_chosen).total()
-    settled = ~case.is_group_only
+    graph, truth, chosen = cells.graph, cells.truth, cells.chosen
+    intervals = bootstrap(truth, chosen, seed)
+    answered_nodes = without(with_ancestors(graph, cells.scored.chosen), cells.unknown_nodes)
+    hierarchical = F1Counts.of(cells.truth_nodes, answered_nodes)
+    ideal = F1Counts.of(truth, cells.oracle_chosen).total()
+    errors = error_kinds(cells)
+    settled = np.flatnonzero(~cells.is_group_only)
     return Evaluation(
-        rows=len(truth),
+        rows=len(cells),
         labels=len(graph.labels),
-        labels_in_truth=int(case.truth.any(axis=0).sum()),
-        group_only_rows=int(case.is_group_only.sum()),
-        micro_f1=micro_f1(case.truth, case.chosen),
+        labels_in_truth=int((by_column(truth) > 0).sum()),
+        group_only_rows=len(cells) - len(settled),
+        micro_f1=micro_f1(truth, chosen),
         micro_f1_interval=intervals.micro_f1,
-        macro_f1=macro_f1(case.truth, case.chosen),
+        macro_f1=macro_f1(truth, chosen),
         macro_f1_interval=intervals.macro_f1,
-        precision_at_1=precision_at_1(case.truth, case.paths),
-        none_recall=none_recall(case.truth[settled], case.chosen[settled]),
-        exact_match=exact_match(case.truth[settled], case.chosen[settled]),
+        precision_at_1=precision_at_1(truth, cells.paths),
+        none_recall=none_recall(truth[settled], chosen[settled]),
+        exact_match=exact_match(truth[settled], chosen[settled]),
         hierarchical_f1=_total_f1(hierarchical),
         hierarchical_f1_interval=_total_interval(hierarchical, seed),
-        router_recall=_router_recall(case, [name for name in graph.groups[1:] if name not in always]),
+        router_recall=_Routing(cells).recall([name for name in graph.groups[1:] if name not in cells.always]),
         oracle_router_micro_f1=_total_f1(ideal),
         oracle_router_micro_f1_interval=_total_interval(ideal, seed),
-        calibration_error=calibration_error(case.truth, case.paths),
-        errors=case.errors.counts(),
-        per_label=_per_label(case, intervals.columns, promises or {}),
-        per_group=_per_group(case, seed),
+        calibration_error=calibration_error(truth, cells.paths),
+        errors=errors.counts(),
+        per_label=_per_label(cells, intervals.columns, promises or {}),
+        per_group=_per_group(cells, errors, seed),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownCells:
-    """The arrays that all figures are made of: bool, unknown cells False everywhere.
-
-    `truth`, `chosen`, `oracle_chosen` and `paths` have a column per label; `truth_nodes`, `unknown_nodes` and
-    `visited` one per node.
-    """
-
-    graph: Graph
-    always: frozenset[str]
-    truth: BoolArray
-    chosen: BoolArray
-    oracle_chosen: BoolArray
-    paths: FloatArray
-    truth_nodes: BoolArray
-    unknown_nodes: BoolArray
-    visited: BoolArray
-    is_group_only: BoolArray
-    errors: ErrorKinds
-
-    @classmethod
-    def of(
-        cls, graph: Graph, truth: BoolArray, scored: Predictions, oracle: Predictions, always: frozenset[str]
-    ) -> _KnownCells:
-        truth = with_ancestors(graph, truth)
-        unknown = unknown_nodes(graph, truth)
-        labels = columns(graph, graph.labels)
-        known = ~unknown[:, labels]
-        return cls(
-            graph=graph,
-            always=always,
-            truth=truth[:, labels],
-            chosen=scored.chosen[:, labels] & known,
-            oracle_chosen=oracle.chosen[:, labels] & known,
-            paths=np.where(known, scored.paths[:, labels], np.nan),
-            truth_nodes=truth,
-            unknown_nodes=unknown,
-            visited=~np.isnan(scored.paths),
-            is_group_only=np.any(truth, axis=1) & ~np.any(truth[:, labels], axis=1),
-            errors=error_kinds(graph, truth, scored, oracle, always=always),
-        )
-
-
-def _check_shapes(graph: Graph, truth: BoolArray, scored: Predictions, oracle: Predictions) -> None:
-    expected = (len(truth), len(graph.nodes))
-    arrays = {
-        "truth": truth,
-        "scored.paths": scored.paths,
-        "scored.chosen": scored.chosen,
-        "oracle.paths": oracle.paths,
-        "oracle.chosen": oracle.chosen,
-    }
-    for name, array in arrays.items():
-        if array.shape != expected:
-            raise ValueError(f"{name} has shape {array.shape}; expected {expected}, a column per node")
-
-
-def _check_visits(graph: Graph, scored: Predictions) -> None:
-    """Else the router recall would count groups that were scored by their parent and never entered."""
-    unvisited = np.isnan(scored.paths)
-    for group in graph.groups[1:]:
-        for label in (name for name in graph.children[group] if name not in graph.children):
-            odd = np.flatnonzero(unvisited[:, graph.column[label]] & ~unvisited[:, graph.column[group]])
-            if odd.size:
-                raise ValueError(
-                    f"text {odd[0]}: group {group!r} has a path probability and its label {label!r} none; "
-                    "expected NaN for a group that was not entered"
-                )
 
 
 def _total_f1(tallies: F1Counts) -> float:
@@ -271,19 +187,29 @@ def _total_interval(tallies: F1Counts, seed: int) -> Interval:
     return as_intervals(f1_intervals(tallies.total(), seed))[0]
 
 
-def _router_recall(case: _KnownCells, groups: Sequence[str]) -> float | None:
-    """Share of the true (row, group) pairs that were visited."""
-    at = columns(case.graph, groups)
-    return share(case.visited[:, at][case.truth_nodes[:, at]])
+class _Routing:
+    """How many rows belong to each node, visit it, and do both."""
+
+    def __init__(self, cells: KnownCells) -> None:
+        self.column = cells.graph.column
+        self.true: IntArray = by_column(cells.truth_nodes)
+        self.visited: IntArray = by_column(cells.visited)
+        self.both: IntArray = by_column(both(cells.truth_nodes, cells.visited))
+
+    def recall(self, groups: Sequence[str]) -> float | None:
+        """Share of the true (row, group) pairs that were visited; None where there are none."""
+        at = [self.column[group] for group in groups]
+        true = int(self.true[at].sum())
+        return int(self.both[at].sum()) / true if true else None
 
 
 def _per_label(
-    case: _KnownCells, intervals: FloatArray, promises: Mapping[str, Mapping[str, float | None]]
+    cells: KnownCells, intervals: FloatArray, promises: Mapping[str, Mapping[str, float | None]]
 ) -> dict[str, LabelFigures]:
-    hits = (case.truth & case.chosen).sum(axis=0).tolist()
-    rows = case.truth.sum(axis=0).tolist()
-    predicted = case.chosen.sum(axis=0).tolist()
-    f1 = column_f1(case.truth, case.chosen).tolist()
+    hits, rows, predicted = (
+        by_column(flags).tolist() for flags in (both(cells.truth, cells.chosen), cells.truth, cells.chosen)
+    )
+    f1 = column_f1(cells.truth, cells.chosen).tolist()
     bounds = as_intervals(intervals)
     return {
         label: LabelFigures(
@@ -293,38 +219,44 @@ def _per_label(
             recall=hits[index] / rows[index] if rows[index] else None,
             f1=f1[index],
             f1_interval=bounds[index],
-            parents=tuple(parent for parent in case.graph.parents[label] if parent != ROOT),
+            parents=tuple(parent for parent in cells.graph.parents[label] if parent != ROOT),
             promised=promises.get(label, {}).get("precision"),
             promise_bound=promises.get(label, {}).get("bound"),
         )
-        for index, label in enumerate(case.graph.labels)
+        for index, label in enumerate(cells.graph.labels)
     }
 
 
-def _per_group(case: _KnownCells, seed: int) -> dict[str, GroupFigures]:
-    graph = case.graph
+def _per_group(cells: KnownCells, errors: ErrorKinds, seed: int) -> dict[str, GroupFigures]:
+    graph = cells.graph
     groups = graph.groups[1:]
-    members = _members(graph, groups)
-    tallies = F1Counts.of(case.truth, case.chosen).pooled(members)
+    below = _labels_below(graph, groups)
+    pools = np.repeat(np.arange(len(groups)), [len(labels) for labels in below])
+    members = flags_at(np.concatenate([_NONE, *below]), pools, (len(graph.labels), len(groups)))
+    tallies = F1Counts.of(cells.truth, cells.chosen).pooled(members)
     f1, bounds = tallies.f1().tolist(), as_intervals(f1_intervals(tallies, seed))
-    oracle_f1 = F1Counts.of(case.truth, case.oracle_chosen).pooled(members).f1().tolist()
-    rows, visited = case.truth_nodes.sum(axis=0).tolist(), case.visited.sum(axis=0).tolist()
+    oracle_f1 = F1Counts.of(cells.truth, cells.oracle_chosen).pooled(members).f1().tolist()
+    routing = _Routing(cells)
     return {
         group: GroupFigures(
-            rows=rows[graph.column[group]],
-            visited=visited[graph.column[group]],
-            router_recall=None if group in case.always else _router_recall(case, [group]),
+            rows=int(routing.true[graph.column[group]]),
+            visited=int(routing.visited[graph.column[group]]),
+            router_recall=None if group in cells.always else routing.recall([group]),
             micro_f1=f1[index],
             f1_interval=bounds[index],
             oracle_micro_f1=oracle_f1[index],
-            errors=case.errors.counts(np.flatnonzero(members[:, index]).tolist()),
+            errors=errors.counts(below[index]),
         )
         for index, group in enumerate(groups)
     }
 
 
-def _members(graph: Graph, groups: Sequence[str]) -> BoolArray:
-    """Which labels stand below which group: bool (n_labels, n_groups)."""
-    below = [frozenset(graph.descendant_labels(group)) for group in groups]
-    flags = [[label in names for names in below] for label in graph.labels]
-    return np.array(flags, dtype=np.bool_).reshape(len(graph.labels), len(groups))
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def _labels_below(graph: Graph, groups: Sequence[str]) -> list[IntArray]:
+    """Which labels stand below each group, as positions in `Graph.labels`."""
+    place = {label: at for at, label in enumerate(graph.labels)}
+    return [
+        np.array([place[label] for label in graph.descendant_labels(group)], np.int64) for group in groups
+    ]

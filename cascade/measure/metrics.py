@@ -1,12 +1,11 @@
 """Figures of merit for answers with several labels: pure functions of arrays.
 
-`truth` and `chosen` are bool arrays of shape (n_texts, n_columns); `scores` is a float array of the same
-shape, NaN where a column was not visited. A share of nothing is None, an F1 of nothing 0.0.
+`truth` and `chosen` are flags of shape (n_texts, n_columns), and `scores` are scores of the same shape, as
+`cascade.measure.sparse` has them. A share of nothing is None, an F1 of nothing 0.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from cascade.measure.sparse import (
+    Flags,
+    Scores,
+    are_in,
+    both,
+    by_column,
+    by_row,
+    flags_at,
+    has,
+    joined,
+)
+from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import Graph
 
-BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
 Interval = tuple[float, float]
 
@@ -43,19 +53,19 @@ class F1Counts:
     sizes: Any
 
     @classmethod
-    def of(cls, truth: BoolArray, chosen: BoolArray) -> F1Counts:
+    def of(cls, truth: Flags, chosen: Flags) -> F1Counts:
         """One figure for each column."""
-        true, answered = _sparse(truth), _sparse(chosen)
-        return cls(_sparse(truth & chosen), true + answered)
+        hits, true, answered = (flags.astype(np.int64) for flags in (both(truth, chosen), truth, chosen))
+        return cls(hits, true + answered)
 
-    def pooled(self, members: BoolArray) -> F1Counts:
-        """One figure for each pool of columns; `members` is (n_figures, n_pools)."""
-        weights = _sparse(members)
+    def pooled(self, members: Flags) -> F1Counts:
+        """One figure for each pool of columns; `members` are flags of shape (n_figures, n_pools)."""
+        weights = members.astype(np.int64)
         return F1Counts(self.hits @ weights, self.sizes @ weights)
 
     def total(self) -> F1Counts:
         """One figure for all columns together."""
-        return self.pooled(np.ones((self.hits.shape[1], 1), dtype=np.bool_))
+        return self.pooled(csr_array(np.ones((self.hits.shape[1], 1), dtype=np.bool_)))
 
     def f1(self) -> FloatArray:
         """F1 of each figure, 0.0 where nothing is true and nothing chosen."""
@@ -88,70 +98,63 @@ class Intervals:
     columns: FloatArray
 
 
-def micro_f1(truth: BoolArray, chosen: BoolArray) -> float:
+def micro_f1(truth: Flags, chosen: Flags) -> float:
     """F1 over all cells."""
     return float(F1Counts.of(truth, chosen).total().f1()[0])
 
 
-def macro_f1(truth: BoolArray, chosen: BoolArray) -> float:
+def macro_f1(truth: Flags, chosen: Flags) -> float:
     """Mean F1 of the columns that occur in `truth`, 0.0 when none does."""
-    occurs = truth.any(axis=0)
+    occurs = by_column(truth) > 0
     return float(column_f1(truth, chosen)[occurs].mean()) if occurs.any() else 0.0
 
 
-def column_f1(truth: BoolArray, chosen: BoolArray) -> FloatArray:
+def column_f1(truth: Flags, chosen: Flags) -> FloatArray:
     """F1 of each column, 0.0 where nothing is true and nothing chosen."""
     return F1Counts.of(truth, chosen).f1()
 
 
-def precision_at_1(truth: BoolArray, scores: FloatArray) -> float | None:
+def precision_at_1(truth: Flags, scores: Scores) -> float | None:
     """Share of the rows with a label whose label of the greatest score is true.
 
-    The first of equal scores counts; a row where all scores are NaN is wrong. None without such rows.
+    The first of equal scores counts; a row without scores is wrong. None without rows that have a label.
     """
-    labelled = truth.any(axis=1)
-    if not labelled.any():
-        return None
-    truth, scores = truth[labelled], scores[labelled]
-    unvisited = np.isnan(scores)
-    best = np.where(unvisited, -np.inf, scores).argmax(axis=1)
-    is_right = truth[np.arange(len(best)), best] & ~unvisited.all(axis=1)
-    return share(is_right)
+    counts = by_row(scores)
+    rows = np.flatnonzero(counts)
+    best = np.maximum.reduceat(scores.data, scores.indptr[rows])
+    at_best = np.flatnonzero(scores.data == np.repeat(best, counts[rows]))
+    first = at_best[np.searchsorted(at_best, scores.indptr[rows])]
+    is_right = np.zeros(len(counts), dtype=np.bool_)
+    is_right[rows] = has(truth, rows, scores.indices[first])
+    return share(is_right[by_row(truth) > 0])
 
 
-def calibration_error(truth: BoolArray, probabilities: FloatArray) -> float | None:
+def calibration_error(truth: Flags, probabilities: Scores) -> float | None:
     """By how much probabilities are off, in [0, 1]; None where there are none of `LEAST_TOLD` or more.
 
     The expected calibration error of Naeini, Cooper and Hauskrecht ("Obtaining Well Calibrated Probabilities
     Using Bayesian Binning", AAAI 2015), over all cells: the mean over `BINS` equal bins of the distance
-    between mean probability and true share, each counting as many cells as it has.
-
-    Parameters
-    ----------
-    truth
-        bool, shape (n_texts, n_labels).
-    probabilities
-        float, of the same shape, in [0, 1]; NaN where a label was not visited. Those below `LEAST_TOLD`,
-        which are nearly all, are left out: they would hide the others.
+    between mean probability and true share, each counting as many cells as it has. Probabilities below
+    `LEAST_TOLD`, which are nearly all, are left out: they would hide the others.
     """
-    told = probabilities >= LEAST_TOLD
+    told = probabilities.data >= LEAST_TOLD
     if not told.any():
         return None
-    chance, true = probabilities[told].astype(np.float64), truth[told]
+    chance = probabilities.data[told].astype(np.float64)
+    true = are_in(probabilities, truth)[told]
     bins = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
     away = np.bincount(bins, chance, BINS) - np.bincount(bins, true, BINS)
     return float(np.abs(away).sum() / len(chance))
 
 
-def none_recall(truth: BoolArray, chosen: BoolArray) -> float | None:
+def none_recall(truth: Flags, chosen: Flags) -> float | None:
     """Share of the rows without labels that got none; None when every row has a label."""
-    without: BoolArray = ~np.any(truth, axis=1)
-    return share(~np.any(chosen[without], axis=1))
+    return share(by_row(chosen)[by_row(truth) == 0] == 0)
 
 
-def exact_match(truth: BoolArray, chosen: BoolArray) -> float | None:
+def exact_match(truth: Flags, chosen: Flags) -> float | None:
     """Share of the rows whose labels are all right and all there; None without rows."""
-    return share((truth == chosen).all(axis=1))
+    return share(by_row(truth != chosen) == 0)
 
 
 def share(flags: BoolArray) -> float | None:
@@ -159,15 +162,27 @@ def share(flags: BoolArray) -> float | None:
     return float(flags.mean()) if flags.size else None
 
 
-def with_ancestors(graph: Graph, nodes: BoolArray) -> BoolArray:
-    """`nodes`, (n_texts, n_nodes), with all ancestors of what is True."""
-    result = nodes.copy()
-    for group in reversed(graph.groups[1:]):
-        result[:, graph.column[group]] |= result[:, columns(graph, graph.children[group])].any(axis=1)
-    return result
+def closure(graph: Graph) -> Flags:
+    """Each node and all of its ancestors: flags of shape (n_nodes, n_nodes)."""
+    above = [
+        [graph.column[name], *map(graph.column.__getitem__, graph.ancestors(name))] for name in graph.nodes
+    ]
+    nodes = np.repeat(np.arange(len(above)), [len(own) for own in above])
+    columns = np.fromiter((column for own in above for column in own), np.int64, len(nodes))
+    return flags_at(nodes, columns, (len(above), len(above)))
 
 
-def bootstrap(truth: BoolArray, chosen: BoolArray, seed: int, resamples: int = 1000) -> Intervals:
+def with_ancestors(graph: Graph, nodes: Flags) -> Flags:
+    """`nodes`, flags of shape (n_texts, n_nodes), with all ancestors of what is there."""
+    return joined(nodes, closure(graph))
+
+
+def of_labels(graph: Graph, table: Any) -> Any:
+    """The columns of labels of a table of shape (n_texts, n_nodes), shape (n_texts, n_labels)."""
+    return table[:, len(graph.nodes) - len(graph.labels) :]
+
+
+def bootstrap(truth: Flags, chosen: Flags, seed: int, resamples: int = 1000) -> Intervals:
     """95 % percentile intervals of micro F1, macro F1 and the F1 of every column, rows drawn anew.
 
     The macro F1 of a resample is that of its rows, the mean over the columns that occur in them. A mean over
@@ -198,15 +213,6 @@ def four_digits(value: Any) -> float:
 def as_intervals(intervals: FloatArray) -> list[Interval]:
     """Rows of low and high as plain numbers."""
     return [(float(low), float(high)) for low, high in intervals]
-
-
-def columns(graph: Graph, names: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Columns of `names` in arrays over the nodes of the graph."""
-    return np.array([graph.column[name] for name in names], dtype=np.intp)
-
-
-def _sparse(flags: BoolArray) -> Any:
-    return csr_array(flags).astype(np.int64)
 
 
 def _f1(hits: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> FloatArray:

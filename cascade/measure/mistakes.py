@@ -11,9 +11,19 @@ import numpy as np
 from cascade.measure.error_causes import ErrorKinds
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits
+from cascade.measure.sparse import (
+    Flags,
+    both,
+    by_column,
+    columns_in,
+    joined,
+    rows_and_columns,
+    scores_in,
+    values_at,
+)
 from cascade.model.walk import training_rows
-from cascade.system.array_types import BoolArray, FloatArray
-from cascade.taxonomy.graph import ROOT
+from cascade.system.array_types import FloatArray, IntArray
+from cascade.taxonomy.graph import ROOT, Graph
 
 MOST_MISTAKES = 100
 MOST_OF_ROW = 3
@@ -34,12 +44,12 @@ def remedies(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
 
     `rows` of a label are those it was trained on, in the group where they are most.
     """
-    found = [_remedy(evaluated, kind, mask) for kind, mask in _masks(evaluated.kinds) if mask.any()]
+    found = [_remedy(evaluated, kind, errors) for kind, errors in _flags(evaluated.kinds) if errors.nnz]
     return sorted(found, key=lambda one: -one["gain"])
 
 
-def _remedy(evaluated: EvaluatedRows, kind: str, mask: BoolArray) -> dict[str, Any]:
-    graph, cost = evaluated.graph, _Cost(evaluated, mask)
+def _remedy(evaluated: EvaluatedRows, kind: str, errors: Flags) -> dict[str, Any]:
+    graph, cost = evaluated.graph, _Cost(evaluated, errors)
     rows: Counter[str] = Counter()
     for (_, child), count in training_rows(evaluated.taxonomy, evaluated.manifest).items():
         rows[child] = max(rows[child], count)
@@ -67,11 +77,11 @@ def _costly(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class _Cost:
     """Errors of one kind among some labels, and the micro F1 that would be won without them."""
 
-    def __init__(self, evaluated: EvaluatedRows, mask: BoolArray) -> None:
-        self._hits = int((evaluated.true & evaluated.chosen).sum())
-        self._sizes = int(evaluated.true.sum() + evaluated.chosen.sum())
-        self._missed = (mask & evaluated.true).sum(axis=0)
-        self._wrong = (mask & evaluated.chosen).sum(axis=0)
+    def __init__(self, evaluated: EvaluatedRows, errors: Flags) -> None:
+        truth, chosen = evaluated.cells.truth, evaluated.cells.chosen
+        self._hits: int = both(truth, chosen).nnz
+        self._sizes: int = truth.nnz + chosen.nnz
+        self._missed, self._wrong = (by_column(both(errors, flags)) for flags in (truth, chosen))
 
     def of(self, labels: list[int]) -> dict[str, Any]:
         missed, wrong = int(self._missed[labels].sum()), int(self._wrong[labels].sum())
@@ -81,77 +91,76 @@ class _Cost:
         return {"errors": missed + wrong, "missed": missed, "wrong": wrong, "gain": then - now}
 
 
-def _masks(kinds: ErrorKinds) -> tuple[tuple[str, BoolArray], ...]:
+def _flags(kinds: ErrorKinds) -> tuple[tuple[str, Flags], ...]:
     return ("router", kinds.router), ("leaf", kinds.leaf), ("threshold", kinds.threshold)
 
 
 def confused(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Siblings of which one was given where the other was true, most often first."""
-    missed = (evaluated.true & ~evaluated.chosen).astype(np.float32)
-    wrong = (evaluated.chosen & ~evaluated.true).astype(np.float32)
-    counts = missed.T @ wrong
+    graph = evaluated.graph
+    missed, wrong = (flags.astype(np.int64) for flags in (evaluated.cells.missed, evaluated.cells.wrong))
+    counts = joined(missed.T.tocsr(), wrong)
     found = []
-    for true, given in zip(*np.nonzero(counts), strict=True):
-        names = evaluated.graph.labels[true], evaluated.graph.labels[given]
-        shared = set(evaluated.graph.parents[names[0]]) & set(evaluated.graph.parents[names[1]])
+    for true, given, rows in zip(*rows_and_columns(counts), counts.data, strict=True):
+        names = graph.labels[true], graph.labels[given]
+        shared = set(graph.parents[names[0]]) & set(graph.parents[names[1]])
         if shared:
             group = min(shared) or "top level"
-            found.append(
-                {"true": names[0], "given": names[1], "group": group, "rows": int(counts[true, given])}
-            )
+            found.append({"true": names[0], "given": names[1], "group": group, "rows": int(rows)})
     return sorted(found, key=lambda one: -one["rows"])[:MOST_PAIRS]
 
 
 def mistakes(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """The errors that the model was surest of, as many missed as wrong ones, with texts and ways."""
-    missed, wrong = evaluated.true & ~evaluated.chosen, evaluated.chosen & ~evaluated.true
-    cells = [*_surest(1 - evaluated.paths, missed), *_surest(evaluated.paths, wrong)]
-    cells.sort(key=lambda cell: -abs(float(evaluated.paths[cell]) - bool(evaluated.true[cell])))
-    return [_mistake(evaluated, *cell) for cell in cells]
+    found: list[tuple[float, int, int]] = []
+    for is_missed, cells in ((True, evaluated.cells.missed), (False, evaluated.cells.wrong)):
+        rows, labels = rows_and_columns(cells)
+        paths = values_at(evaluated.cells.paths, rows, labels)
+        found += [
+            (abs(float(paths[at]) - is_missed), int(rows[at]), int(labels[at]))
+            for at in _surest(rows, 1 - paths if is_missed else paths)
+        ]
+    return [_mistake(evaluated, row, label) for _, row, label in sorted(found, key=lambda one: -one[0])]
 
 
-def _surest(sureness: FloatArray, errors: BoolArray) -> list[tuple[int, int]]:
-    """The cells of the greatest, `MOST_MISTAKES` / 2 at most, and of each row `MOST_OF_ROW`."""
-    at = np.flatnonzero(errors)
-    order = np.argsort(-sureness.ravel()[at], kind="stable")
-    found: list[tuple[int, int]] = []
+def _surest(rows: IntArray, sureness: FloatArray) -> list[int]:
+    """Where the greatest are, `MOST_MISTAKES` / 2 at most, and of each row `MOST_OF_ROW`."""
+    found: list[int] = []
     of_row: Counter[int] = Counter()
-    for row, label in zip(*np.divmod(at[order], errors.shape[1]), strict=True):
+    for at in np.argsort(-sureness, kind="stable").tolist():
         if len(found) == MOST_MISTAKES // 2:
             break
-        if of_row[row] < MOST_OF_ROW:
-            of_row[row] += 1
-            found.append((int(row), int(label)))
+        if of_row[rows[at]] < MOST_OF_ROW:
+            of_row[rows[at]] += 1
+            found.append(at)
     return found
 
 
 def _mistake(evaluated: EvaluatedRows, row: int, column: int) -> dict[str, Any]:
-    label, text = evaluated.graph.labels[column], evaluated.texts[row]
-    kind = next((name for name, mask in _masks(evaluated.kinds) if mask[row, column]), "leaf")
-    names = evaluated.graph.labels
+    names, text, cells = evaluated.graph.labels, evaluated.texts[row], evaluated.cells
+    label, visits = names[column], scores_in(cells.scored.paths, row)
     return {
         "id": evaluated.ids[row],
         "text": text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ...",
         "label": label,
-        "missed": bool(evaluated.true[row, column]),
-        "path": four_digits(evaluated.paths[row, column]),
+        "missed": bool(cells.truth[row, column]),
+        "path": four_digits(visits.get(evaluated.graph.column[label], 0.0)),
         "threshold": four_digits(evaluated.manifest.thresholds[label]),
-        "kind": kind,
-        "way": list(_way(evaluated, row, label)),
-        "true": [names[at] for at in np.flatnonzero(evaluated.true[row])],
-        "given": [names[at] for at in np.flatnonzero(evaluated.chosen[row])],
+        "kind": next((name for name, flags in _flags(evaluated.kinds) if flags[row, column]), "leaf"),
+        "way": list(_way(evaluated.graph, visits, label)),
+        "true": [names[one] for one in columns_in(cells.truth, row)],
+        "given": [names[one] for one in columns_in(cells.chosen, row)],
     }
 
 
-def _way(evaluated: EvaluatedRows, row: int, label: str) -> Iterator[tuple[str, float | None]]:
+def _way(graph: Graph, visits: dict[int, float], label: str) -> Iterator[tuple[str, float | None]]:
     """The groups above a label, the outermost first, by the most probable parents; None: not entered."""
     found: list[tuple[str, float | None]] = []
     node = label
     while True:
-        parents = [parent for parent in evaluated.graph.parents[node] if parent != ROOT]
-        if not parents or ROOT in evaluated.graph.parents[node]:
+        parents = graph.parents[node]
+        if ROOT in parents:
             return iter(found[::-1])
-        at = [evaluated.graph.column[parent] for parent in parents]
-        paths = np.nan_to_num(evaluated.scored.paths[row, at], nan=-1)
-        node, path = parents[int(paths.argmax())], float(paths.max())
-        found.append((node, None if path < 0 else four_digits(path)))
+        paths = {parent: visits.get(graph.column[parent], -1.0) for parent in parents}
+        node = max(paths, key=paths.__getitem__)
+        found.append((node, None if paths[node] < 0 else four_digits(paths[node])))

@@ -10,15 +10,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array, hstack
 
 from cascade.errors import CascadeError
 from cascade.measure.evaluated_rows import EvaluatedRows
 from cascade.measure.metrics import four_digits, with_ancestors
 from cascade.measure.mistakes import confused, mistakes, remedies
+from cascade.measure.sparse import Flags, are_in, both, by_column, by_row, without
 from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.graph import ROOT
 
@@ -102,37 +105,31 @@ def flows(evaluated: EvaluatedRows) -> dict[str, Any]:
     were given wrongly; to `NOTHING` where there are none, from where wrong ones come if nothing was missed.
     """
     top = evaluated.graph.children[ROOT]
-    at = [evaluated.graph.column[name] for name in top]
-    true, given = (
-        evaluated.truth_with_ancestors[:, at],
-        with_ancestors(evaluated.graph, evaluated.scored.chosen)[:, at],
-    )
-    names = [*top, NOTHING]
-    flow = np.zeros((len(names), len(names)))
-    hits = np.append((true & given).sum(axis=0), 0)
-    flow[np.arange(len(names)), np.arange(len(names))] = hits
-    missed, wrong = _with_nothing(true & ~given, given & ~true), _with_nothing(given & ~true, true & ~given)
-    flow += missed.T @ (wrong / np.maximum(wrong.sum(axis=1, keepdims=True), 1))
-    return _largest(names, flow)
+    at, cells = [evaluated.graph.column[name] for name in top], evaluated.cells
+    true, given = cells.truth_nodes[:, at], with_ancestors(evaluated.graph, cells.scored.chosen)[:, at]
+    missed, wrong = without(true, given), without(given, true)
+    parts = _with_nothing(wrong, missed).astype(float)
+    parts.data /= np.repeat(by_row(parts), by_row(parts))
+    straight = diags_array(np.append(by_column(both(true, given)), 0).astype(float))
+    return _largest([*top, NOTHING], _with_nothing(missed, wrong).astype(float).T @ parts + straight)
 
 
-def _with_nothing(flags: BoolArray, others: BoolArray) -> NDArray[np.float64]:
+def _with_nothing(flags: Flags, others: Flags) -> Flags:
     """The flags with a column for none of them, where there are `others`."""
-    nothing = others.any(axis=1) & ~flags.any(axis=1)
-    return np.column_stack([flags, nothing]).astype(float)
+    nothing = (by_row(others) > 0) & (by_row(flags) == 0)
+    return hstack([flags, csr_array(nothing[:, None])], format="csr")
 
 
-def _largest(names: Sequence[str], flow: NDArray[np.float64]) -> dict[str, Any]:
+def _largest(names: Sequence[str], flow: csr_array) -> dict[str, Any]:
     """The flow with all but the largest groups as one."""
     weight = flow.sum(axis=0) + flow.sum(axis=1)
     weight[-1] = np.inf
     kept = np.sort(np.argsort(-weight, kind="stable")[: MOST_FLOWING + 1])
     place = np.full(len(names), len(kept))
     place[kept] = np.arange(len(kept))
-    onto = np.zeros((len(names), len(kept) + 1))
-    onto[np.arange(len(names)), place] = 1
+    onto = csr_array((np.ones(len(names)), (np.arange(len(names)), place)), (len(names), len(kept) + 1))
     shown = [names[at] for at in kept] + ([OTHERS] if len(kept) < len(names) else [])
-    summed = (onto.T @ flow @ onto)[: len(shown), : len(shown)]
+    summed: NDArray[np.float64] = (onto.T @ flow @ onto).toarray()[: len(shown), : len(shown)]
     links = [
         {"from": int(a), "to": int(b), "value": round(float(summed[a, b]), 2)}
         for a, b in zip(*np.nonzero(summed), strict=True)
@@ -147,12 +144,26 @@ def label_rows(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Each label with its figures, its curve and its calibration."""
     labels = evaluated.graph.labels
     points = max(LEAST_POINTS, min(CURVE_POINTS, ALL_POINTS // len(labels)))
-    return [_label_row(evaluated, column, label, points) for column, label in enumerate(labels)]
+    pairs = zip(labels, _visits(evaluated), strict=True)
+    return [_label_row(evaluated, label, *visits, points) for label, visits in pairs]
 
 
-def _label_row(evaluated: EvaluatedRows, column: int, label: str, points: int) -> dict[str, Any]:
-    one, known = evaluated.evaluation.per_label[label], evaluated.known[:, column]
-    paths, true = evaluated.paths[known, column], evaluated.true[known, column]
+def _visits(evaluated: EvaluatedRows) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """Of each label the path probabilities at the rows that visited it, and whether these have it.
+
+    At all others it is 0, and they have no part in a curve or its calibration.
+    """
+    paths = evaluated.cells.paths
+    true = csr_array((are_in(paths, evaluated.cells.truth), paths.indices, paths.indptr), shape=paths.shape)
+    by_label, true_by_label = paths.tocsc(), true.tocsc()
+    for start, end in pairwise(by_label.indptr):
+        yield by_label.data[start:end], true_by_label.data[start:end]
+
+
+def _label_row(
+    evaluated: EvaluatedRows, label: str, paths: FloatArray, true: BoolArray, points: int
+) -> dict[str, Any]:
+    one = evaluated.evaluation.per_label[label]
     return {
         "name": label,
         "parents": [parent or "top level" for parent in one.parents],

@@ -53,11 +53,10 @@ TRIED_CELLS = 20_000
 FEW_TRIED, FOLDS_TRIED = 3_000, 3
 # From so many rows, or features of rows, on there are several blocks, to be spread over threads.
 MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
-# Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate.
+# Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate, but
+# for those of models that have to unlearn the rows they are asked about.
 TOLERANCE = 0.1
-HELD_OUT_TOLERANCE = 0.03
-# The models of thousands of labels are many, and each has rows enough to be calibrated by less.
-HELD_OUT_TOLERANCE_OF_SMALL = 0.06
+UNLEARNED_TOLERANCE = 0.03
 TRIAL_TOLERANCE = 0.1
 # From so many occurrences for each feature of a batch on, all of these are looked up beforehand.
 OFTEN = 2
@@ -241,7 +240,6 @@ class LinearBackend:
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
         blocks = blocks_of(len(problem.children), 2 if is_large else 1)
         bound = BOUND_OF_SMALL if problem.small else BOUND
-        tolerance = HELD_OUT_TOLERANCE_OF_SMALL if problem.small else HELD_OUT_TOLERANCE
         fits = Parallel()(
             delayed(_fit_children)(
                 rows,
@@ -251,7 +249,6 @@ class LinearBackend:
                 C,
                 problem.seed,
                 bound,
-                tolerance,
                 words.n_features,
             )
             for block in blocks
@@ -411,7 +408,6 @@ def _fit_children(
     C: float,
     seed: int,
     bound: np.float32,
-    tolerance: float,
     n_words: int,
 ) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
     """Weights of words, biases, weights of vectors, and held-out margins of the rows of the first folds.
@@ -421,17 +417,18 @@ def _fit_children(
     n_children = targets.shape[1]
     block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
     margins = np.empty(targets.shape, dtype=np.float32)
-    if folds == 1:
-        # In this order nothing of what is held out was ever seen.
-        asked = np.flatnonzero(fold_of == 0)
-        others = block.solve(TOLERANCE, np.flatnonzero(fold_of != 0), check=False)
-        margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
-        whole = block.solve_with_all(others, TOLERANCE)
+    if folds <= FEWEST_FOLDS:
+        # A fit without a third of the rows is cheaper than to unlearn them, and never saw them.
+        for fold in reversed(range(folds)):
+            asked = np.flatnonzero(fold_of == fold)
+            found = block.solve(TOLERANCE, np.flatnonzero(fold_of != fold), check=False)
+            margins[asked] = rows.margins(asked, found.weights, found.biases)[:, :n_children]
+        whole = block.solve_with_all(found, TOLERANCE)
         return *_apart(whole, n_words, n_children, bound), margins
     whole = block.solve(TOLERANCE)
     for fold in range(folds):
         asked = np.flatnonzero(fold_of == fold)
-        others = block.solve_without(fold_of == fold, whole, tolerance)
+        others = block.solve_without(fold_of == fold, whole, UNLEARNED_TOLERANCE)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
     return *_apart(whole, n_words, n_children, bound), margins
 

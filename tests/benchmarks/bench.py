@@ -53,6 +53,11 @@ class Bench:
         command = [sys.executable, "-m", "cascade", *words, "--jobs", str(jobs or self.settings.jobs)]
         return measured(command, self.settings.limit_seconds)
 
+    def answering(self, rows: Path, model: Path, jobs: int) -> Run:
+        """Answers of Cascade to texts in memory."""
+        command = [sys.executable, HERE / "answering.py", rows, model, "--jobs", str(jobs)]
+        return measured(command, self.settings.limit_seconds)
+
     def single(self, *words: str | Path) -> Run:
         """One fit of Cascade without calibration."""
         command = [sys.executable, HERE / "ours.py", *words, "--jobs", str(self.settings.jobs)]

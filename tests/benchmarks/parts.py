@@ -97,6 +97,11 @@ PREDICT_AIMS = (
         "",
     ),
     Aim(
+        "without reading and writing: `cascade predict` / libpecos for prediction only",
+        lambda of: of["cascade"].rate_inside / of["prediction only"].rate_inside,
+        "1 or more",
+    ),
+    Aim(
         "`cascade predict` / libpecos for prediction only, both as processes",
         lambda of: of["cascade"].rate / of["prediction only"].rate,
         "",
@@ -140,7 +145,8 @@ def _cells(count: int, one: Labelled) -> list[str]:
 def _by_cascade(bench: Bench, model: Path, count: int, jobs: int) -> Labelled:
     out = bench.folder / f"short-answers-{count}.jsonl"
     run = bench.cascade("predict", bench.sets.short(count), "--model", model, "--out", out, jobs=jobs)
-    return Labelled(count / run.seconds, run.peak_mib)
+    inside = bench.answering(bench.sets.short(count), model, jobs)
+    return Labelled(count / run.seconds, run.peak_mib, count / inside.timings["predict_s"])
 
 
 def _by_pecos(bench: Bench, model: Path, count: int, options: Sequence[str]) -> Labelled:

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from cascade.fitted import Cascade
-from cascade.learn.truth import label_truth
-from cascade.measure.metrics import macro_f1, micro_f1
+from cascade.learn.truth import true_cells
+from cascade.measure.metrics import macro_f1, micro_f1, of_labels
+from cascade.measure.sparse import decided, flags_of
 from cascade.rows.reading import read_all
 from cascade.rows.readings import Columns
 from cascade.taxonomy.definition import Taxonomy
@@ -91,10 +92,9 @@ def fitted(taxonomy, rows):
 
 def f1s(model, rows):
     graph = model.graph
-    truth = label_truth(graph, [row.labels for row in rows])
-    chosen = model.decide(model.walk([row.text for row in rows]))
-    n_groups = len(graph.nodes) - len(graph.labels)
-    told = truth[:, n_groups:], chosen[:, n_groups:]
+    truth = flags_of(true_cells(graph, [row.labels for row in rows]))
+    chosen = decided(model.walk([row.text for row in rows]), model.decide)
+    told = [of_labels(graph, flags) for flags in (truth, chosen)]
     return micro_f1(*told), macro_f1(*told)
 
 

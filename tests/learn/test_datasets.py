@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.learn.datasets import Dataset
-from cascade.learn.truth import label_truth, true_cells, unknown_cells
+from cascade.learn.truth import true_cells, unknown_cells
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 
@@ -77,7 +77,7 @@ def test_truth_holds_labels_and_all_groups_above_them_over_every_parent(dataset)
 @given(st.lists(st.lists(st.sampled_from(GRAPH.nodes), max_size=4), max_size=8))
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_truth_is_closed_under_ancestors_and_holds_nothing_else(labels):
-    truth = label_truth(GRAPH, labels)
+    truth = true_cells(GRAPH, labels).dense()
     assert truth.shape == (len(labels), len(GRAPH.nodes))
     for row, given_names in zip(truth, labels, strict=True):
         assert {name for name in GRAPH.nodes if row[GRAPH.column[name]]} == GRAPH.closure(given_names)
@@ -96,7 +96,7 @@ def test_unknown_is_what_stands_below_a_named_group_none_of_whose_children_is_tr
 
 def test_an_unknown_name_is_an_error():
     with pytest.raises(KeyError, match="refnud"):
-        label_truth(GRAPH, [["refnud"]])
+        true_cells(GRAPH, [["refnud"]])
 
 
 def test_nothing_is_known_below_a_group_that_is_named_alone(dataset):

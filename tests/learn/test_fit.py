@@ -19,6 +19,7 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
 from cascade.learn.fit import _Fit, fit, silent
 from cascade.learn.plan import Planned, plan
+from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import edges, walk
 from cascade.taxonomy.definition import Taxonomy
@@ -313,7 +314,7 @@ def test_a_group_without_any_row_gives_a_model_that_never_answers_it(tmp_path):
     assert manifest.groups["unseen"].positives == (0, 0)
     assert manifest.groups["unseen"].backend == {"kind": "constant"}
     model = Cascade.load(tmp_path)
-    everywhere = model.oracle(["red", "u", ""], np.ones((3, 6), dtype=bool)).paths
+    everywhere = model.oracle(["red", "u", ""], true_cells(model.graph, [model.labels] * 3)).paths
     assert not (everywhere[:, [model.graph.column["u"], model.graph.column["v"]]] > 1.1e-6).any()
     answers = model.predict(["red", "blue", "red blue", "u", "v", "", "unseen"])
     assert [set(names) for names in answers[:3]] == [{"x"}, {"y"}, {"x", "y"}]

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 from evaluated_rows import TREE, rows
 from processes import environment
+from sparse_tables import table
 
 from cascade.fitted import Cascade
 from cascade.measure.comparison import compare_models, flat_labels, flat_taxonomy
-from cascade.measure.error_causes import Predictions
+from cascade.measure.known_cells import KnownCells, Predictions
 from cascade.measure.metrics import macro_f1, micro_f1
 from cascade.taxonomy.definition import Taxonomy
 
 
 def with_chosen(one, chosen):
-    made = replace(one, scored=Predictions(one.scored.paths, chosen))
-    for name in ("chosen", "kinds"):
-        made.__dict__.pop(name, None)
-    return made
+    cells = one.cells
+    scored = Predictions(cells.scored.paths, chosen)
+    made = KnownCells.of(one.graph, cells.truth_nodes, scored, cells.oracle, always=cells.always)
+    return replace(one, cells=made)
 
 
 def test_a_model_beside_itself_differs_in_nothing(evaluated):
@@ -33,21 +34,27 @@ def test_a_model_beside_itself_differs_in_nothing(evaluated):
 
 
 def test_a_perfect_model_is_surely_better(evaluated):
-    found = compare_models(evaluated, with_chosen(evaluated, evaluated.truth_with_ancestors))
+    found = compare_models(evaluated, with_chosen(evaluated, evaluated.cells.truth_nodes))
     micro, macro = found.figures
-    assert (micro.this, micro.other) == (pytest.approx(micro_f1(evaluated.true, evaluated.chosen)), 1)
-    assert (macro.this, macro.other) == (pytest.approx(macro_f1(evaluated.true, evaluated.chosen)), 1)
+    assert (micro.this, micro.other) == (
+        pytest.approx(micro_f1(evaluated.cells.truth, evaluated.cells.chosen)),
+        1,
+    )
+    assert (macro.this, macro.other) == (
+        pytest.approx(macro_f1(evaluated.cells.truth, evaluated.cells.chosen)),
+        1,
+    )
     assert micro.is_sure
     assert micro.p == pytest.approx(2 / 1001)
     assert micro.interval[0] <= micro.other - micro.this <= micro.interval[1]
-    back = compare_models(with_chosen(evaluated, evaluated.truth_with_ancestors), evaluated).figures[0]
+    back = compare_models(with_chosen(evaluated, evaluated.cells.truth_nodes), evaluated).figures[0]
     assert back.interval == pytest.approx((-micro.interval[1], -micro.interval[0]))
 
 
 def test_one_row_that_changed_is_no_sure_difference(evaluated):
-    chosen = evaluated.scored.chosen.copy()
+    chosen = evaluated.cells.scored.chosen.toarray()
     chosen[3] ^= np.arange(chosen.shape[1]) == evaluated.graph.column["late"]
-    found = compare_models(evaluated, with_chosen(evaluated, chosen))
+    found = compare_models(evaluated, with_chosen(evaluated, table(chosen)))
     assert not found.figures[0].is_sure
     assert found.by_label[0].name == "late"
     assert found.figures[0].p > 0.3

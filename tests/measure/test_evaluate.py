@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -9,47 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from sklearn import metrics as reference
+from small_evaluations import (
+    NAN,
+    NO_GROUPS,
+    TREE,
+    Answers,
+    error_kinds,
+    evaluate,
+    flags_of,
+    micro_f1,
+    scored,
+    truth_of,
+    unknown_nodes,
+    with_ancestors,
+)
 
-from cascade.measure.error_causes import Predictions, error_kinds, unknown_nodes
-from cascade.measure.evaluate import evaluate
-from cascade.measure.metrics import micro_f1, with_ancestors
-from cascade.measure.terminal import render_evaluation
 from cascade.taxonomy.graph import ROOT, Graph
-
-NAN = np.nan
-
-#          root
-#         /    \
-#       a        b
-#      / \      / \
-#     c   x    y   w       c is a group; w stands in c and in b
-#     |
-#     w
-TREE = Graph.build({ROOT: ["a", "b"], "a": ["c", "x"], "b": ["y", "w"], "c": ["w"]})
-
-NO_GROUPS: frozenset[str] = frozenset()
-
-
-def flags_of(graph, rows):
-    flags = np.zeros((len(rows), len(graph.nodes)), dtype=np.bool_)
-    for index, names in enumerate(rows):
-        flags[index, [graph.column[name] for name in names]] = True
-    return flags
-
-
-def truth_of(graph, *rows):
-    return flags_of(graph, [graph.closure(row) for row in rows])
-
-
-def scored(graph, *rows):
-    """Each row a set of chosen names and a mapping of paths; all other nodes were not visited."""
-    paths = np.full((len(rows), len(graph.nodes)), NAN, dtype=np.float32)
-    for index, (_, found) in enumerate(rows):
-        for name, path in found.items():
-            paths[index, graph.column[name]] = path
-    return Predictions(paths, flags_of(graph, [chosen for chosen, _ in rows]))
 
 
 def kinds_of_one(truth, answer, oracle, always=NO_GROUPS, graph=TREE):
@@ -57,11 +32,10 @@ def kinds_of_one(truth, answer, oracle, always=NO_GROUPS, graph=TREE):
     kinds = error_kinds(
         graph, truth_of(graph, truth), scored(graph, answer), scored(graph, oracle), always=always
     )
-    masks = {"router": kinds.router, "leaf": kinds.leaf, "threshold": kinds.threshold}
     return {
         label: kind
         for index, label in enumerate(graph.labels)
-        for kind, mask in masks.items()
+        for kind, mask in kinds.items()
         if mask[0, index]
     }
 
@@ -133,29 +107,6 @@ def test_right_answers_are_no_errors():
 
 
 # One test set by hand
-
-
-@pytest.fixture
-def evaluation():
-    """Five texts: right, missed by the router, wrong by the router, missed by a threshold, none."""
-    truth = truth_of(TREE, {"x"}, {"w"}, {"y"}, {"x", "y"}, set())
-    answers = scored(
-        TREE,
-        ({"x"}, {"a": 0.9, "x": 0.9}),
-        ({"a"}, {"a": 0.8, "x": 0.3}),
-        ({"y", "x"}, {"a": 0.7, "x": 0.6, "b": 0.9, "y": 0.8, "w": 0.1}),
-        ({"y"}, {"a": 0.6, "x": 0.4, "b": 0.9, "y": 0.9, "w": 0.2}),
-        (set(), {"a": 0.3, "x": 0.1}),
-    )
-    oracle = scored(
-        TREE,
-        ({"x"}, {"a": 1, "x": 0.95}),
-        ({"w"}, {"a": 1, "b": 1, "c": 1, "x": 0.1, "y": 0.1, "w": 0.9}),
-        ({"y"}, {"b": 1, "y": 0.9, "w": 0.1}),
-        ({"y"}, {"a": 1, "b": 1, "x": 0.6, "y": 0.95, "w": 0.2}),
-        (set(), {}),
-    )
-    return evaluate(TREE, truth, answers, oracle, always=NO_GROUPS)
 
 
 def test_head_figures_are_those_counted_by_hand(evaluation):
@@ -334,7 +285,7 @@ def random_walk(graph, rng, n_texts):
             visited &= rng.random(n_texts) < 0.7
             entered[name] = visited
         paths[visited, graph.column[name]] = rng.random(int(visited.sum()))
-    return Predictions(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
+    return Answers(paths, (rng.random(paths.shape) < 0.5) & ~np.isnan(paths))
 
 
 def random_case(graph, seed, n_texts, with_group_only=True):
@@ -374,8 +325,7 @@ def test_errors_are_those_of_the_rules_cell_by_cell(graph, seed, data):
     for row in range(8):
         sides = [(side.paths[row], names_of(graph, side.chosen[row])) for side in (answers, oracle)]
         for index, label in enumerate(graph.labels):
-            flags = {"router": kinds.router, "leaf": kinds.leaf, "threshold": kinds.threshold}
-            found = [kind for kind, mask in flags.items() if mask[row, index]]
+            found = [kind for kind, mask in kinds.items() if mask[row, index]]
             expected = expected_kind(graph, label, names_of(graph, truth[row]), *sides, always=always)
             assert found == ([expected] if expected else [])
 
@@ -454,7 +404,7 @@ def test_truth_without_its_groups_is_completed():
 
 def test_array_of_another_shape_is_named():
     truth, answers = truth_of(TREE, {"x"}), scored(TREE, (set(), {}))
-    narrow = Predictions(answers.paths[:, 1:], answers.chosen)
+    narrow = Answers(answers.paths[:, 1:], answers.chosen)
     with pytest.raises(ValueError, match=r"oracle.paths has shape \(1, 5\); expected \(1, 6\)"):
         evaluate(TREE, truth, answers, narrow, always=NO_GROUPS)
     with pytest.raises(ValueError, match=r"scored.paths has shape \(1, 6\); expected \(2, 6\)"):
@@ -465,118 +415,6 @@ def test_group_that_was_scored_and_not_entered_is_refused():
     answers = scored(TREE, (set(), {"a": 0.9, "x": 0.2}), (set(), {"a": 0.1}))
     with pytest.raises(ValueError, match="text 1: group 'a' has a path probability and its label 'x' none"):
         evaluate(TREE, truth_of(TREE, {"x"}, {"x"}), answers, answers, always=NO_GROUPS)
-
-
-# Terminal
-
-
-def shown(evaluation, width=80):
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(render_evaluation(evaluation))
-    return console.file.getvalue()
-
-
-def test_summary_begins_with_the_head_figures(evaluation):
-    lines = shown(evaluation).splitlines()
-    assert lines[0] == "5 rows; 3 labels, 3 of them in the rows"
-    low, high = evaluation.micro_f1_interval
-    ends = [f"{end:.3f}".removeprefix("0") for end in (low, high)]
-    micro = next(line.split() for line in lines if line.startswith("micro F1 "))
-    assert micro == ["micro", "F1", ".667", ends[0], "to", ends[1]]
-    assert ["router", "recall", ".714"] in [line.split() for line in lines]
-
-
-def test_summary_says_in_words_where_most_is_lost(evaluation):
-    text = shown(evaluation, width=200)
-    assert "3 errors: router 2 (67%), leaf 0 (0%), threshold 1 (33%)" in text
-    assert "Perfect routing would change micro F1 by +0.222." in text
-    assert (
-        "Most is lost in the routing: texts miss their group or enter a wrong one (67% of the errors)."
-        in text
-    )
-
-
-def test_summary_of_a_perfect_model_has_no_errors():
-    answers = scored(TREE, ({"x"}, {"a": 0.9, "x": 0.9}))
-    found = evaluate(TREE, truth_of(TREE, {"x"}), answers, answers, always=NO_GROUPS)
-    assert "No errors." in shown(found)
-
-
-def test_summary_mentions_rows_of_which_only_a_group_is_known():
-    answers = scored(TREE, *[(set(), {"a": 0.9, "x": 0.1})] * 3)
-    found = evaluate(TREE, truth_of(TREE, {"a"}, {"a"}, {"x"}), answers, answers, always=NO_GROUPS)
-    assert shown(found).startswith("3 rows, of 2 only the group is known; 3 labels, 1 of them in the rows")
-
-
-def test_groups_stand_in_the_order_of_their_errors(evaluation):
-    rows = [line.split() for line in shown(evaluation).splitlines()]
-    table = [row[0] for row in rows if row and row[0] in ("a", "b", "c")]
-    assert table == ["a", "b", "c"]
-    a = next(row for row in rows if row and row[0] == "a")
-    assert a[1:5] == ["3", "5", "1.000", ".400"]
-    assert a[-4:] == [".800", "2", "0", "1"]
-
-
-def many_labels(n_labels, rows_of):
-    """A flat group of labels; label number n is right in n of its `rows_of(n)` rows."""
-    names = [f"label{index}" for index in range(n_labels)]
-    graph = Graph.build({ROOT: ["all"], "all": names})
-    truth, chosen = [], []
-    for index, name in enumerate(names):
-        for row in range(rows_of(index)):
-            truth.append({name})
-            chosen.append({name} if row < index else set())
-    paths = dict.fromkeys(("all", *names), 0.4)
-    answers = scored(graph, *((names, paths) for names in chosen))
-    return evaluate(graph, truth_of(graph, *truth), answers, answers, always=NO_GROUPS)
-
-
-def test_ten_weakest_labels_with_enough_rows_are_listed():
-    found = many_labels(14, lambda index: 9 if index in (0, 3) else 14)
-    rows = [line.split() for line in shown(found).splitlines()]
-    listed = [row[0] for row in rows if row and row[0].startswith("label") and row[0] != "label"]
-    assert listed == [f"label{index}" for index in (1, 2, 4, 5, 6, 7, 8, 9, 10, 11)]
-    first = next(row for row in rows if row and row[0] == "label1")
-    assert first[1:7] == ["all", "14", "1", "1.000", ".071", ".133"]
-
-
-def test_summary_says_when_no_label_has_enough_rows():
-    assert "No label has 10 rows" in shown(many_labels(3, lambda _: 9))
-
-
-def test_long_list_of_groups_is_cut_and_counted():
-    names = [f"g{index}" for index in range(33)]
-    graph = Graph.build({ROOT: names} | {name: [f"in_{name}"] for name in names})
-    answers = scored(graph, (set(), {}))
-    found = evaluate(graph, truth_of(graph, {"in_g32"}), answers, answers, always=NO_GROUPS)
-    rows = [line.split() for line in shown(found).splitlines()]
-    listed = [row[0] for row in rows if row and row[0] in names]
-    assert len(listed) == 30
-    assert listed[0] == "g32"
-    assert "and 3 groups with fewer errors" in shown(found)
-
-
-def test_names_that_look_like_markup_are_shown_as_they_are():
-    graph = Graph.build({ROOT: ["[red]billing[/red]"], "[red]billing[/red]": ["[/bold]"]})
-    paths = {"[red]billing[/red]": 0.9, "[/bold]": 0.4}
-    answers = scored(graph, *[(set(), paths)] * 10)
-    found = evaluate(graph, truth_of(graph, *[{"[/bold]"}] * 10), answers, answers, always=NO_GROUPS)
-    text = shown(found, width=140)
-    assert "[red]billing[/red]" in text
-    assert "[/bold]" in text
-
-
-def test_figures_stay_whole_in_a_terminal_of_80_columns():
-    found = many_labels(14, lambda _: 14)
-    narrow, wide = shown(found, width=80), shown(found, width=200)
-    assert "…" not in narrow
-    assert sorted(narrow.split()) == sorted(wide.split())
-
-
-def test_summary_of_no_rows_is_shown():
-    nothing = scored(TREE)
-    found = evaluate(TREE, truth_of(TREE), nothing, nothing, always=NO_GROUPS)
-    assert shown(found).startswith("0 rows; 3 labels, 0 of them in the rows")
 
 
 def test_rich_is_imported_only_where_it_is_needed():

@@ -8,22 +8,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from sparse_tables import of_arrays, table
 
-from cascade.measure.metrics import (
-    F1Counts,
-    bootstrap,
-    column_f1,
-    exact_match,
-    f1_intervals,
-    macro_f1,
-    micro_f1,
-    none_recall,
-    precision_at_1,
-    with_ancestors,
-)
+from cascade.measure import metrics
+from cascade.measure.metrics import F1Counts, f1_intervals
 from cascade.taxonomy.graph import ROOT, Graph
 
 NAN = np.nan
+
+bootstrap, column_f1, exact_match, macro_f1, micro_f1, none_recall, precision_at_1 = map(
+    of_arrays,
+    (
+        metrics.bootstrap,
+        metrics.column_f1,
+        metrics.exact_match,
+        metrics.macro_f1,
+        metrics.micro_f1,
+        metrics.none_recall,
+        metrics.precision_at_1,
+    ),
+)
+counts_of = of_arrays(F1Counts.of)
+
+
+def with_ancestors(graph, nodes):
+    return metrics.with_ancestors(graph, table(nodes)).toarray()
 
 
 def flags(*rows):
@@ -298,7 +307,7 @@ def test_interval_has_the_width_that_theory_gives():
 
 
 def test_more_resamples_begin_with_the_same_ones():
-    tallies = F1Counts.of(random_flags(1, (300, 2)), random_flags(2, (300, 2)))
+    tallies = counts_of(random_flags(1, (300, 2)), random_flags(2, (300, 2)))
     many, few = tallies.resampled_f1(4, 50), tallies.resampled_f1(4, 20)
     assert many[:20].tolist() == few.tolist()
 
@@ -308,13 +317,13 @@ def test_resamples_do_not_depend_on_how_many_are_drawn_at_once():
     n_texts = 50_000
     truth = random_flags(1, (n_texts, 1), 0.5)
     chosen = truth ^ random_flags(2, (n_texts, 1), 0.1)
-    found = F1Counts.of(truth, chosen).resampled_f1(0, 90)
+    found = counts_of(truth, chosen).resampled_f1(0, 90)
     assert found[:, 0] == pytest.approx(brute_samples(truth, chosen, 0, 90, micro_f1))
 
 
 def test_pooled_columns_have_one_f1_with_its_interval():
     truth, chosen = random_flags(1, (80, 3)), random_flags(2, (80, 3))
-    pooled = F1Counts.of(truth, chosen).pooled(flags("10", "11", "01"))
+    pooled = counts_of(truth, chosen).pooled(table(flags("10", "11", "01")))
     assert pooled.f1() == pytest.approx([micro_f1(truth[:, at], chosen[:, at]) for at in ([0, 1], [1, 2])])
     for at, interval in zip(([0, 1], [1, 2]), f1_intervals(pooled, 7, 100), strict=True):
         assert interval == pytest.approx(bootstrap(truth[:, at], chosen[:, at], 7, 100).micro_f1)

@@ -14,9 +14,10 @@ from evaluated_rows import rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import environment
+from sparse_tables import known_cells, predictions, table
 
-from cascade.measure.error_causes import Predictions
 from cascade.measure.evaluated_rows import EvaluatedRows
+from cascade.measure.known_cells import Predictions
 from cascade.measure.metrics import micro_f1
 from cascade.measure.mistakes import mistakes
 from cascade.measure.report import (
@@ -56,7 +57,7 @@ def test_what_flows_is_what_groups_truly_have_and_were_given(evaluated, shown):
     for name in top:
         column = evaluated.graph.column[name]
         leaving = sum(one["value"] for one in links if names[one["from"]] == name)
-        assert leaving == pytest.approx(evaluated.truth_with_ancestors[:, column].sum(), abs=0.1)
+        assert leaving == pytest.approx(evaluated.cells.truth_nodes[:, [column]].sum(), abs=0.1)
     straight = sum(one["value"] for one in links if one["from"] == one["to"])
     assert 0 < straight < sum(one["value"] for one in links)
     assert NOTHING in names
@@ -73,27 +74,25 @@ def test_many_groups_flow_as_the_largest_and_the_others():
         truth[row, [tree.graph.column[f"g{number}"], tree.graph.column[f"l{number}"]]] = True
     chosen = truth.copy()
     chosen[:, : len(groups)] = False
-    scored = Predictions(truth.astype(np.float32), chosen)
-    found = flows(EvaluatedRows(tree, None, [], [], truth, scored, scored, None))
+    scored = predictions(np.where(truth, np.float32(1), np.float32(np.nan)), chosen)
+    cells = known_cells(tree.graph, truth, scored, scored)
+    found = flows(EvaluatedRows(tree, None, [], [], cells, None))
     assert OTHERS in found["names"]
     assert len(found["names"]) <= MOST_FLOWING + 2
     assert sum(one["value"] for one in found["links"]) == pytest.approx(200)
 
 
 def test_what_is_to_be_won_is_the_f1_without_these_errors(evaluated, shown):
-    now = micro_f1(evaluated.true, evaluated.chosen)
+    truth, chosen = evaluated.cells.truth, evaluated.cells.chosen
+    now = micro_f1(truth, chosen)
     assert now == pytest.approx(evaluated.evaluation.micro_f1)
-    masks = {
-        "router": evaluated.kinds.router,
-        "leaf": evaluated.kinds.leaf,
-        "threshold": evaluated.kinds.threshold,
-    }
+    kinds = {name: getattr(evaluated.kinds, name).toarray() for name in ("router", "leaf", "threshold")}
     graph = evaluated.graph
 
     def won(kind, labels):
-        mended = evaluated.chosen.copy()
-        mended[:, labels] ^= masks[kind][:, labels]
-        return pytest.approx(micro_f1(evaluated.true, mended) - now)
+        mended = chosen.toarray()
+        mended[:, labels] ^= kinds[kind][:, labels]
+        return pytest.approx(micro_f1(truth, table(mended)) - now)
 
     for one in shown["mend"]:
         assert one["gain"] == won(one["kind"], slice(None))
@@ -102,7 +101,7 @@ def test_what_is_to_be_won_is_the_f1_without_these_errors(evaluated, shown):
             assert group["gain"] == won(one["kind"], below)
         for label in one["labels"]:
             assert label["gain"] == won(one["kind"], [graph.labels.index(label["label"])])
-        assert one["errors"] == masks[one["kind"]].sum()
+        assert one["errors"] == kinds[one["kind"]].sum()
         gains = [label["gain"] for label in one["labels"]]
         assert gains == sorted(gains, reverse=True)
     gains = [one["gain"] for one in shown["mend"]]
@@ -158,10 +157,11 @@ def test_mistakes_are_errors_the_surest_first_of_both_kinds(evaluated, shown):
     sure = [abs(one["path"] - one["missed"]) for one in shown["mistakes"]]
     assert sure == sorted(sure, reverse=True)
     assert {one["missed"] for one in shown["mistakes"]} == {True, False}
+    truth, chosen = evaluated.cells.truth, evaluated.cells.chosen
     for one in shown["mistakes"]:
         row, column = evaluated.ids.index(one["id"]), evaluated.graph.labels.index(one["label"])
-        assert evaluated.true[row, column] == one["missed"]
-        assert evaluated.chosen[row, column] != one["missed"]
+        assert truth[row, column] == one["missed"]
+        assert chosen[row, column] != one["missed"]
         sides = one["label"] in one["true"], one["label"] in one["given"]
         assert sides == (one["missed"], not one["missed"])
     ways = {one["label"]: [name for name, _ in one["way"]] for one in shown["mistakes"]}
@@ -169,8 +169,10 @@ def test_mistakes_are_errors_the_surest_first_of_both_kinds(evaluated, shown):
 
 
 def test_mistakes_are_of_many_rows(evaluated):
-    nothing = Predictions(evaluated.scored.paths, np.zeros_like(evaluated.scored.chosen))
-    found = mistakes(replace(evaluated, truth=np.ones_like(evaluated.truth), scored=nothing))
+    before, everything = evaluated.cells, np.ones((150, len(evaluated.graph.nodes)), dtype=bool)
+    nothing = Predictions(before.scored.paths, table(~everything))
+    cells = known_cells(evaluated.graph, everything, nothing, before.oracle)
+    found = mistakes(replace(evaluated, cells=cells))
     rows = Counter(one["id"] for one in found)
     assert (len(found), max(rows.values())) == (50, 3)
 
@@ -180,8 +182,8 @@ def test_confused_siblings_share_a_group(evaluated, shown):
         assert one["true"] != one["given"]
         assert {one["true"], one["given"]} <= set(evaluated.graph.children[one["group"]])
         true, given = (evaluated.graph.labels.index(one[side]) for side in ("true", "given"))
-        missed, wrong = evaluated.true & ~evaluated.chosen, evaluated.chosen & ~evaluated.true
-        assert one["rows"] == (missed[:, true] & wrong[:, given]).sum() > 0
+        missed, wrong = evaluated.cells.missed[:, [true]], evaluated.cells.wrong[:, [given]]
+        assert one["rows"] == missed.multiply(wrong).sum() > 0
     assert shown["pairs"]
 
 

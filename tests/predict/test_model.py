@@ -20,7 +20,7 @@ import pytest
 from cascade.errors import DataError, ModelError
 from cascade.fitted import CHUNK, Cascade
 from cascade.learn.fit import fit
-from cascade.learn.truth import label_truth
+from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, digest_of_file
 from cascade.model.walk import edges
 from cascade.taxonomy.definition import Taxonomy
@@ -200,7 +200,7 @@ def test_what_is_no_text_is_a_data_error_that_names_the_row(cascade, shop, texts
         with pytest.raises(DataError, match=message):
             ask(texts)
     with pytest.raises(DataError, match=message):
-        cascade.oracle(texts, np.ones((len(texts), len(cascade.graph.nodes)), dtype=bool))
+        cascade.oracle(texts, true_cells(cascade.graph, [cascade.labels] * len(texts)))
     with pytest.raises(DataError, match=message):
         Cascade.fit(shop.taxonomy, texts, [["late"]] * len(texts))
 
@@ -591,9 +591,9 @@ def test_a_group_backs_off_to_itself_where_no_label_is_sure():
 
 
 def test_the_oracle_enters_just_the_groups_that_are_true(cascade, shop):
-    truth = label_truth(shop.taxonomy.graph, shop.labels)
-    walked = cascade.oracle(shop.texts, truth)
     graph = cascade.graph
+    cells = true_cells(graph, shop.labels)
+    walked, truth = cascade.oracle(shop.texts, cells), cells.dense()
     for group in graph.groups[1:]:
         if shop.taxonomy.groups[group].route == "always":
             assert (walked.paths[:, graph.column[group]] == 1).all()
@@ -609,8 +609,7 @@ def test_the_oracle_enters_just_the_groups_that_are_true(cascade, shop):
 
 
 def test_the_oracle_is_the_walk_where_nobody_can_err(cascade):
-    nothing = np.zeros((len(PROBES), len(cascade.graph.nodes)), dtype=bool)
-    walked = cascade.oracle(PROBES, nothing)
+    walked = cascade.oracle(PROBES, true_cells(cascade.graph, [[]] * len(PROBES)))
     always = {cascade.graph.column[name] for name in ("mood", "happy", "angry")}
     rest = [column for column in range(len(cascade.graph.nodes)) if column not in always]
     assert (np.nan_to_num(walked.paths[:, rest]) == 0).all()

@@ -572,7 +572,7 @@ def test_run_killed_at_random_moments_ends_with_the_same_bytes(rows_file, tmp_pa
     assert names_in(out.parent) == ["p.errors.jsonl", "p.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
+@pytest.mark.parametrize("name", ["p.jsonl", pytest.param("p.csv", marks=pytest.mark.slow)])
 def test_run_killed_before_any_change_to_a_file_ends_with_the_same_bytes(model, rows_file, tmp_path, name):
     source = rows_file(damaged_rows(18))
     whole = tmp_path / "whole" / name
