@@ -17,7 +17,7 @@ from cascade.taxonomy.graph import Graph
 from cascade.validation.combination import Combination, fit_combination
 
 # A dozen numbers are settled as well by so many rows, and so many cells of them, as by more.
-MOST_ROWS, MOST_CELLS = 20_000, 400_000
+MOST_ROWS, MOST_CELLS = 20_000, 600_000
 # Cells below are hardly ever true, and there are many of them.
 LEAST_PATH_LOGIT = -7.0
 # People label what has a label: rows without one are rarer among training rows than in use, or are at least
