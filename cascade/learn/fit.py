@@ -432,9 +432,7 @@ class _Fit:
             yield from [work(*arguments[0])] if alone else self.workers.run(work, arguments)
             return
         if len(arguments) < FEW * self.jobs:
-            with parallel_config(backend="threading", n_jobs=self.jobs):
-                answers = [work(*one) for one in arguments]
-            yield from answers
+            yield from (_spread(self.jobs, work, one) for one in arguments)
             return
         spread = Parallel(self.jobs, backend="threading", return_as="generator_unordered")
         yield from spread(delayed(_spread)(self.jobs, work, one) for one in arguments)

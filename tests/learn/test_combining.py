@@ -117,9 +117,15 @@ def test_what_is_learned_stands_in_the_manifest_and_loads_again(model):
 def test_one_label_at_most_is_answered_where_no_row_has_two_and_that_is_said(model):
     out, events = model
     told = [event.detail for event in events if event.kind == "noted"]
-    assert told == ["no row has two labels, so at most one is answered"]
+    assert "no row has two labels, so at most one is answered" in told
     answers = Cascade.load(out).predict(["delayed and charged twice", "lost, and I want a refund"])
     assert [len(answer) for answer in answers] == [1, 1]
+
+
+def test_second_models_are_told_of(model):
+    told = [(event.group, event.detail) for event in model[1] if event.kind == "noted"]
+    for group in GROUPS:
+        assert any(name == group and detail.startswith("second model fitted (") for name, detail in told)
 
 
 def test_where_rows_have_several_labels_several_are_answered(tmp_path):
