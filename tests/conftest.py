@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from shop import SHOP, Shop, shop_rows
 
 from cascade.learn.fit import fit
 from cascade.system.home import VARIABLE
 from cascade.taxonomy.definition import Taxonomy
+
+# The same examples on every machine; `--hypothesis-profile=default` looks for others.
+settings.register_profile("cascade", derandomize=True)
+settings.load_profile("cascade")
 
 
 @pytest.fixture(scope="module", autouse=True)

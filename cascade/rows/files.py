@@ -8,6 +8,7 @@ import io
 import itertools
 import lzma
 import os
+import re
 import sys
 import zipfile
 import zlib
@@ -58,7 +59,9 @@ _FOREIGN_STARTS = {
     b"PAR1": "Parquet: give the file a name that ends in .parquet",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet: give the file a name that ends in .xls",
 }
-_FASTTEXT = b"__label__"
+_FASTTEXT = re.compile(rb"\A__label__\S")
+# Rows of fastText may have no label, but no table of text that has a header begins so in any row.
+_FASTTEXT_LINE = re.compile(rb"^__label__\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,8 @@ def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:
     with suppress(UnicodeDecodeError):
         head = head.decode(encoding, "ignore").encode()
     start = head.removeprefix(BOM).lstrip()
-    if file.format in ("csv", "tsv") and start.startswith(_FASTTEXT):
+    is_plain = file.path.name.lower().removesuffix(file.packing).endswith(".txt")
+    if file.format in ("csv", "tsv") and (_FASTTEXT_LINE if is_plain else _FASTTEXT).search(start):
         return "fasttext"
     if file.format in ("json", "jsonl"):
         inside = start.removeprefix(b"[").lstrip()
@@ -149,7 +153,7 @@ def _format_of(file: RowFile, head: bytes, encoding: str) -> FileFormat:
         if file.format == "json" and start.startswith(b"{") and is_document(start):
             return "document"
         return "json" if is_array else "jsonl"
-    if file.path.name.lower().endswith(".txt") and start.startswith(b"{"):
+    if is_plain and start.startswith(b"{"):
         return "jsonl"
     return file.format
 

@@ -323,6 +323,14 @@ def test_lines_of_fasttext(written):
     assert ([row.text for row in rows], [row.labels for row in rows], refused) == (TEXTS, LABELS, [])
 
 
+def test_fasttext_may_begin_with_rows_without_labels(written):
+    lines = ["x;y z", "x;y z", "x;y z", f"__label__{LABELS[0][0]} {TEXTS[0]}"]
+    rows, refused, _ = read_all([written("a.txt", "\n".join(lines))], None, SHOP)
+    assert [row.text for row in rows] == ["x;y z", "x;y z", "x;y z", TEXTS[0]]
+    assert [row.labels for row in rows] == [(), (), (), LABELS[0][:1]]
+    assert refused == []
+
+
 def test_label_studio_tasks_and_their_short_form(written):
     def task(text, names, **about):
         result = [{"type": "choices", "from_name": "topic", "value": {"choices": list(names)}}]
