@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,17 @@ def _cluster(engine: str | None, jobs: int) -> Iterator[Workers | None]:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """One group after its fit: the rows of its problem, their held-out scores by row, and the final model."""
+    """One group after its fit: the rows of its problem, their held-out scores by row, and the final model.
+
+    That is loaded where it is asked, once or twice, and not kept: all of them together would take more room
+    than what they were fitted on.
+    """
 
     record: GroupRecord
     calibration: Calibration
     rows: IntArray  # of the data set that have held-out scores, ascending
     held_out: FloatArray
-    model: NodeModel
+    load: Callable[[], NodeModel]
 
 
 class _Fit:
@@ -305,7 +310,7 @@ class _Fit:
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
         scores[held_out] = fitted.held_out[place[held_out]]
         if not held_out.all():
-            scores[~held_out] = fitted.model.scores(self.dataset.texts.take(rows[~held_out]))
+            scores[~held_out] = fitted.load().scores(self.dataset.texts.take(rows[~held_out]))
         return fitted.calibration.apply(scores)
 
     def second_scores(self) -> dict[str, FloatArray]:
@@ -447,9 +452,9 @@ class _Fit:
             Calibration.identity(targets.shape[1]) if constant else fit_calibration(scores[own], targets[own])
         )
         record = self.record(task, notes, calibration)
-        model = make_backend(task.kind, task.options).load(folder)
+        load = partial(make_backend(task.kind, task.options).load, folder)
         arrived = self.seconds if task.is_second else self.fitted
-        arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, model)
+        arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, load)
         if task.is_second:
             learned = f"{how} ({len(task.rows)} rows{_settled(notes)})"
             self.tell("noted", task.group, f"second model {learned}")

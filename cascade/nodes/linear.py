@@ -57,6 +57,8 @@ MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # for those of models that have to unlearn the rows they are asked about.
 TOLERANCE = 0.1
 UNLEARNED_TOLERANCE = 0.03
+# The models of thousands of labels are many, and each has rows enough to be calibrated by less.
+UNLEARNED_TOLERANCE_OF_SMALL = 0.06
 TRIAL_TOLERANCE = 0.1
 # From so many occurrences for each feature of a batch on, all of these are looked up beforehand.
 OFTEN = 2
@@ -240,6 +242,7 @@ class LinearBackend:
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
         blocks = blocks_of(len(problem.children), 2 if is_large else 1)
         bound = BOUND_OF_SMALL if problem.small else BOUND
+        tolerance = UNLEARNED_TOLERANCE_OF_SMALL if problem.small else UNLEARNED_TOLERANCE
         fits = Parallel()(
             delayed(_fit_children)(
                 rows,
@@ -249,6 +252,7 @@ class LinearBackend:
                 C,
                 problem.seed,
                 bound,
+                tolerance,
                 words.n_features,
             )
             for block in blocks
@@ -408,6 +412,7 @@ def _fit_children(
     C: float,
     seed: int,
     bound: np.float32,
+    tolerance: float,
     n_words: int,
 ) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
     """Weights of words, biases, weights of vectors, and held-out margins of the rows of the first folds.
@@ -428,7 +433,7 @@ def _fit_children(
     whole = block.solve(TOLERANCE)
     for fold in range(folds):
         asked = np.flatnonzero(fold_of == fold)
-        others = block.solve_without(fold_of == fold, whole, UNLEARNED_TOLERANCE)
+        others = block.solve_without(fold_of == fold, whole, tolerance)
         margins[asked] = rows.margins(asked, others.weights, others.biases)[:, :n_children]
     return *_apart(whole, n_words, n_children, bound), margins
 
