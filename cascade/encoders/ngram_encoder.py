@@ -11,21 +11,16 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.encoders.base import FileEncoder, unit_length
 from cascade.encoders.contract import Listener, Nobody
-from cascade.encoders.files import check_files, read_tokenizer
-from cascade.encoders.onnx_encoder import unit_length
-from cascade.encoders.settings import Stored
+from cascade.encoders.files import check_files
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 # So many neighbours, and so many of them to the left.
 _ORDERS = ((2, 0), (3, 1), (5, 2))
@@ -37,33 +32,17 @@ _GAP = 2
 _SLICE, _TOKENS = 1024, 384
 
 
-class NgramEncoder:
-    """That encoder; its files are held against their hashes when it is first used.
-
-    Parameters
-    ----------
-    folder
-        Where its files lie.
-    stored
-        What it is.
-    """
-
-    def __init__(self, folder: Path, stored: Stored) -> None:
-        self.folder, self.stored = folder, stored
-        self.name, self.sha256, self.dims = stored.name, stored.settings.sha256, stored.settings.dims
-        self._opening = Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folder, self.stored)
+class NgramEncoder(FileEncoder):
+    """That encoder."""
 
     def encode(self, texts: Sequence[str], threads: int = 1, listener: Listener | None = None) -> FloatArray:  # noqa: ARG002 - NumPy takes the threads that it wants
         """The vectors of texts: see `cascade.encoders.contract.Encoder`."""
-        listener, settings = listener or Nobody(), self.stored.settings
+        listener = listener or Nobody()
         with self._opening:
             weights, tokenizer = self._weights, self._tokenizer
         found = np.zeros((len(texts), self.dims), dtype=np.float32)
         for start in range(0, len(texts), _SLICE):
-            given = [settings.prefix + text for text in texts[start : start + _SLICE]]
+            given = self._given(texts[start : start + _SLICE])
             encoded = tokenizer.encode_batch(given, add_special_tokens=False)
             tokens = [np.array([_BEGIN, *(one.ids or [_UNKNOWN]), _END]) for one in encoded]
             for some in _batches(list(map(len, tokens))):
@@ -73,13 +52,9 @@ class NgramEncoder:
         return unit_length(found)
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return read_tokenizer(self.folder / self.stored.settings.tokenizer)
-
-    @cached_property
     def _weights(self) -> Mapping[str, NDArray[Any]]:
         check_files(self.folder, self.stored)
-        return read_weights(self.folder / self.stored.settings.model)
+        return read_weights(self.folder / self.settings.model)
 
 
 def read_weights(path: Path) -> dict[str, NDArray[Any]]:

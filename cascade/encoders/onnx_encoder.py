@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cascade.encoders.base import FileEncoder, unit_length
 from cascade.encoders.contract import Listener, Nobody
-from cascade.encoders.files import check_files, missing_package, read_tokenizer
+from cascade.encoders.files import check_files, missing_package
 from cascade.encoders.onnx_graph import OUR_DOMAINS, Graph, read_graph
-from cascade.encoders.settings import EncoderSettings, Stored
+from cascade.encoders.settings import EncoderSettings
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
 
@@ -32,30 +32,14 @@ _POOLED = ("sentence_embedding", "pooler_output")
 _TOKENS = ("last_hidden_state", "token_embeddings")
 
 
-class OnnxEncoder:
-    """An encoder that is a network; its files are held against their hashes when it is first used.
-
-    Parameters
-    ----------
-    folder
-        Where its files lie.
-    stored
-        What it is.
-    """
-
-    def __init__(self, folder: Path, stored: Stored) -> None:
-        self.folder, self.stored = folder, stored
-        self.name, self.sha256, self.dims = stored.name, stored.settings.sha256, stored.settings.dims
-        self._opening = Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folder, self.stored)
+class OnnxEncoder(FileEncoder):
+    """An encoder that is a network."""
 
     def encode(self, texts: Sequence[str], threads: int = 1, listener: Listener | None = None) -> FloatArray:
         """The vectors of texts: see `cascade.encoders.contract.Encoder`."""
-        listener, settings = listener or Nobody(), self.stored.settings
+        listener, settings = listener or Nobody(), self.settings
         found = np.zeros((len(texts), self.dims), dtype=np.float32)
-        with self._opening:  # several models share an encoder
+        with self._opening:
             session, cut = self._session, 0
         pool = ThreadPoolExecutor(threads)
         try:
@@ -75,31 +59,29 @@ class OnnxEncoder:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         if cut:
-            listener.say(told_of_cut(self.stored, cut, len(texts)))
+            listener.say(self._told_of_cut(cut, len(texts)))
         return unit_length(found)
 
     def dims_of_output(self) -> int:
         """How long the vectors of the network are."""
         pieces = self._pieces(["a"])
-        return int(_run(self._session, pieces.of(np.arange(1)), self.stored.settings).shape[1])
+        return int(_run(self._session, pieces.of(np.arange(1)), self.settings).shape[1])
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        settings = self.stored.settings
-        found = read_tokenizer(self.folder / settings.tokenizer)
-        if settings.longest:
-            found.enable_truncation(settings.longest)
+        found = super()._tokenizer
+        if self.settings.longest:
+            found.enable_truncation(self.settings.longest)
         return found
 
     @cached_property
     def _session(self) -> InferenceSession:
         check_files(self.folder, self.stored)
-        return opened(self.folder, self.stored.settings.model)
+        return opened(self.folder, self.settings.model)
 
     def _pieces(self, texts: Sequence[str]) -> _Pieces:
-        settings = self.stored.settings
-        given = [settings.prefix + (text.lower() if settings.lowercase else text) for text in texts]
-        encodings = self._tokenizer.encode_batch(given, add_special_tokens=settings.specials)
+        settings = self.settings
+        encodings = self._tokenizer.encode_batch(self._given(texts), add_special_tokens=settings.specials)
         windows = [[one, *one.overflowing][: settings.windows] for one in encodings]
         cut = sum(len(one.overflowing) >= settings.windows for one in encodings)
         return _Pieces(windows, cut)
@@ -166,21 +148,6 @@ def _pooled(values: FloatArray, mask: IntArray, pooling: str) -> FloatArray:
         return np.asarray(np.where(mask[:, :, None] > 0, values, -np.inf).max(axis=1), dtype=np.float32)
     weights = mask.astype(np.float32)
     return np.asarray(np.einsum("btd,bt->bd", values, weights) / weights.sum(axis=1, keepdims=True))
-
-
-def unit_length(vectors: FloatArray) -> FloatArray:
-    """The same vectors at length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
-
-
-def told_of_cut(stored: Stored, cut: int, total: int) -> str:
-    """What people should know of texts that are too long."""
-    read = stored.settings.longest * stored.settings.windows
-    return (
-        f"{stored.name} reads {read:,} tokens of a text: of {cut:,} of {total:,} texts it knows the "
-        "beginning, the words know all"
-    )
 
 
 def output_of(names: Sequence[str]) -> str:

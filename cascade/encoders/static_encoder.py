@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.encoders.base import FileEncoder, unit_length
 from cascade.encoders.contract import Listener, Nobody
-from cascade.encoders.files import check_files, read_tokenizer
-from cascade.encoders.onnx_encoder import told_of_cut, unit_length
+from cascade.encoders.files import check_files
 from cascade.encoders.safetensors import read_tensors
-from cascade.encoders.settings import Stored
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 _SLICE = 1024
 TABLES = ("embedding.weight", "embeddings")
@@ -81,56 +77,34 @@ class Table:
         return np.asarray(found.mean(axis=0))
 
 
-class StaticEncoder:
-    """An encoder that is a table; its files are held against their hashes when it is first used.
-
-    Parameters
-    ----------
-    folder
-        Where its files lie.
-    stored
-        What it is.
-    """
-
-    def __init__(self, folder: Path, stored: Stored) -> None:
-        self.folder, self.stored = folder, stored
-        self.name, self.sha256, self.dims = stored.name, stored.settings.sha256, stored.settings.dims
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folder, self.stored)
+class StaticEncoder(FileEncoder):
+    """An encoder that is a table."""
 
     def encode(self, texts: Sequence[str], threads: int = 1, listener: Listener | None = None) -> FloatArray:  # noqa: ARG002 - the tokenizer takes the threads that it wants
         """The vectors of texts: see `cascade.encoders.contract.Encoder`."""
-        listener, settings = listener or Nobody(), self.stored.settings
+        listener, longest = listener or Nobody(), self.settings.longest
         found, cut = np.zeros((len(texts), self.dims), dtype=np.float32), 0
         for start in range(0, len(texts), _SLICE):
-            given = [
-                settings.prefix + (text.lower() if settings.lowercase else text)
-                for text in texts[start : start + _SLICE]
-            ]
+            given = self._given(texts[start : start + _SLICE])
             for row, one in enumerate(self._tokenizer.encode_batch(given, add_special_tokens=False), start):
                 tokens = np.asarray(one.ids, dtype=np.int64)
                 tokens = tokens[tokens != self._unknown]
-                cut += bool(settings.longest and len(tokens) > settings.longest)
-                found[row] = self._table.mean(tokens[: settings.longest or None])
+                cut += bool(longest and len(tokens) > longest)
+                found[row] = self._table.mean(tokens[: longest or None])
             listener.at(min(start + _SLICE, len(texts)), len(texts))
         if cut:
-            listener.say(told_of_cut(self.stored, cut, len(texts)))
+            listener.say(self._told_of_cut(cut, len(texts)))
         return unit_length(found)
 
     @cached_property
     def _table(self) -> Table:
         check_files(self.folder, self.stored)
-        found = Table.read(self.folder / self.stored.settings.model)
+        found = Table.read(self.folder / self.settings.model)
         if found.vectors.shape[1] != self.dims:
             raise ModelError(
                 f"{self.folder}: expected vectors of {self.dims} numbers, found {found.vectors.shape[1]}."
             )
         return found
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return read_tokenizer(self.folder / self.stored.settings.tokenizer)
 
     @cached_property
     def _unknown(self) -> int:
