@@ -29,6 +29,7 @@ from cascade.checks.duplicates import (
 )
 from cascade.checks.findings import SEVERITIES, Finding, Report
 from cascade.checks.shape import (
+    absent_encoder,
     large_group,
     large_hosted_group,
     model_ends,
@@ -76,6 +77,7 @@ RULES: tuple[Rule, ...] = (
     unknown_label,
     no_data,
     no_rows,
+    absent_encoder,
     few_rows,
     conflicting_labels,
     several_of_one,

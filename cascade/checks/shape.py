@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from cascade.backends import encoder_of
 from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, Severity, counted, first_few, listed
 from cascade.checks.subject import Subject, labels_of, line_of, one_line, quoted
 from cascade.hosted.codecs import MOST_INDICATORS
@@ -30,6 +31,22 @@ def several_parents(subject: Subject) -> Iterator[Finding]:
         f"{counted(len(notes), 'label stands', 'labels stand')} in several groups",
         lambda note: f"{line_of(note.place)}: {one_line(note.message)}",
         "Right if it is one label that belongs to both; else give each its own name, or write `names: path`.",
+    )
+
+
+def absent_encoder(subject: Subject) -> Iterator[Finding]:
+    """Encoders that are not on this machine, so that nothing can be fitted."""
+    from cascade.encoders import store  # who has words alone needs none of it
+
+    named = {encoder_of(group.backend.options) for group in subject.taxonomy.groups.values()} - {None}
+    absent = sorted(name for name in named if name is not None and name not in store.names())
+    yield from listed(
+        "absent-encoder",
+        "error",
+        absent,
+        f"{counted(len(absent), 'encoder is', 'encoders are')} not on this machine",
+        quoted,
+        "Run: cascade encoders get NAME. `cascade encoders` lists those that can be had.",
     )
 
 

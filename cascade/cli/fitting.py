@@ -46,7 +46,7 @@ from cascade.cli.shell import (
     show,
     usd,
 )
-from cascade.errors import CascadeError, ModelError
+from cascade.errors import CascadeError, DataError, ModelError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -131,7 +131,10 @@ def fit(
     files, known = training_files(tree, data), readings_in(folder)
     rows, refused, readings = labelled_rows(files, columns_of(tree.data, is_other=bool(data)), tree, known)
     stop_at_refused(refused, skip=skip_bad_rows)
+    if not rows:
+        raise DataError(f"{', '.join(map(str, files))}: no rows, so there is nothing to learn.")
     if dry_run:
+        _tell_absent_encoders(tree)
         _show_plan(tree, rows, seed, folder, as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
@@ -210,6 +213,15 @@ def _fitted(
         "seed": manifest.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _tell_absent_encoders(taxonomy: Taxonomy) -> None:
+    """Say which encoders are not here, at which a fit would stop."""
+    from cascade.checks.shape import absent_encoder
+    from cascade.checks.subject import Subject
+
+    for finding in absent_encoder(Subject(taxonomy, (), (), ())):
+        note(f"{finding.message}: {', '.join(finding.examples)}. {finding.advice}")
 
 
 def _tell_encoder(taxonomy: Taxonomy, rows: Sequence[Row]) -> None:

@@ -227,6 +227,8 @@ def _from_hub(source: Source, kept: Path) -> list[str]:
     except ModuleNotFoundError as error:
         raise missing_package("huggingface_hub") from error
     revision: Any = source.version or None
+    # What its HTTP client raises where nobody answers, which has been another client from release to release.
+    broken: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     try:
         info = huggingface_hub.HfApi().model_info(source.name, revision=revision, files_metadata=True)
         stated = {one.rfilename: one for one in info.siblings or []}
@@ -239,7 +241,7 @@ def _from_hub(source: Source, kept: Path) -> list[str]:
             with writing(kept / flat_name(path)):
                 shutil.copyfile(here, kept / flat_name(path))
             found.append(flat_name(path))
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, broken, OSError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BackendError(
             f"the hub did not give {source.name}: {first.rstrip('.')}. Once that is mended, give the same "

@@ -12,8 +12,8 @@ from cascade.encoders.vector_cache import VectorCache, path
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray
 
-# What a kill loses, and what is held besides the vectors themselves.
-_AT_ONCE = 8192
+# What a kill or an interrupt loses: some seconds.
+_AT_ONCE = 1024
 
 
 def vectors_of(encoder: Encoder, texts: Sequence[str], threads: int | None = None) -> FloatArray:

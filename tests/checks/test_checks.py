@@ -915,6 +915,13 @@ def many_pairs(each):
     ]
 
 
+def test_an_encoder_that_is_not_here_is_an_error():
+    report = report_of({**SHOP, "defaults": {"backend": {"kind": "linear", "encoder": "minilm"}}})
+    finding = found(report, "absent-encoder")
+    assert (finding.severity, finding.examples) == ("error", ("'minilm'",))
+    assert "cascade encoders get" in finding.advice
+
+
 def test_few_rows_a_label_are_where_an_encoder_wins():
     finding = found(report_of(pairs=many_pairs(40)), "encoder-wins")
     assert finding.severity == "advice"

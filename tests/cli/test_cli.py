@@ -352,6 +352,12 @@ def test_a_second_fit_reuses_every_group_and_says_so(fitted, tmp_path):
     assert summary["seconds"] > 0
 
 
+def test_fit_of_an_empty_file_names_it(place, capsys):
+    write_rows(place / "empty.jsonl", [])
+    assert run(["fit", "shop.yaml", "--data", "empty.jsonl"]) == 1
+    assert "error: empty.jsonl: no rows, so there is nothing to learn." in capsys.readouterr().err
+
+
 def test_fit_lists_bad_rows_and_stops(place, capsys):
     with (place / "train.jsonl").open("a") as file:
         file.write('{"text": "x", "labels": ["lat"]}\n' * 23)

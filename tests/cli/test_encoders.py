@@ -103,6 +103,9 @@ def test_fit_fetches_nothing_and_names_the_command_that_does(place, tmp_path):
         "error: encoder 'minilm' is not on this machine. Run: cascade encoders get minilm\n"
     )
     assert not (tmp_path / "copy" / "models" / "tickets" / "manifest.json").exists()
+    done = cascade(tmp_path / "copy", "fit", "tickets.yaml", "--dry-run", CASCADE_HOME=str(tmp_path / "none"))
+    assert done.returncode == 0
+    assert "1 encoder is not on this machine: 'minilm'. Run: cascade encoders get NAME." in done.stderr
 
 
 def test_a_name_that_cannot_be_one_is_a_fault_of_the_taxonomy(place, tmp_path):

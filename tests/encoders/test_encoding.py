@@ -217,6 +217,31 @@ def test_vectors_are_the_same_from_the_cache_and_from_the_encoder(tiny, monkeypa
     assert np.array_equal(vectors_of(tiny, texts, 1), fresh)
 
 
+class Stopping:
+    """Stops at the third lot that it is given."""
+
+    name, sha256, dims = "stopping", "c" * 64, 2
+
+    def __init__(self):
+        self.lots = []
+
+    def encode(self, texts, threads, listener):
+        if len(self.lots) == 2:
+            raise KeyboardInterrupt
+        self.lots.append(len(texts))
+        return np.ones((len(texts), 2), dtype=np.float32)
+
+
+def test_what_was_encoded_before_an_interrupt_is_kept():
+    texts, before = [f"text {number}" for number in range(4000)], Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        vectors_of(before, texts, 1)
+    after = Stopping()
+    vectors_of(after, texts[:3000], 1)
+    assert sum(after.lots) == 3000 - sum(before.lots)
+    assert sum(before.lots) > 2000
+
+
 def test_two_encoders_do_not_share_vectors(tmp_path):
     one, other = (VectorCache(tmp_path / "v.sqlite", digest * 64, 4) for digest in "ab")
     one.put(["x"], np.ones((1, 4), dtype=np.float32))

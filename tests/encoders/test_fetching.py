@@ -249,6 +249,13 @@ def test_a_repository_that_is_not_there_is_told_in_one_sentence(place):
     assert "Traceback" not in told
 
 
+def test_a_hub_that_does_not_answer_is_told_in_one_sentence(place):
+    code, _, told = get("acme/tiny", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0")
+    assert code == 1
+    assert "error: the hub did not give acme/tiny: " in told
+    assert "give the same command again" in told
+
+
 def test_a_repository_of_pickles_alone_is_refused(place):
     files = repository()
     del files["onnx/model.onnx"]
