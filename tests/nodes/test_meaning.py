@@ -12,7 +12,7 @@ from cascade.encoders import fetching, store
 from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import NodeProblem
 from cascade.nodes.linear import bags, make
-from cascade.nodes.meaning import WEIGHTS, beside, settled, vectors
+from cascade.nodes.meaning import WEIGHTS, Meaning, beside, settled, vectors
 from cascade.nodes.weighting import UNROLLED, Idf
 from cascade.text.texts import Texts
 
@@ -40,6 +40,13 @@ def learned(count=120, **changes):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     return make(encoder="tiny").fit(learned(), tmp_path_factory.mktemp("work"))
+
+
+def test_what_a_vector_says_has_its_weight_in_it(tiny):
+    texts = Texts(["my refund", "the parcel"])
+    weights = np.random.default_rng(0).normal(size=(tiny.dims, 3)).astype(np.float32)
+    expected = 2 * vectors(tiny, texts) @ weights
+    np.testing.assert_allclose(Meaning.of(tiny, 2.0, weights).margins(texts), expected, atol=0.01)
 
 
 # Rows of both

@@ -162,6 +162,17 @@ def test_going_on_from_some_of_the_rows_comes_to_what_all_teach(C):
         assert_near(margins(rows, found, 5)[:, column], wanted)
 
 
+def test_going_on_keeps_nothing_of_what_did_not_vary():
+    texts, targets = problem(rows=300)
+    targets[:200, 4] = False
+    one = block(weighted(texts), targets)
+    some = one.solve(0.1, np.arange(200))
+    assert some.biases[4] == -SURE
+    found = one.solve_with_all(some, 0.1)
+    held = np.where(targets, found.duals[:, :5], -found.duals[:, :5]).sum(axis=0)
+    np.testing.assert_allclose(found.biases[:5], held, atol=0.01)
+
+
 def test_rows_without_features_move_the_bias_alone():
     texts, targets = problem(rows=60, children=2)
     texts[:20] = ["?!"[row % 2 : row % 2 + 1] * (row + 3) + f"only{row}" for row in range(20)]

@@ -331,6 +331,13 @@ def test_fasttext_may_begin_with_rows_without_labels(written):
     assert refused == []
 
 
+def test_a_table_stays_one_though_a_text_looks_like_fasttext(written):
+    lines = ["text,labels", f"{TEXTS[0]},{LABELS[0][0]}", f"__label__x is what I typed,{LABELS[0][0]}"]
+    rows, refused, _ = read_all([written("a.csv", "\n".join(lines))], None, SHOP)
+    assert [row.text for row in rows] == [TEXTS[0], "__label__x is what I typed"]
+    assert refused == []
+
+
 def test_label_studio_tasks_and_their_short_form(written):
     def task(text, names, **about):
         result = [{"type": "choices", "from_name": "topic", "value": {"choices": list(names)}}]
