@@ -199,3 +199,63 @@ def rows_of(meanings, count, seed, words=2):
         texts.append(" ".join(told))
         labels.append([label])
     return texts, labels
+
+
+# Weights to train
+
+
+HIDDEN = 32
+BERT = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 24,
+    "type_vocab_size": 2,
+    "vocab_size": 64,
+    "hidden_dropout_prob": 0.1,
+    "pad_token_id": 0,
+}
+
+
+def bert_weights(seed=0):
+    """The tensors of an untrained BERT of some thousand numbers, by the names that they have there."""
+    random = np.random.default_rng(seed)
+
+    def matrix(*shape):
+        return (0.1 * random.normal(size=shape)).astype(np.float32)
+
+    def dense(name, n_out, n_in):
+        return {f"{name}.weight": matrix(n_out, n_in), f"{name}.bias": np.zeros(n_out, dtype=np.float32)}
+
+    def norm(name):
+        return {
+            f"{name}.weight": np.ones(HIDDEN, dtype=np.float32),
+            f"{name}.bias": np.zeros(HIDDEN, dtype=np.float32),
+        }
+
+    found = {
+        f"embeddings.{name}_embeddings.weight": matrix(rows, HIDDEN)
+        for name, rows in (("word", 64), ("position", 24), ("token_type", 2))
+    }
+    found |= norm("embeddings.LayerNorm") | dense("pooler.dense", HIDDEN, HIDDEN)
+    for number in range(2):
+        layer = f"encoder.layer.{number}"
+        for part in ("query", "key", "value"):
+            found |= dense(f"{layer}.attention.self.{part}", HIDDEN, HIDDEN)
+        found |= dense(f"{layer}.attention.output.dense", HIDDEN, HIDDEN)
+        found |= norm(f"{layer}.attention.output.LayerNorm") | norm(f"{layer}.output.LayerNorm")
+        found |= dense(f"{layer}.intermediate.dense", 64, HIDDEN) | dense(f"{layer}.output.dense", HIDDEN, 64)
+    return found
+
+
+def bert_folder(folder, config=None, weights=None):
+    """A folder with weights to train, as transformers writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**BERT, **(config or {})}))
+    (folder / "model.safetensors").write_bytes(safetensors(weights or bert_weights()))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
+    return folder
