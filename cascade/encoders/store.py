@@ -114,6 +114,11 @@ def opened(name: str, sha256: str | None = None, beside: Path | None = None) -> 
     return made(folder, read(folder, name), digest)
 
 
+def is_fast(name: str) -> bool:
+    """Whether an encoder takes hardly longer than to count words; BackendError where it is not here."""
+    return read(place() / digest_of(name), name).settings.kind == "static"
+
+
 def made(folder: Path, stored: Stored, digest: str) -> Encoder:
     """The encoder of a folder, which has to have that sha256."""
     if stored.settings.sha256 != digest:
