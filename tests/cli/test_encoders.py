@@ -195,6 +195,22 @@ def test_the_same_rows_give_the_same_model_with_one_job_and_with_two(place, tmp_
     assert (tmp_path / "1" / "manifest.json").read_bytes() == (tmp_path / "2" / "manifest.json").read_bytes()
 
 
+def test_fit_says_where_an_encoder_would_win_much_in_the_words_of_check(tmp_path):
+    texts, labels = shop_rows(120, seed=0)
+    others = [f"{chr(97 + i // 26)}{chr(97 + i % 26)} nothing of it" for i in range(500)]
+    taxonomy = {**SHOP, "data": {"train": "train.jsonl"}}
+    write_rows(tmp_path / "train.jsonl", [*texts, *others], [*labels, *([] for _ in others)])
+    (tmp_path / "shop.json").write_text(json.dumps(taxonomy))
+    report = json.loads(cascade(tmp_path, "check", "shop.json", "--json").stdout)
+    [found] = [one["message"] for one in report["findings"] if one["rule"] == "encoder-wins"]
+    assert found.startswith("half of the labels have ")
+    told = cascade(tmp_path, "fit", "shop.json").stderr
+    assert f"{found}: an encoder would win much, see `cascade check`" in told
+    few = (tmp_path / "train.jsonl").read_text().splitlines(keepends=True)[:400]
+    (tmp_path / "train.jsonl").write_text("".join(few))
+    assert "an encoder would win" not in cascade(tmp_path, "fit", "shop.json").stderr
+
+
 def test_nothing_of_encoders_is_loaded_without_one(tmp_path):
     write_rows(tmp_path / "train.jsonl", *shop_rows(80, seed=0))
     (tmp_path / "shop.yaml").write_text(json.dumps({**SHOP, "data": {"train": "train.jsonl"}}))
