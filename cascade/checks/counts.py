@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cascade.checks.findings import SHOWN_NAMES, Finding, counted, first_few, listed
 from cascade.checks.subject import Subject
@@ -73,20 +73,41 @@ def few_rows(subject: Subject) -> Iterator[Finding]:
 
 def encoder_wins(subject: Subject) -> Iterator[Finding]:
     """So few rows a label, that what words mean has to come from elsewhere."""
-    counts = sorted(subject.rows_with.get(label, 0) for label in subject.taxonomy.labels)
-    if len(subject.by_text) < _ENOUGH_ROWS or not counts or not subject.knows_words_alone:
-        return
-    middle = counts[len(counts) // 2]
-    if middle < _ROWS_WITHOUT_ENCODER:
-        yield Finding(
-            "encoder-wins",
-            "advice",
-            f"half of the labels have {counted(middle, 'row')} or fewer, and the models know words alone",
-            0,
-            (),
-            "An encoder, which knows what words mean, wins much here: `cascade encoders get minilm`, then "
-            "`backend: {kind: linear, encoder: minilm}` under `defaults:` (minilm is for English).",
-        )
+    if knows_words_alone(subject.taxonomy):
+        poor = poor_in_rows(subject.taxonomy.labels, subject.rows_with, len(subject.by_text))
+        if poor:
+            yield Finding(
+                "encoder-wins",
+                "advice",
+                poor,
+                0,
+                (),
+                "An encoder, which knows what words mean, wins much here: `cascade encoders get minilm`, "
+                "then `backend: {kind: linear, encoder: minilm}` under `defaults:` (minilm is for English).",
+            )
+
+
+def knows_words_alone(taxonomy: Taxonomy) -> bool:
+    """Whether all models are embedded ones without an encoder, as they are by default."""
+    backends = [group.backend for group in taxonomy.groups.values()]
+    return all(one.kind == "linear" and not one.options.get("encoder") for one in backends)
+
+
+def poor_in_rows(labels: Iterable[str], rows_with: Mapping[str, int], n_texts: int) -> str:
+    """That models of words alone have few rows a label to learn from, in words; empty where not so.
+
+    Parameters
+    ----------
+    rows_with
+        How many training rows carry each label; one that is not among them has none.
+    n_texts
+        How many different texts there are, blank ones left out.
+    """
+    counts = sorted(rows_with.get(label, 0) for label in labels)
+    if not counts or n_texts < _ENOUGH_ROWS or counts[len(counts) // 2] >= _ROWS_WITHOUT_ENCODER:
+        return ""
+    middle = counted(counts[len(counts) // 2], "row")
+    return f"half of the labels have {middle} or fewer, and the models know words alone"
 
 
 def no_none_rows(subject: Subject) -> Iterator[Finding]:

@@ -83,12 +83,6 @@ class Subject:
         return {group.name: Settings.of(group.backend.options) for group in groups if is_hosted(group)}
 
     @cached_property
-    def knows_words_alone(self) -> bool:
-        """Whether all models are embedded ones without an encoder, as they are by default."""
-        backends = [group.backend for group in self.taxonomy.groups.values()]
-        return all(one.kind == "linear" and not one.options.get("encoder") for one in backends)
-
-    @cached_property
     def _files(self) -> Mapping[str, str]:
         everything: tuple[Row | BadRow, ...] = (*self.rows, *self.bad_rows)
         paths = dict.fromkeys(row.file for row in everything)

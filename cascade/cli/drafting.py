@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade.cli.completion import files
-from cascade.cli.shell import DONE, REFUSED, cascade, counted, debug_option, note, progress
+from cascade.cli.shell import DONE, REFUSED, Bar, EncodingBar, cascade, counted, debug_option, note, progress
 from cascade.errors import DataError
 
 if TYPE_CHECKING:
     from cascade.draft.drafting import Draft
     from cascade.draft.sources import Kind
+    from cascade.grouping.meaning import Encode
 
 # `cascade.draft.sources` has these too, and NumPy with it.
 KINDS = ("rows", "sheet", "outline", "json", "skos", "label-studio", "hiclass")
@@ -39,6 +40,9 @@ KINDS = ("rows", "sheet", "outline", "json", "skos", "label-studio", "hiclass")
     metavar="N",
     help="So many groups for labels that have none [default: settled by the data].",
 )
+@click.option(
+    "--encoder", metavar="NAME", help="Encoder that tells what labels mean, where groups are proposed."
+)
 @click.option("--text", metavar="COLUMN", help="Column of the texts of rows.")
 @click.option(
     "--labels", multiple=True, metavar="COLUMN", help="Column of the labels; several: a column a level."
@@ -62,6 +66,7 @@ def init(
     kind: Kind | None,
     name: str | None,
     groups: int | None,
+    encoder: str | None,
     text: str | None,
     labels: tuple[str, ...],
     delimiter: str | None,
@@ -71,20 +76,39 @@ def init(
 ) -> int:
     """Draft a taxonomy from labelled rows, or from names in a sheet, an outline, JSON, SKOS or Label Studio.
 
-    Labels without groups get some, proposed from texts, names and which labels go together. Where there are
-    no rows for tests, a fifth of the rows is put aside.
+    Labels without groups get some, proposed from texts, names and which labels go together, with --encoder
+    also from what they mean. Where there are no rows for tests, a fifth of the rows is put aside.
     """
     from cascade.draft.drafting import Request, draft
     from cascade.draft.labelled import Asked
 
     asked = Asked(text=text, labels=labels, delimiter=delimiter, sheet=sheet)
-    with progress("drafting"):
-        drafted = draft(
-            Request(what, out, kind=kind, name=name, groups=groups, language=language, test=test, asked=asked)
+    with progress("drafting") as bar:
+        request = Request(
+            what,
+            out,
+            kind=kind,
+            name=name,
+            groups=groups,
+            language=language,
+            test=test,
+            asked=asked,
+            encode=None if encoder is None else _reader(encoder, bar),
         )
+        drafted = draft(request)
     _refuse_to_overwrite(drafted, what, force)
     drafted.write()
     return _told(drafted)
+
+
+def _reader(encoder: str, bar: Bar) -> Encode:
+    """What gives texts their vectors; BackendError where there is no such encoder on this machine."""
+    from cascade.encoders import store
+    from cascade.encoders.contract import listen
+    from cascade.nodes.meaning import reader
+
+    listen(EncodingBar(bar))
+    return reader(store.opened(encoder))
 
 
 def _refuse_to_overwrite(drafted: Draft, source: Path, force: bool) -> None:

@@ -18,6 +18,7 @@ from cascade.draft.sources import Kind, kind_of, outline_of
 from cascade.draft.split import ROWS_LEAST, rows_for_tests, suffix_for, write_rows
 from cascade.draft.yaml_text import Head, written
 from cascade.errors import DataError, TaxonomyError
+from cascade.grouping.meaning import Encode
 from cascade.rows.row import BadRow, Row
 from cascade.system.files import atomic_write
 from cascade.taxonomy.definition import Taxonomy
@@ -29,7 +30,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be drafted, and where it goes."""
+    """What is to be drafted, and where it goes; `encode` is an encoder that helps to propose groups."""
 
     source: Path
     out: Path
@@ -39,6 +40,7 @@ class Request:
     language: str = "en"
     test: Path | None = None
     asked: Asked = field(default_factory=Asked)
+    encode: Encode | None = None
 
 
 @dataclass
@@ -81,7 +83,7 @@ def draft(request: Request) -> Draft:
         return _of_rows(request)
     outline = outline_of(request.source, kind, language=request.language, sheet=request.asked.sheet)
     if not any(concept.is_group for concept in outline.top):
-        outline = outline_of_rows(outline, [], [], request.groups)
+        outline = outline_of_rows(outline, [], [], request.groups, encode=request.encode)
     return _finished(request, outline, _Rows(), [f"{request.source}: read as {kind}"])
 
 
@@ -106,7 +108,9 @@ def _of_rows(request: Request) -> Draft:
     others = read_labelled(test, request.asked).paths if test else []
     texts = [row.text for row in read.rows]
     source = str(request.source)
-    outline = outline_of_rows(None, texts, read.paths, request.groups, source=source, others=others)
+    outline = outline_of_rows(
+        None, texts, read.paths, request.groups, source=source, others=others, encode=request.encode
+    )
     rows = _Rows(train=_canonical(read, needs_paths(outline.top)), refused=read.refused)
     told = [_how_read(request, read)]
     if test:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cascade.draft.concepts import Concept, Outline, PathEntry, tree_of, walk
 from cascade.draft.concepts import Path as LabelPath
 from cascade.errors import DataError
+from cascade.grouping.meaning import Encode
 from cascade.grouping.proposal import propose_groups
 
 
@@ -18,6 +19,7 @@ def outline_of_rows(
     n_groups: int | None,
     source: str = "",
     others: Sequence[Sequence[LabelPath]] = (),
+    encode: Encode | None = None,
 ) -> Outline:
     """The labels of rows in groups, each with the number of rows that carry it.
 
@@ -29,6 +31,8 @@ def outline_of_rows(
         How many groups are to be proposed; labels with paths have theirs.
     others
         Labels of rows for tests, which count no rows here and whose texts are not looked at.
+    encode
+        An encoder that helps to propose groups.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def outline_of_rows(
     if any(len(path) > 1 for path in counts):
         return _of_paths(counts, source)
     known = flat or Outline([Concept(path[0]) for path in counts])
-    return _proposed(known, texts, [[path[0] for path in own] for own in paths], n_groups)
+    return _proposed(known, texts, [[path[0] for path in own] for own in paths], n_groups, encode)
 
 
 def _of_paths(counts: Counter[LabelPath], source: str) -> Outline:
@@ -62,10 +66,14 @@ def _of_paths(counts: Counter[LabelPath], source: str) -> Outline:
 
 
 def _proposed(
-    flat: Outline, texts: Sequence[str], labels: Sequence[Sequence[str]], n_groups: int | None
+    flat: Outline,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    n_groups: int | None,
+    encode: Encode | None,
 ) -> Outline:
     known = {concept.name: concept for concept in flat.top}
-    proposal = propose_groups(texts, labels, n_groups=n_groups, more_labels=known)
+    proposal = propose_groups(texts, labels, n_groups=n_groups, more_labels=known, encode=encode)
     if texts:
         counts = Counter(name for own in labels for name in own)
         for name, concept in known.items():
@@ -73,18 +81,26 @@ def _proposed(
     groups = [
         Concept(name, children=[known[label] for label in own]) for name, own in proposal.groups.items()
     ]
-    told = [*flat.told, _how(len(proposal.groups), len(proposal.alone), bool(texts))]
+    by = _by_what(has_texts=bool(texts), has_meaning=encode is not None)
+    told = [*flat.told, _how(len(proposal.groups), len(proposal.alone), by)]
     return Outline([*groups, *(known[name] for name in proposal.alone)], flat.name, flat.description, told)
 
 
-def _how(n_groups: int, n_alone: int, has_texts: bool) -> str:
+def _by_what(*, has_texts: bool, has_meaning: bool) -> str:
+    meaning = "what they mean"
+    if not has_texts:
+        return f"the words of names and {meaning}" if has_meaning else "the words of names"
+    words = "what texts and names have in common"
+    return (
+        f"{words}, {meaning} and which labels go together"
+        if has_meaning
+        else f"{words} and which labels go together"
+    )
+
+
+def _how(n_groups: int, n_alone: int, by: str) -> str:
     if not n_groups:
         return "no groups: there are too few labels, or they have nothing in common"
-    by = (
-        "what texts and names have in common and which labels go together"
-        if has_texts
-        else "the words of names"
-    )
     one = "1 label is like no other and stands"
     lonely = one if n_alone == 1 else f"{n_alone:,} labels are like no others and stand"
     rest = f"; {lonely} at the top level" if n_alone else ""

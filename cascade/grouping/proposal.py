@@ -9,6 +9,7 @@ import numpy as np
 
 from cascade.grouping.clustering import clusters_of
 from cascade.grouping.group_names import group_names
+from cascade.grouping.meaning import Encode
 from cascade.grouping.vectors import label_vectors
 
 
@@ -26,6 +27,7 @@ def propose_groups(
     *,
     n_groups: int | None = None,
     more_labels: Collection[str] = (),
+    encode: Encode | None = None,
 ) -> Proposal:
     """Groups for the labels of some rows: those that are alike, and so are confused or go together, in one.
 
@@ -38,9 +40,11 @@ def propose_groups(
         The rows; a row may have any number of labels.
     n_groups
         How many groups; by default settled by `clusters_of`, which gives none for fewer than eight
-        labels. A given number is kept to, as far as there are labels that share a word with another.
+        labels. A given number is kept to, as far as there are labels that are like another.
     more_labels
         Labels that no row has to carry.
+    encode
+        An encoder by which labels are alike in what they mean, too; by default their words are all.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def propose_groups(
     names = sorted({name for own in labels for name in own} | set(more_labels))
     if not names:
         return Proposal({}, ())
-    known = label_vectors(names, texts, labels)
+    known = label_vectors(names, texts, labels, encode)
     clusters = clusters_of(known.vectors, n_groups)
     members = [np.flatnonzero(clusters == one).tolist() for one in range(clusters.max(initial=-1) + 1)]
     if n_groups is None and len(members) < 2:

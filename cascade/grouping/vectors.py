@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.grouping.meaning import WEIGHT, Encode, label_meanings
+from cascade.grouping.sampling import NAME_COUNTS_AS, rows_to_read
 from cascade.grouping.words import words_of, words_of_name
 
 Array = NDArray[np.float64]
@@ -17,8 +19,6 @@ ROWS_OF_LABEL = 200
 ROWS_IN_ALL = 50_000
 CHARACTERS_OF_TEXT = 2000
 """More rows, and more of a text, changed no grouping that we looked at; this bounds time and memory."""
-NAME_COUNTS_AS = 5
-"""The name of a label counts as so many of its texts: much where rows are few, little where many."""
 WORDS_MOST = 100_000
 DIMENSIONS = 50
 
@@ -44,7 +44,10 @@ class LabelVectors:
 
 
 def label_vectors(
-    names: Sequence[str], texts: Sequence[str], labels: Sequence[Sequence[str]]
+    names: Sequence[str],
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    encode: Encode | None = None,
 ) -> LabelVectors:
     """A vector for each of `names`, from the rows that carry it and from the words of the name.
 
@@ -53,11 +56,14 @@ def label_vectors(
     other labels of a row count as words of it, so that labels which go together are alike. Shares are
     under a root, as in Hellinger's distance, and words that are spread evenly over the labels count little
     (log-entropy weighting, Dumais, "Improving the retrieval of information from external sources", 1991).
-    The first `DIMENSIONS` singular coordinates of that are kept, and their mean is taken off.
+    The first `DIMENSIONS` singular coordinates of that are kept, and their mean is taken off. What `encode`
+    makes of texts and names stands beside that, see `label_meanings`.
     """
     from sklearn.preprocessing import normalize
 
-    rates, words = _rates(names, texts, labels)
+    at = {name: number for number, name in enumerate(names)}
+    carried = [[at[name] for name in dict.fromkeys(own)] for own in labels]
+    rates, words = _rates(names, texts, carried)
     weighted = rates.sqrt().multiply(_telling(rates)).tocsr()
     known = np.flatnonzero(weighted.getnnz(axis=1))
     vectors = np.zeros((len(names), 1))
@@ -65,18 +71,19 @@ def label_vectors(
         reduced = normalize(_reduced(normalize(weighted[known])))
         vectors = np.zeros((len(names), reduced.shape[1]))
         vectors[known] = reduced
+    if encode is not None:
+        vectors = normalize(np.hstack([vectors, WEIGHT * label_meanings(names, texts, carried, encode)]))
     return LabelVectors(vectors, rates, words)
 
 
 def _rates(
-    names: Sequence[str], texts: Sequence[str], labels: Sequence[Sequence[str]]
+    names: Sequence[str], texts: Sequence[str], carried: Sequence[Sequence[int]]
 ) -> tuple[Any, Sequence[str]]:
     from scipy import sparse
     from sklearn.feature_extraction.text import CountVectorizer
 
-    at = {name: number for number, name in enumerate(names)}
-    carried = [[at[name] for name in dict.fromkeys(own)] for own in labels]
-    read = _rows_to_read(carried, len(names))
+    most = min(ROWS_OF_LABEL, max(ROWS_IN_ALL // max(len(names), 1), 1))
+    read = rows_to_read(carried, len(names), most)
     documents = [*((texts[row], carried[row]) for row in read), *((name, ()) for name in names)]
     counter = CountVectorizer(analyzer=_features, binary=True, max_features=WORDS_MOST, dtype=np.float64)
     if not any(map(_features, documents)):
@@ -105,19 +112,6 @@ def _features(document: tuple[str, Sequence[int]]) -> Collection[str]:
     if not labels:
         return words_of_name(text)
     return {*words_of(text[:CHARACTERS_OF_TEXT]), *(f"{LABEL_MARK}{label}" for label in labels)}
-
-
-def _rows_to_read(carried: Sequence[Sequence[int]], n_labels: int) -> list[int]:
-    """Rows, drawn evenly, of which each label has up to `ROWS_OF_LABEL`, in the order of the rows."""
-    most = min(ROWS_OF_LABEL, max(ROWS_IN_ALL // max(n_labels, 1), 1))
-    room = np.full(n_labels, most)
-    read = []
-    for row in np.random.default_rng(0).permutation(len(carried)).tolist():
-        own = carried[row]
-        if own and room[own].max() > 0:
-            room[own] -= 1
-            read.append(row)
-    return sorted(read)
 
 
 def _telling(rates: Any) -> Array:

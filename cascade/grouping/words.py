@@ -25,7 +25,12 @@ def words_of(text: str) -> Iterator[str]:
 
 def words_of_name(name: str) -> list[str]:
     """The words of a name, each once: ``cardDeclined`` and ``Card declined`` have the same."""
-    return list(dict.fromkeys(words_of(_CAMEL_CASE.sub(" ", name.replace("_", " ")))))
+    return list(dict.fromkeys(words_of(spelt_out(name))))
+
+
+def spelt_out(name: str) -> str:
+    """A name with blanks between its words: ``card Declined`` for ``cardDeclined``."""
+    return _CAMEL_CASE.sub(" ", name.replace("_", " "))
 
 
 def is_unspaced(word: str) -> bool:

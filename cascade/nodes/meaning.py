@@ -40,6 +40,11 @@ def vectors(encoder: Encoder, texts: Texts, threads: int | None = None) -> Float
     return found
 
 
+def reader(encoder: Encoder) -> Callable[[Sequence[str]], FloatArray]:
+    """What gives texts their vectors, (n_texts, dims); those that a fit has made are kept already."""
+    return lambda texts: vectors(encoder, Texts(texts))
+
+
 def settled(
     losses: NDArray[np.float64], weights: Sequence[float], penalties: Sequence[float]
 ) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.errors import Problem, suggestion
 from cascade.taxonomy.data import DataSpec
@@ -24,6 +24,9 @@ from cascade.taxonomy.parser import BackendCheck, parse
 from cascade.taxonomy.settings import FIRST_LOOK, Combine, SettingsReader, Threshold
 from cascade.taxonomy.writer import to_dict
 from cascade.taxonomy.yaml_nodes import compose, read_text, represent
+
+if TYPE_CHECKING:
+    from cascade.grouping.meaning import Encode
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,6 +114,7 @@ class Taxonomy:
         *,
         name: str = "taxonomy",
         groups: int | None = None,
+        encode: Encode | None = None,
     ) -> Taxonomy:
         """A taxonomy of the labels of some rows, in groups proposed from their texts, names and company.
 
@@ -119,6 +123,8 @@ class Taxonomy:
         Parameters
         ----------
         groups : how many groups; by default settled by the data, with none for fewer than eight labels
+        encode : gives texts their vectors, as `cascade.nodes.meaning.reader` of an encoder does: labels are
+            alike in what they mean, too
 
         Raises
         ------
@@ -129,7 +135,7 @@ class Taxonomy:
         """
         from cascade.grouping.proposal import propose_groups
 
-        proposed = propose_groups(texts, labels, n_groups=groups)
+        proposed = propose_groups(texts, labels, n_groups=groups, encode=encode)
         given = {group: {"labels": list(own)} for group, own in proposed.groups.items()}
         return cls.from_dict({"name": name, "groups": given, "labels": list(proposed.alone)}, source="<rows>")
 

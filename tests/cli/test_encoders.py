@@ -12,6 +12,7 @@ from shop import SHOP, shop_rows
 from tiny_encoders import MEANINGS, gather, onnx_folder, rows_of, static_folder
 
 from cascade.encoders import store
+from cascade.taxonomy.definition import Taxonomy
 
 TAXONOMY = """
 name: tickets
@@ -193,6 +194,42 @@ def test_the_same_rows_give_the_same_model_with_one_job_and_with_two(place, tmp_
     for jobs in ("1", "2"):
         cascade(place, "fit", "tickets.yaml", "--out", tmp_path / jobs, "--jobs", jobs)
     assert (tmp_path / "1" / "manifest.json").read_bytes() == (tmp_path / "2" / "manifest.json").read_bytes()
+
+
+def test_fit_says_where_an_encoder_would_win_much_in_the_words_of_check(tmp_path):
+    texts, labels = shop_rows(120, seed=0)
+    others = [f"{chr(97 + i // 26)}{chr(97 + i % 26)} nothing of it" for i in range(500)]
+    taxonomy = {**SHOP, "data": {"train": "train.jsonl"}}
+    write_rows(tmp_path / "train.jsonl", [*texts, *others], [*labels, *([] for _ in others)])
+    (tmp_path / "shop.json").write_text(json.dumps(taxonomy))
+    report = json.loads(cascade(tmp_path, "check", "shop.json", "--json").stdout)
+    [found] = [one["message"] for one in report["findings"] if one["rule"] == "encoder-wins"]
+    assert found.startswith("half of the labels have ")
+    told = cascade(tmp_path, "fit", "shop.json").stderr
+    assert f"{found}: an encoder would win much, see `cascade check`" in told
+    few = (tmp_path / "train.jsonl").read_text().splitlines(keepends=True)[:400]
+    (tmp_path / "train.jsonl").write_text("".join(few))
+    assert "an encoder would win" not in cascade(tmp_path, "fit", "shop.json").stderr
+
+
+def test_init_puts_labels_together_that_mean_the_same(place, tmp_path):
+    groups = {frozenset(own) for own in MEANINGS.values()}
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for own in MEANINGS.values() for name in own))
+    done = cascade(tmp_path, "init", "names.txt", "--encoder", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "groups are proposed, by the words of names and what they mean" in done.stderr
+    drafted = Taxonomy.load(tmp_path / "taxonomy.yaml")
+    assert {frozenset(drafted.graph.children[name]) for name in drafted.graph.groups[1:]} == groups
+    alone = cascade(tmp_path, "init", "names.txt", "--out", "words.yaml")
+    assert "no groups" in alone.stderr
+
+
+@pytest.mark.parametrize(("name", "told"), [("minilm", "get minilm"), ("tinny", "Did you mean 'tiny'?")])
+def test_init_fetches_no_encoder_and_writes_nothing_without_it(place, tmp_path, name, told):
+    done = cascade(tmp_path, "init", place / "train.jsonl", "--encoder", name)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_of_encoders_is_loaded_without_one(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import cascade
 from cascade.errors import TaxonomyError
 from cascade.grouping.clustering import LARGEST, clusters_of, silhouettes
+from cascade.grouping.meaning import TEXTS_READ
 from cascade.grouping.proposal import propose_groups
 from cascade.grouping.vectors import label_vectors
 from cascade.grouping.words import words_of, words_of_name
@@ -70,6 +71,61 @@ def test_labels_that_go_together_come_into_one_group_whatever_the_texts_say():
     labels = [random_.sample(random_.choice(circles), 3) for _ in range(800)]
     texts = [" ".join(random_.choices(["one", "two", "three", "four", "five"], k=4)) for _ in labels]
     assert sides(propose_groups(texts, labels)) == {frozenset(circle) for circle in circles}
+
+
+def meaning_of(texts):
+    """A vector for each text: which subject each of its words is of, as an encoder may know."""
+    found = np.zeros((len(texts), len(SUBJECTS)), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for column, words in enumerate(SUBJECTS.values()):
+            found[row, column] = sum(word in words for word in words_of(text))
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(lengths > 0, lengths, 1)
+
+
+def rows_of_one_word(n_rows):
+    """Rows with a word of their label alone, so that labels of one subject share none of it."""
+    random_ = random.Random(2)
+    words = [word for own in SUBJECTS.values() for word in own]
+    chosen = [random_.choice(words) for _ in range(n_rows)]
+    return [f"please the {word} again" for word in chosen], [[f"x{words.index(word):02}"] for word in chosen]
+
+
+@pytest.mark.parametrize("n_groups", [None, 4])
+def test_labels_that_share_no_word_are_alike_by_what_an_encoder_knows_of_their_texts(n_groups):
+    texts, labels = rows_of_one_word(600)
+    expected = {frozenset(f"x{at:02}" for at in range(first, first + 8)) for first in (0, 8, 16, 24)}
+    assert sides(propose_groups(texts, labels, n_groups=n_groups, encode=meaning_of)) == expected
+    assert sides(propose_groups(texts, labels, n_groups=n_groups)) != expected
+
+
+def test_names_that_share_no_word_are_alike_by_what_an_encoder_knows_of_them():
+    names = [word for words in SUBJECTS.values() for word in words]
+    proposal = propose_groups([], [], more_labels=names, encode=meaning_of)
+    assert sides(proposal) == {frozenset(words) for words in SUBJECTS.values()}
+    assert propose_groups([], [], more_labels=names).groups == {}
+
+
+def test_an_encoder_that_knows_nothing_changes_nothing():
+    rows = rows_of_subjects()
+
+    def blank(texts):
+        return np.zeros((len(texts), 4), dtype=np.float32)
+
+    assert propose_groups(*rows, encode=blank) == propose_groups(*rows)
+
+
+def test_a_label_counts_as_much_of_its_texts_as_are_read_and_its_name_beside_them():
+    read = []
+
+    def encode(texts):
+        read.append(list(texts))
+        return meaning_of(texts)
+
+    texts, labels = ["hotel"] * 500 + ["oven"] * 3, [["flightSeat"]] * 500 + [["card_payment"]] * 3
+    label_vectors(["card_payment", "flightSeat"], texts, labels, encode)
+    [given_texts] = read
+    assert given_texts == ["hotel"] * TEXTS_READ + ["oven"] * 3 + ["card payment", "flight Seat"]
 
 
 def test_names_alone_are_grouped_where_there_are_no_rows():
