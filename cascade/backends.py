@@ -14,6 +14,7 @@ from cascade.hosted import settings
 from cascade.nodes.contract import Backend
 from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 from cascade.taxonomy.definition import Taxonomy
+from cascade.trunk import settings as trunk_settings
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Kind:
         What is wrong with options that are sound one by one, or an empty string.
     hosted
         Whether its models live at a service: asking them is waiting, and costs money.
+    trained
+        Whether its models are heads of a trunk that is trained for all groups, and lies in the model folder.
     version
         Raised when the same rows would give another model: nodes of an older version are not reused.
     """
@@ -39,6 +42,7 @@ class Kind:
     version: int = 1
     conflicts: Callable[[Mapping[str, Any]], str] = lambda _: ""
     hosted: bool = False
+    trained: bool = False
 
 
 def _penalties(value: Any) -> str:
@@ -94,11 +98,14 @@ _ENCODER = Option(
 KINDS: Mapping[str, Kind] = {
     "linear": Kind("cascade.nodes.linear:make", {"C": _C, "encoder": _ENCODER}, version=3),
     "constant": Kind("cascade.nodes.constant:make", {}),
+    "encoder": Kind(
+        "cascade.trunk.backend:make", trunk_settings.OPTIONS, conflicts=trunk_settings.conflicts, trained=True
+    ),
     "openai": Kind(
         "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True
     ),
 }
-CHOOSABLE = ("linear", "openai")
+CHOOSABLE = ("linear", "encoder", "openai")
 
 
 def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
@@ -164,7 +171,7 @@ def make_backend(
         from cascade.hosted.embeddings import ApiEncoder  # who asks no service needs none of it
 
         given["encoder"] = ApiEncoder.of(given["encoder"])
-    elif encoders is not None and encoder_of(given):
+    elif encoders is not None and (encoder_of(given) or KINDS[kind].trained):
         given["encoders"] = encoders
     backend: Backend = maker(**given)
     return backend

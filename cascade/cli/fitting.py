@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from cascade.cli.shell import (
     TOP_LEVEL,
     Bar,
     EncodingBar,
+    TrainingBar,
     cascade,
     cores,
     counted,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from cascade.model.folder import Manifest
     from cascade.rows.row import Row
     from cascade.taxonomy.definition import Taxonomy
+    from cascade.trunk.trainer import Trainer
 
 _SUSPICIOUS_SHOWN = 3
 _PLAN_GROUPS = 40
@@ -103,6 +105,16 @@ _PLAN_GROUPS = 40
     "--skip-bad-rows", is_flag=True, help="Learn without the rows that cannot be used; exit code 3."
 )
 @click.option("--self-contained", is_flag=True, help="Put a copy of each encoder into the model folder.")
+@click.option(
+    "--retrain-trunk", is_flag=True, help="Train encoders anew that could be built on; see docs/fine-tune.md."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where encoders are trained.",
+)
 @json_option
 @debug_option
 def fit(
@@ -119,6 +131,8 @@ def fit(
     detach: bool,
     skip_bad_rows: bool,
     self_contained: bool,
+    retrain_trunk: bool,
+    device: str,
     as_json: bool,
 ) -> int:
     """Train the models of a taxonomy.
@@ -136,16 +150,17 @@ def fit(
         raise DataError(f"{', '.join(map(str, files))}: no rows, so there is nothing to learn.")
     if dry_run:
         _tell_absent_encoders(tree)
-        _show_plan(tree, rows, seed, folder, as_json=as_json)
+        _show_plan(tree, rows, seed, folder, _trainer(device, retrain_trunk, jobs), as_json=as_json)
         return REFUSED if refused else DONE
     consent = _Consent(budget=budget, yes=yes)
     kept = list(dict.fromkeys(one.reading for one in readings))
-    run = {
+    run: dict[str, Any] = {
         "seed": seed,
         "jobs": jobs or cores(),
         "engine": engine,
         "readings": kept,
         "self_contained": self_contained,
+        "trainer": _trainer(device, retrain_trunk, jobs),
     }
     summary = _fitted(tree, rows, folder, consent, wait=not detach, **run)
     if summary is not None:
@@ -157,13 +172,14 @@ def _check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
     from cascade.hosted.folder_jobs import FILE
     from cascade.hosted.release_0_2 import ANSWERS, BATCHES, JOBS
-    from cascade.model.folder import MANIFEST, NODES
+    from cascade.model.folder import ENCODERS, MANIFEST, NODES, TRUNKS
 
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: a file; expected a folder for the model. Name another --out.")
     if not folder.exists() or (folder / MANIFEST).exists():
         return
-    ours = (NODES, FILE, JOBS, ANSWERS, BATCHES, ".")  # and what SQLite puts beside its files
+    # And what SQLite puts beside its files.
+    ours = (NODES, ENCODERS, TRUNKS, FILE, JOBS, ANSWERS, BATCHES, ".")
     others = sorted(one.name for one in folder.iterdir() if not one.name.startswith(ours))
     if others:
         raise ModelError(
@@ -171,8 +187,21 @@ def _check_out(folder: Path) -> None:
         )
 
 
+def _trainer(device: str, retrain: bool, jobs: int | None) -> Trainer:
+    from cascade.trunk.trainer import Trainer
+
+    return Trainer(device, retrain, jobs or cores())
+
+
 def _fitted(
-    taxonomy: Taxonomy, rows: Sequence[Row], folder: Path, consent: _Consent, *, wait: bool, **run: Any
+    taxonomy: Taxonomy,
+    rows: Sequence[Row],
+    folder: Path,
+    consent: _Consent,
+    *,
+    wait: bool,
+    trainer: Trainer,
+    **run: Any,
 ) -> dict[str, Any] | None:
     """What came of a fit, JSON-able; None where fine-tunes were submitted and are not waited for."""
     from cascade.encoders.contract import listen
@@ -189,8 +218,9 @@ def _fitted(
         listen(EncodingBar(bar))
         consent.bar = bar
         fine_tuner = FineTuner(consent, JobProgress(bar), wait, report_seconds=report_seconds())
+        run |= {"fine_tuner": fine_tuner, "trainer": replace(trainer, listener=TrainingBar(bar))}
         try:
-            manifest = train(taxonomy, texts, labels, folder, report=log, fine_tuner=fine_tuner, **run)
+            manifest = train(taxonomy, texts, labels, folder, report=log, **run)
         except PendingError as pending:
             if wait:
                 raise
@@ -319,12 +349,14 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
-def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, *, as_json: bool) -> None:
+def _show_plan(
+    taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path, trainer: Trainer, *, as_json: bool
+) -> None:
     from cascade.hosted.fine_tuner import tuned_models
     from cascade.learn.plan import plan
 
     texts, labels = [row.text for row in rows], [row.labels for row in rows]
-    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder))
+    planned = plan(taxonomy, texts, labels, seed, tuned_models(folder), trainer)
     if as_json:
         print_json(
             {
@@ -334,6 +366,7 @@ def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path,
                 "thousand_usd": planned.thousand_usd(),
                 "flat": None if planned.flat is None else _plain(asdict(planned.flat)),
                 "prices_of": planned.prices_of.isoformat(),
+                "trunks": [asdict(one) for one in planned.trunks],
             }
         )
         return
@@ -342,6 +375,12 @@ def _show_plan(taxonomy: Taxonomy, rows: Sequence[Row], seed: int, folder: Path,
         show(_hosted_table(planned, planned.flat))
         for line in _about_plan(planned):
             note(line)
+    for trunk in planned.trunks:
+        note(
+            f"{trunk.base}: one fine-tune for {counted(trunk.groups, 'group')}, {number(trunk.rows)} rows in "
+            f"{number(trunk.steps)} steps, about {counted(max(round(trunk.seconds / 60), 1), 'minute')} "
+            "here, by ten steps of it"
+        )
     note("dry run: nothing was trained or written")
 
 

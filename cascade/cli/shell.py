@@ -254,6 +254,26 @@ class EncodingBar:
             self._bar.say(line)
 
 
+class TrainingBar:
+    """Shows beside a bar how a training goes on."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def at(self, step: int, steps: int, loss: float, seconds_left: float) -> None:
+        """So many steps of so many are taken."""
+        left = f"{seconds_left / 60:,.0f} min" if seconds_left > 120 else f"{seconds_left:,.0f} s"
+        self._bar.renew(
+            f"training, step {number(step)} of {number(steps)}, loss {loss:.3f}, {left} left"
+            if step < steps
+            else ""
+        )
+
+    def say(self, line: str) -> None:
+        """Say it above the bar."""
+        self._bar.say(line)
+
+
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Bar]:
     if not sys.stderr.isatty():

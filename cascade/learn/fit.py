@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from cascade.learn.node_fit import (
 from cascade.learn.plan import check_lengths
 from cascade.learn.promises import promise_lines
 from cascade.learn.thresholds import route_threshold
+from cascade.learn.trunks import Heads, held_out_of, scored_rows, trunk_groups
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
     ENCODERS,
@@ -56,6 +57,8 @@ from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.text.clusters import clusters_of
+from cascade.text.texts import Texts
+from cascade.trunk.trainer import Trainer
 from cascade.validation.calibration import Calibration, conditional, fit_calibration
 from cascade.validation.combination import Combination
 
@@ -97,6 +100,7 @@ def fit(
     engine: str | None = None,
     report: Report = silent,
     fine_tuner: FineTuner | None = None,
+    trainer: Trainer | None = None,
     readings: Sequence[Reading] = (),
     self_contained: bool = False,
 ) -> Manifest:
@@ -124,6 +128,8 @@ def fit(
         Told of every step.
     fine_tuner
         Where hosted models are ordered; by default at their services, whatever they cost.
+    trainer
+        How fine-tunes of one's own are trained.
     readings
         How the rows were read, to be kept with the model.
     self_contained
@@ -143,7 +149,8 @@ def fit(
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:
         dataset = Dataset.make(taxonomy, texts, labels)
-        fitting = _Fit(dataset, out, seed, jobs, workers, report, fine_tuner or FineTuner())
+        services, trunks = fine_tuner or FineTuner(), trainer or Trainer()
+        fitting = _Fit(dataset, out, seed, jobs, workers, report, services, trunks)
         return fitting.run(tuple(reading.to_dict() for reading in readings), self_contained=self_contained)
 
 
@@ -174,7 +181,7 @@ def fit_out_of_fold(
     There is one look only. Data sets that share their `Texts` share what was computed of these.
     """
     with locked(out):
-        fitting = _Fit(dataset, out, seed, jobs, None, report, FineTuner())
+        fitting = _Fit(dataset, out, seed, jobs, None, report, FineTuner(), Trainer())
         manifest = fitting.trained()
         write_manifest(out, manifest)
         return OutOfFold(manifest, fitting.scored, fitting.walked)
@@ -217,27 +224,25 @@ class _Fit:
         workers: Workers | None,
         report: Report,
         fine_tuner: FineTuner,
+        trainer: Trainer,
     ) -> None:
         self.dataset, self.taxonomy, self.out = dataset, dataset.taxonomy, out.resolve()
-        self.seed, self.jobs, self.workers, self.report, self.fine_tuner = (
-            seed,
-            jobs,
-            workers,
-            report,
-            fine_tuner,
-        )
+        self.seed, self.jobs, self.workers, self.report = seed, jobs, workers, report
+        self.fine_tuner, self.trainer = fine_tuner, trainer
         self.total = len(trained_groups(self.taxonomy))
         # Before anything asks for what this computes with all threads.
         self.prepare()
-        self.hosted = hosted_groups(dataset)
-        self.held_out = held_out_rows(dataset, seed) if self.hosted else None
+        self.hosted, self.trunks = hosted_groups(dataset), trunk_groups(dataset)
+        self.held_out = self.unseen_rows()
         # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
         # part of the rows is enough.
-        self.part = None if self.hosted else enough_rows(dataset, seed)
+        self.part = None if self.held_out is not None else enough_rows(dataset, seed)
         unknown = self.held_out if self.held_out is not None else self.part
         self.scored = np.arange(len(dataset.texts)) if unknown is None else np.flatnonzero(unknown)
         self.tuned: Mapping[str, str] = {}
-        self.trials = Trials(dataset, seed, frozenset(self.hosted))
+        self.heads = Heads()
+        trained = frozenset(group for groups in self.trunks.values() for group in groups)
+        self.trials = Trials(dataset, seed, frozenset(self.hosted), trained)
         self.policies: dict[str, str] = {}  # of negatives, as far as settled
         self.fitted: dict[str, _Fitted] = {}
         # The second models of groups whose negatives are ``both``: they learned from every row.
@@ -249,8 +254,9 @@ class _Fit:
 
     def run(self, readings: tuple[Mapping[str, Any], ...], *, self_contained: bool = False) -> Manifest:
         manifest = self.trained()
-        encoders = self.copied_encoders() if self_contained else {}
-        manifest = replace(manifest, readings=readings, encoders=encoders)
+        encoders = {**self.heads.encoders, **(self.copied_encoders() if self_contained else {})}
+        trunks = tuple(self.heads.trunks)
+        manifest = replace(manifest, readings=readings, encoders=encoders, trunks=trunks)
         manifest = replace(manifest, first_look=self.first_look(manifest))
         write_manifest(self.out, manifest)
         return manifest
@@ -258,6 +264,8 @@ class _Fit:
     def trained(self) -> Manifest:
         """Train every group, and settle what the out-of-fold walk says; only node folders are written."""
         self.tuned = self.fine_tuner.models(self.out, self.orders())
+        if self.held_out is not None:
+            self.heads = Heads.of(self.dataset, self.trunks, self.out, self.trainer, self.held_out, self.seed)
         self.fit_tasks([self.task(group, "siblings") for group in self.early()])
         self.walked = walk(
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
@@ -268,14 +276,23 @@ class _Fit:
     def first_look(self, manifest: Manifest) -> FirstLook | None:
         """Words alone, for the rows that they answer as well: fitted by the same stages, where that pays."""
         words, most_lost = words_alone(self.taxonomy), self.taxonomy.first_look
-        if words is None or most_lost is None or self.hosted or not may_pay(self.taxonomy):
+        dear = self.held_out is not None
+        if words is None or most_lost is None or dear or not may_pay(self.taxonomy):
             return None
         dataset, report = replace(self.dataset, taxonomy=words), partial(_as_first_look, self.report)
-        alone = _Fit(dataset, self.out, self.seed, self.jobs, self.workers, report, self.fine_tuner)
+        services, trunks = self.fine_tuner, self.trainer
+        alone = _Fit(dataset, self.out, self.seed, self.jobs, self.workers, report, services, trunks)
         first = alone.trained(), alone.walked
         found = first_look(dataset, self.scored, first, (manifest, self.walked), most_lost)
         self.tell("noted", ROOT, told_of_look(found, most_lost))
         return found
+
+    def unseen_rows(self) -> BoolArray | None:
+        """The rows that are held out for models that are dear to fit; None where there is none."""
+        if not self.hosted and not self.trunks:
+            return None
+        rows = held_out_rows(self.dataset, self.seed)
+        return held_out_of(self.dataset, self.trunks, self.out, self.trainer, rows, self.seed)
 
     def copied_encoders(self) -> dict[str, dict[str, str]]:
         """Put a copy of each encoder into the model folder; the sha256 of its files, by its own."""
@@ -331,8 +348,19 @@ class _Fit:
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
         scores[held_out] = fitted.held_out[place[held_out]]
         if not held_out.all():
-            scores[~held_out] = fitted.load().scores(self.dataset.texts.take(rows[~held_out]))
+            scores[~held_out] = fitted.load().scores(self.texts_of(rows[~held_out]))
         return fitted.calibration.apply(scores)
+
+    def texts_of(self, rows: IntArray) -> Texts:
+        """Those of rows that are scored: with a trunk in a batch of their own, as no other is encoded."""
+        if not self.trunks:
+            return self.dataset.texts.take(rows)
+        return self.scored_texts.take(np.searchsorted(self.scored, rows))
+
+    @cached_property
+    def scored_texts(self) -> Texts:
+        """The texts of all rows that are scored."""
+        return Texts(list(self.dataset.texts.take(self.scored)))
 
     def second_scores(self) -> dict[str, FloatArray]:
         """Calibrated scores by models that learned from every row, for the blocks of the walk."""
@@ -434,11 +462,15 @@ class _Fit:
             problem = replace(problem, part=self.part[rows])
         constant = not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
-        key = node_key(kind, options, problem, self.tuned.get(group, ""))
-        held_out = np.flatnonzero(self.held_out[rows] & problem.own) if self.held_out is not None else None
-        return NodeTask(
-            group, kind, options, problem, rows, negatives, key, self.tuned.get(group, ""), held_out
-        )
+        head = None if constant else self.heads.of_task(group, negatives)
+        model = self.tuned.get(group, "")
+        key = node_key(kind, options, problem, model or (head.digest if head is not None else ""))
+        held_out = None
+        if self.held_out is not None:
+            held_out = np.flatnonzero(
+                scored_rows(problem, self.held_out[rows], negatives if head is not None else "siblings")
+            )
+        return NodeTask(group, kind, options, problem, rows, negatives, key, model, held_out, head=head)
 
     def orders(self) -> Iterator[tuple[str, HostedBackend, NodeProblem, BoolArray]]:
         """What services have to make: the group, its backend, its problem, and the rows not to be seen."""
@@ -473,7 +505,7 @@ class _Fit:
             Calibration.identity(targets.shape[1]) if constant else fit_calibration(scores[own], targets[own])
         )
         record = self.record(task, notes, calibration)
-        load = partial(make_backend(task.kind, task.options).load, folder)
+        load = partial(make_backend(task.kind, task.options, self.out / ENCODERS).load, folder)
         arrived = self.seconds if task.is_second else self.fitted
         arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, load)
         if task.is_second:

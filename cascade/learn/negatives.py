@@ -123,17 +123,19 @@ class Trials:
         The rows.
     seed
         Fixes which of them are tried.
-    hosted
-        Groups whose models are too dear for a trial.
+    hosted, trained
+        Groups whose models are too dear for a trial: at a service each row costs money; of a trunk a second
+        head costs nothing, so that there are two where nobody says otherwise.
     """
 
     dataset: Dataset
     seed: int
     hosted: frozenset[str]
+    trained: frozenset[str] = frozenset()
 
     def is_open(self, group: str) -> bool:
         """Whether the policy of a group is for a trial to settle."""
-        if self._said(group) != "auto" or group in self.hosted:
+        if self._said(group) != "auto" or group in self.hosted | self.trained:
             return False
         # Rows that reach the group have to differ in their children, so that there is something to learn.
         return varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
@@ -171,7 +173,8 @@ class Trials:
         common = "both" if 2 * list(settled.values()).count("both") > len(settled) else "siblings"
         found = {group: self._said(group) for group in groups}
         found |= {group: settled.get(group, common) for group in open_ones}
-        return {group: "siblings" if policy == "auto" else policy for group, policy in found.items()}
+        automatic = {group: "both" if group in self.trained else "siblings" for group in groups}
+        return {group: automatic[group] if one == "auto" else one for group, one in found.items()}
 
     def _said(self, group: str) -> str:
         return "siblings" if group == ROOT else self.dataset.taxonomy.groups[group].negatives

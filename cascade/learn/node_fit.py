@@ -25,6 +25,8 @@ from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.serialization import read_array, write_array
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
+from cascade.trunk.backend import TrunkBackend
+from cascade.trunk.heads import Head
 
 HELD_OUT_ROWS = "held_out_rows.npy"
 HELD_OUT_SCORES = "held_out_scores.npy"
@@ -47,6 +49,7 @@ class NodeTask:
     model: str = ""  # the tuned one, of a hosted group
     held_out: IntArray | None = None  # the rows that it did not see
     is_second: bool = False  # the model against all rows, beside the group's own
+    head: Head | None = None  # of a trunk that was trained for all groups
 
 
 def fit_node(out: Path, task: NodeTask) -> str:
@@ -72,6 +75,8 @@ def _fitted_node(task: NodeTask, folder: Path) -> FittedNode:
     backend = make_backend(task.kind, task.options)
     if isinstance(backend, HostedBackend) and task.held_out is not None:
         return backend.adopt(task.problem, task.model, task.held_out)
+    if isinstance(backend, TrunkBackend) and task.head is not None and task.held_out is not None:
+        return backend.adopt_head(task.problem, task.head, task.held_out)
     return backend.fit(task.problem, folder)
 
 

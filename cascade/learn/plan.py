@@ -12,10 +12,13 @@ from cascade.errors import BackendError, DataError
 from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
+from cascade.learn.trunks import taught, trunk_groups
 from cascade.nodes.contract import HostedBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.trunk.settings import TrunkSettings
+from cascade.trunk.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,27 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class PlannedTrunk:
+    """A fine-tune of one's own, shared by so many `groups`.
+
+    Attributes
+    ----------
+    base
+        The encoder that would be tuned.
+    rows, steps
+        How many rows teach it, and in how many steps of all epochs.
+    seconds
+        What that would take on this machine, by ten steps of it.
+    """
+
+    base: str
+    groups: int
+    rows: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `fit` would train, without training it.
 
@@ -55,12 +79,15 @@ class Plan:
         with; None where no group is hosted.
     prices_of
         The day of the prices.
+    trunks
+        The fine-tunes of one's own.
     """
 
     groups: tuple[Planned, ...]
     questions: tuple[float, ...]
     flat: NodePlan | None
     prices_of: date
+    trunks: tuple[PlannedTrunk, ...] = ()
 
     def cost_usd(self) -> float | None:
         """Of all fine-tunes; None where the price of one is not known."""
@@ -88,6 +115,7 @@ def plan(
     labels: Sequence[Sequence[str]],
     seed: int = 0,
     tuned: Callable[[str], str] = lambda _: "",
+    trainer: Trainer | None = None,
 ) -> Plan:
     """What `fit` would train, group by group; nothing is sent.
 
@@ -95,11 +123,14 @@ def plan(
     ----------
     tuned
         The model that an order with this key has made already, or an empty string: see `tuned_models`.
+    trainer
+        Where fine-tunes of one's own would be trained: some steps of each are, to tell how long it takes.
     """
     check_lengths(texts, labels)
     dataset, prices = Dataset.make(taxonomy, texts, labels), Prices.load()
     hosted = hosted_groups(dataset)
-    unseen = held_out_rows(dataset, seed) if hosted else np.zeros(len(texts), dtype=bool)
+    trunks = trunk_groups(dataset)
+    unseen = held_out_rows(dataset, seed) if hosted or trunks else np.zeros(len(texts), dtype=bool)
     groups = trained_groups(taxonomy)
     plans = {
         name: _hosted_plan(dataset, name, one, prices, unseen, seed, tuned) for name, one in hosted.items()
@@ -110,7 +141,23 @@ def plan(
         questions=tuple(float(dataset.reaching(group).mean()) if texts else 0.0 for group in groups),
         flat=None if first is None else _flat(dataset, first, prices, seed),
         prices_of=prices.as_of,
+        trunks=tuple(
+            _planned_trunk(dataset, settings, names, unseen, seed, trainer or Trainer())
+            for settings, names in trunks.items()
+        ),
     )
+
+
+def _planned_trunk(
+    dataset: Dataset,
+    settings: TrunkSettings,
+    groups: Sequence[str],
+    unseen: BoolArray,
+    seed: int,
+    trainer: Trainer,
+) -> PlannedTrunk:
+    figures = trainer.seconds(settings, taught(dataset, groups, unseen, seed))
+    return PlannedTrunk(settings.base, len(groups), *figures)
 
 
 def _hosted_plan(

@@ -6,6 +6,7 @@
       manifest.json          everything but the node models, and the sha256 of every file of theirs
       nodes/<content hash>/  one node model, its held-out scores, and node.json with what was settled
       encoders/<sha256>/     an encoder, where the model has it with it
+      trunks/<key>/          of a fine-tune of one's own, what the next fit builds on
 
 Node folders are named by the hash of all that made them and appear by a rename, whole or not at all. The
 manifest is written last, by a rename too: until then the folder holds the old model.
@@ -34,6 +35,7 @@ from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
 SCHEMA = 1
 NODES = "nodes"
 ENCODERS = "encoders"
+TRUNKS = "trunks"
 MANIFEST = "manifest.json"
 NODE = "node.json"
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
@@ -172,6 +174,8 @@ class Manifest:
         Of a model that has its encoders with it: the sha256 of the files of each, by name, under its own.
     first_look
         What answers the texts that need no encoder; None where there is no such model.
+    trunks
+        The names of the trunks that its heads belong to, which predictions do not need.
     """
 
     taxonomy: Mapping[str, Any]
@@ -189,6 +193,7 @@ class Manifest:
     least_known: float | None = None
     encoders: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     first_look: FirstLook | None = None
+    trunks: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 
@@ -277,6 +282,8 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     _tidy(root / NODES, nodes_of(manifest).keys())
     if (root / ENCODERS).is_dir():
         _tidy(root / ENCODERS, manifest.encoders.keys())
+    if (root / TRUNKS).is_dir():
+        _tidy(root / TRUNKS, set(manifest.trunks))
     for left in root.glob(f".{MANIFEST}.*"):
         left.unlink(missing_ok=True)
 
@@ -303,8 +310,9 @@ def nodes_of(manifest: Manifest) -> dict[str, Mapping[str, str]]:
 
 def _content(manifest: Manifest) -> bytes:
     content = {**vars(manifest), "groups": _groups_content(manifest.groups)}
-    if not manifest.encoders:
-        del content["encoders"]
+    for name in ("encoders", "trunks"):
+        if not content[name]:
+            del content[name]
     if manifest.first_look is None:
         del content["first_look"]
     else:
@@ -379,12 +387,13 @@ _FIRST_LOOK_TYPES = {
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
-    value = {"readings": [], "exclusive": [], "promises": {}, "combination": None, "encoders": {}, **value}
-    _check_types(value, {"readings": list, "exclusive": list, "promises": dict, "encoders": dict})
+    lists_of_old: dict[str, Any] = {"readings": [], "exclusive": [], "trunks": []}
+    value = {**lists_of_old, "promises": {}, "combination": None, "encoders": {}, **value}
+    _check_types(value, {**dict.fromkeys(lists_of_old, list), "promises": dict, "encoders": dict})
     _check_types(value["encoders"], dict.fromkeys(value["encoders"], dict))
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})
-    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
+    lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", *lists_of_old)}
     first_look = None if value.get("first_look") is None else _first_look(value["first_look"])
     return Manifest(**{**value, **lists, "groups": _groups(value["groups"]), "first_look": first_look})
 
