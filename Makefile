@@ -22,7 +22,7 @@ OUT ?= $(OUTPUTS)/$(basename $(notdir $(INPUT:.gz=))).jsonl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-tests demo test test-slow lint browser pictures format bench fit predict evaluate fit-all predict-all \
+.PHONY: help install install-tests demo test test-slow test-train lint browser pictures format bench fit predict evaluate fit-all predict-all \
 	clinc150 goemotions nlupp us_bills clean
 
 help: ## list the targets
@@ -54,6 +54,15 @@ test: $(TESTED) lint browser ## format, lint, types, import layers, and all test
 
 test-slow: $(TESTED) ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -m slow
+
+TRAINS := .venv-train
+test-train: $(TRAINS)/.installed ## the tests that train with torch, in an environment of their own (5.6 GB)
+	$(TRAINS)/bin/python -m pytest -m train tests/train
+
+$(TRAINS)/.installed: pyproject.toml
+	test -x $(TRAINS)/bin/python || $(PYTHON) -m venv $(TRAINS)
+	$(TRAINS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[train]' hypothesis pytest
+	@touch $@
 
 lint: $(TESTED) ## format, lint, types and import layers, changing nothing
 	$(VENV)/bin/ruff format --check

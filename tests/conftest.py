@@ -11,8 +11,8 @@ from cascade.learn.fit import fit
 from cascade.system.home import VARIABLE
 from cascade.taxonomy.definition import Taxonomy
 
-# The same examples on every machine; `--hypothesis-profile=default` looks for others.
-settings.register_profile("cascade", derandomize=True)
+# The same examples on every machine, however slow; `--hypothesis-profile=default` looks for others.
+settings.register_profile("cascade", derandomize=True, deadline=None)
 settings.load_profile("cascade")
 
 

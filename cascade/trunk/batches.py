@@ -53,7 +53,7 @@ class Places:
         owners = self._owners[cells]
         order = np.argsort(owners, kind="stable")
         numbers, firsts = np.unique(owners[order], return_index=True)
-        parts = np.split(order, firsts[1:])
+        parts = np.split(order, firsts[1:]) if len(firsts) else []
         return [
             (int(number), at[part], self._inside[cells[part]])
             for number, part in zip(numbers, parts, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def _with_low_rank(trunk: Any) -> Any:
         raise BackendError(
             "a base of more than 300 million parameters needs the package 'peft'. Run: pip install peft"
         ) from error
-    return get_peft_model(trunk, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers at what peft asks it
+        return get_peft_model(trunk, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"))
 
 
 def _padded(ids: Sequence[Sequence[int]]) -> tuple[Any, Any]:

@@ -156,9 +156,10 @@ class Training:
         try:
             while self.step < self.steps:
                 self._step()
-                if self.step % self.course.steps_of_epoch == 0 and self._end_epoch():
-                    break
+                is_over = self.step % self.course.steps_of_epoch == 0 and self._end_epoch()
                 listener(Progress(self.step, self.steps, self.loss, self.best if self.best >= 0 else None))
+                if is_over:
+                    break
                 if time.monotonic() - saved > SECONDS_BETWEEN:
                     checkpoints.save(self.checkpoint())
                     saved = time.monotonic()
@@ -248,7 +249,7 @@ class Training:
         """Keep the best network so far; whether to stop here."""
         epoch = self.step // self.course.steps_of_epoch
         found = quality(self.network, self.course)
-        if found > self.best or not self.best_state:
+        if found >= self.best:
             self.best, self.best_epoch = found, epoch
             self.best_state = {name: one.detach().clone() for name, one in self.network.state().items()}
         return epoch - self.best_epoch >= PATIENCE
