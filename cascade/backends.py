@@ -44,6 +44,11 @@ class Kind:
     hosted: bool = False
     trained: bool = False
 
+    @property
+    def is_dear(self) -> bool:
+        """Whether a fit takes minutes, or money, so that nothing is tried out with it."""
+        return self.hosted or self.trained
+
 
 def _penalties(value: Any) -> str:
     values = value if isinstance(value, list | tuple) else [value]
@@ -129,6 +134,12 @@ def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
 def encoder_of(options: Mapping[str, Any]) -> str | None:
     """The encoder of this machine that the options of a backend name."""
     named = options.get("encoder")
+    return named if isinstance(named, str) else None
+
+
+def base_of(options: Mapping[str, Any]) -> str | None:
+    """The weights of this machine that the options of a backend would train."""
+    named = options.get("base")
     return named if isinstance(named, str) else None
 
 

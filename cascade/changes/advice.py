@@ -193,7 +193,7 @@ def study(
     with Trials(model.taxonomy, texts, labels, model.manifest.seed, jobs) as trials:
         report("the model as it is", 0, most + 1)
         first = trials.start(model.folder, model.manifest.groups)
-        found = candidates(first, trials.hosted)
+        found = candidates(first, trials.dear)
         tried = list(_tried(trials, found[:most], report))
         chosen, together = _beside_each_other(trials, tried)
         others = [one for one in tried if one not in chosen]
@@ -203,7 +203,7 @@ def study(
             tried=tuple(others),
             together=together if len(chosen) > 1 else None,
             left=len(found[most:]),
-            hosted=tuple(sorted(trials.hosted)),
+            hosted=tuple(sorted(trials.dear)),
             refitted=first.refitted,
         )
 

@@ -123,7 +123,8 @@ class Fitted:
 class Trials:
     """Fits versions of a taxonomy on the same rows, each of which takes from the first what it can.
 
-    Groups whose models live at a service have embedded ones in their place: a trial pays for nothing.
+    Groups whose models are dear, at a service or with a trunk, have embedded ones in their place: a trial
+    pays for nothing.
     """
 
     def __init__(
@@ -131,8 +132,8 @@ class Trials:
     ) -> None:
         self.taxonomy, self.labels, self.seed, self.jobs = taxonomy, labels, seed, jobs
         self.texts = Texts(texts)
-        self.hosted = frozenset(
-            name for name, group in taxonomy.groups.items() if KINDS[group.backend.kind].hosted
+        self.dear = frozenset(
+            name for name, group in taxonomy.groups.items() if KINDS[group.backend.kind].is_dear
         )
         self._scratch = tempfile.TemporaryDirectory(prefix="cascade-advice-")
         self._home = Path(self._scratch.name)
@@ -146,7 +147,7 @@ class Trials:
 
     def start(self, folder: Path, groups: Mapping[str, GroupRecord]) -> Fitted:
         """The taxonomy as it is; models of `folder` are taken where they are of these rows."""
-        nodes = [node for name, record in groups.items() if name not in self.hosted for node in record.nodes]
+        nodes = [node for name, record in groups.items() if name not in self.dear for node in record.nodes]
         with self._folder("0", folder, nodes, keep=True) as out:
             self._first[0] = self._fitted(self.taxonomy, out, 0)
         return self._first[0]
@@ -231,7 +232,7 @@ def _linked(source: str, target: str) -> None:
 def _embedded(taxonomy: Taxonomy) -> Taxonomy:
     """The taxonomy with embedded models alone."""
     groups = {
-        name: replace(group, backend=BackendSpec("linear")) if KINDS[group.backend.kind].hosted else group
+        name: replace(group, backend=BackendSpec("linear")) if KINDS[group.backend.kind].is_dear else group
         for name, group in taxonomy.groups.items()
     }
     return replace(taxonomy, groups=groups)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from cascade.backends import encoder_of
+from cascade.backends import base_of, encoder_of
 from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, Severity, counted, first_few, listed
 from cascade.checks.subject import Subject, labels_of, line_of, one_line, quoted
 from cascade.hosted.codecs import MOST_INDICATORS
@@ -37,9 +37,11 @@ def several_parents(subject: Subject) -> Iterator[Finding]:
 def absent_encoder(subject: Subject) -> Iterator[Finding]:
     """Encoders that are not on this machine, so that nothing can be fitted."""
     from cascade.encoders import store  # who has words alone needs none of it
+    from cascade.encoders.settings import TO_TRAIN
 
-    named = {encoder_of(group.backend.options) for group in subject.taxonomy.groups.values()} - {None}
-    absent = sorted(name for name in named if name is not None and name not in store.names())
+    options = [group.backend.options for group in subject.taxonomy.groups.values()]
+    here = store.names()
+    absent = sorted({name for one in options if (name := encoder_of(one)) is not None and name not in here})
     yield from listed(
         "absent-encoder",
         "error",
@@ -47,6 +49,17 @@ def absent_encoder(subject: Subject) -> Iterator[Finding]:
         f"{counted(len(absent), 'encoder is', 'encoders are')} not on this machine",
         quoted,
         "Run: cascade encoders get NAME. `cascade encoders` lists those that can be had.",
+    )
+    bases = sorted(
+        {name for one in options if (name := base_of(one)) is not None and name + TO_TRAIN not in here}
+    )
+    yield from listed(
+        "absent-encoder",
+        "error",
+        bases,
+        f"the weights of {counted(len(bases), 'encoder', 'encoders')} to train are not on this machine",
+        quoted,
+        "Run: cascade encoders get NAME --to-train.",
     )
 
 

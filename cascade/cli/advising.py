@@ -197,8 +197,8 @@ def _tell_limits(found: Study) -> None:
     if found.hosted:
         names = ", ".join(name or TOP_LEVEL for name in found.hosted)
         note(
-            f"{names}: models at a service, which are never trained here. Nothing is advised about them, and "
-            "the figures are with embedded models in their place"
+            f"{names}: fine-tunes, which are dear to try. Nothing is advised about them, and the figures are "
+            "with embedded models in their place"
         )
     elif found.refitted:
         note(
