@@ -48,9 +48,7 @@ def may_pay(taxonomy: Taxonomy) -> bool:
 def told_of_look(look: FirstLook | None, most_lost: float) -> str:
     """What came of a first look, in words."""
     if look is None:
-        return (
-            f"first look: words alone answer no row, as they would lose more than {most_lost:g} of micro F1"
-        )
+        return f"first look: none, as words alone may lose more than {most_lost:g} of micro F1"
     lost = f"{look.loss:.4f} of micro F1 lost" if look.loss > 0 else "nothing lost"
     return f"first look: words alone answer {look.share:.0%} of the rows out of fold, {lost}"
 
