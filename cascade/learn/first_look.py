@@ -30,8 +30,6 @@ NINE_OF_TEN = 1.2816
 ONE_LABEL = 2.0
 # A first look that answers fewer rows costs more than it saves.
 LEAST_SHARE = 0.05
-# So many texts are decided at once.
-AT_ONCE = 1000
 
 
 def may_pay(taxonomy: Taxonomy) -> bool:
@@ -50,9 +48,7 @@ def may_pay(taxonomy: Taxonomy) -> bool:
 def told_of_look(look: FirstLook | None, most_lost: float) -> str:
     """What came of a first look, in words."""
     if look is None:
-        return (
-            f"first look: words alone answer no row, as they would lose more than {most_lost:g} of micro F1"
-        )
+        return f"first look: none, as words alone may lose more than {most_lost:g} of micro F1"
     lost = f"{look.loss:.4f} of micro F1 lost" if look.loss > 0 else "nothing lost"
     return f"first look: words alone answer {look.share:.0%} of the rows out of fold, {lost}"
 
@@ -104,7 +100,8 @@ def first_look(
         So much micro F1 may be lost against the second look for all rows.
     """
     manifest, walked = first
-    doubts = doubts_of_rows(dataset.taxonomy, manifest, walked)
+    thresholds, exclusive = manifest.thresholds, manifest.exclusive
+    doubts = doubts_of(walked, lambda part: decide(dataset.taxonomy, thresholds, part.paths, exclusive))
     answers = Answers.of(dataset, rows, walked, manifest), Answers.of(dataset, rows, second[1], second[0])
     counts = row_counts(dataset.taxonomy.graph, dataset.truth.take(rows))
     lost, total = losses(*answers, counts)
@@ -126,15 +123,6 @@ def first_look(
         exclusive=manifest.exclusive,
         least_known=manifest.least_known,
     )
-
-
-def doubts_of_rows(taxonomy: Taxonomy, manifest: Manifest, walked: Walked) -> Floats:
-    """The doubt of each text of a walk, as prediction has it: see `doubts_of`."""
-    parts = [
-        doubts_of(part, decide(taxonomy, manifest.thresholds, part.paths, manifest.exclusive))
-        for _, part in walked.slices(AT_ONCE)
-    ]
-    return np.concatenate(parts)
 
 
 def losses(first: Answers, second: Answers, counts: IntArray) -> tuple[Floats, float]:
@@ -160,7 +148,7 @@ def greatest_doubt(doubts: Floats, lost: Floats, one_label: float, most_lost: fl
     It is looked for from the least doubt up, and ends where the upper bound of the loss first is too high:
     so no bound is the best of many that were tried (fixed sequence testing, as in Angelopoulos et al., "Learn
     then test", 2021). The bound is the score interval of a rate, with `NINE_OF_TEN`: without any loss among
-    them some thousand rows are needed before anything may be answered by words alone.
+    them it takes some 800 rows before anything may be answered by words alone.
 
     Parameters
     ----------

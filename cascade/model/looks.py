@@ -6,7 +6,7 @@ doubts get the second, which knows what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,9 @@ from cascade.model.walk import Block, Walked, levels
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.taxonomy.graph import Graph
+
+# So many texts are decided at once, which takes one array of them and all nodes.
+_AT_ONCE = 2000
 
 
 def manifest_of_first(manifest: Manifest) -> Manifest | None:
@@ -37,7 +40,7 @@ def manifest_of_first(manifest: Manifest) -> Manifest | None:
     )
 
 
-def doubts_of(walked: Walked, chosen: BoolArray) -> NDArray[np.float64]:
+def doubts_of(walked: Walked, decide: Callable[[Walked], BoolArray]) -> NDArray[np.float64]:
     """How many labels of each text are expected to be wrong, float64, shape (n_texts,); 0 is no doubt.
 
     A chosen label is wrong with 1 less its probability, any other that was visited with its probability.
@@ -47,12 +50,13 @@ def doubts_of(walked: Walked, chosen: BoolArray) -> NDArray[np.float64]:
     ----------
     walked
         Combined.
-    chosen
-        What was decided, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
+    decide
+        What is answered for some texts, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
     """
     found = np.empty(len(walked), dtype=np.float64)
-    graph = walked.graph
-    _expected_errors(walked.paths, chosen, len(graph.nodes) - len(graph.labels), found)
+    first = len(walked.graph.nodes) - len(walked.graph.labels)
+    for texts, part in walked.slices(_AT_ONCE):
+        _expected_errors(part.paths, decide(part), first, found[texts])
     if walked.nothing_known is not None:
         found[walked.nothing_known] = np.inf
     return found

@@ -1,4 +1,4 @@
-"""A fitted model answers: `Cascade`, prediction rows, files of any length.
+"""A fitted model answers: looks at texts, prediction rows, files of any length.
 
-Imports `learn` (for `Cascade.fit`), `model`, `rows` and what lies below them.
+Imports `backends`, `model`, `rows` and what lies below them.
 """

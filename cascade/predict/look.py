@@ -219,7 +219,7 @@ class Looks:
         if self.first is None:
             return self.last.walk(batch)
         walked = self.first.walk(batch)
-        by_first = doubts_of(walked, self.first.decide(walked)) <= self.most_doubt
+        by_first = doubts_of(walked, self.first.decide) <= self.most_doubt
         sure, doubted = np.flatnonzero(by_first), np.flatnonzero(~by_first)
         counts.spared += len(sure)
         if not len(doubted):

@@ -15,13 +15,17 @@ from openai import OpenAI
 from processes import command, environment
 from sandbox_helpers import sandbox
 from shop import SHOP, shop_rows
+from tiny_encoders import MEANINGS, rows_of
 
+from cascade import Cascade
 from cascade.backends import complaints
 from cascade.encoders.vectors import vectors_of
 from cascade.errors import BackendError
 from cascade.hosted.asker import shared_asker
 from cascade.hosted.embeddings import ApiEncoder
 from cascade.hosted.prices import Prices
+from cascade.learn.fit import fit
+from cascade.taxonomy.definition import Taxonomy
 
 MODEL = "text-embedding-3-small"
 
@@ -204,3 +208,19 @@ def test_a_model_is_fitted_and_answers_with_the_vectors_of_a_service(service, tm
     assert nobody.returncode == 1
     assert "no key: the environment variable SANDBOX_KEY is not set" in nobody.stderr
     assert os.environ["SANDBOX_KEY"] not in (tmp_path / "models" / "shop" / "manifest.json").read_text()
+
+
+def test_a_service_is_asked_only_about_texts_that_words_leave_in_doubt(service, tmp_path):
+    groups = {"things": {"labels": ["money", "post"]}, "moods": {"labels": ["angry", "sun"]}}
+    backend = {"kind": "linear", "encoder": described(service, dimensions=16)}
+    taxonomy = Taxonomy.from_dict({"name": "paid", "defaults": {"backend": backend}, "groups": groups})
+    learned = rows_of(MEANINGS, 1200, seed=0)
+    fit(taxonomy, *learned, tmp_path / "model")
+    model = Cascade.load(tmp_path / "model")
+    before = requests_at(service)
+    texts, labels = rows_of(MEANINGS, 20, seed=1)
+    assert set(texts) - set(learned[0])  # not all vectors are kept
+    assert model.predict(texts) == labels
+    assert requests_at(service) == before
+    model.predict([*texts, "an unheard of thing"])
+    assert requests_at(service) == before + 1

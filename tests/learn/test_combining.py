@@ -17,6 +17,7 @@ from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import Block, Walked
 from cascade.nodes.linear import make
+from cascade.predict.look import Look
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration
@@ -174,10 +175,9 @@ def test_a_model_without_a_combination_answers_by_its_paths(model, tmp_path):
     from dataclasses import replace
 
     loaded = Cascade.load(model[0])
-    plain = Cascade(
-        loaded.folder, replace(loaded.manifest, combination=None), loaded.taxonomy, loaded._nodes, {}
-    )
-    walked = plain.walk(["the parcel is delayed"])
+    nodes = {group: loaded.node(group) for group in loaded.manifest.groups}
+    plain = Look(loaded.taxonomy, replace(loaded.manifest, combination=None), nodes, {})
+    walked = plain.walk(Texts(["the parcel is delayed"]))
     assert walked.before is None
     found = loaded.walk(["the parcel is delayed"]).before
     np.testing.assert_array_equal(walked.paths, found.paths)

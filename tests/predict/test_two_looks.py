@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import pickle
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from processes import command, environment
+from served import ask, get, serving
 from tiny_encoders import MEANINGS, onnx_folder, rare_words, rows_of, static_folder
 
 from cascade import Cascade
@@ -17,8 +21,16 @@ from cascade.encoders import fetching
 from cascade.encoders.contract import counts
 from cascade.errors import ModelError
 from cascade.learn.fit import fit
+from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, nodes_of, read_manifest
+from cascade.predict.answers import prediction_rows
+from cascade.predict.extras import Style
+from cascade.predict.files import predict_file
+from cascade.predict.look import Looks
+from cascade.predict.request import Request
+from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
+from cascade.text.texts import Texts
 
 TAXONOMY = {
     "name": "tickets",
@@ -114,14 +126,33 @@ def test_an_answer_is_the_same_alone_and_in_any_company(model):
 
 
 def test_an_answer_is_that_of_the_look_alone(model):
-    from cascade.text.texts import Texts
-
     texts, _ = texts_of_both()
     walked, first, last = model.walk(texts), *(one.walk(Texts(texts)) for one in looks_of(model))
     np.testing.assert_array_equal(walked.paths[::2], first.paths[::2])
     np.testing.assert_array_equal(walked.conditionals[::2], first.conditionals[::2])
     np.testing.assert_array_equal(walked.paths[1::2], last.paths[1::2])
     np.testing.assert_array_equal(walked.before.paths[1::2], last.before.paths[1::2])
+
+
+def test_each_text_is_decided_by_the_thresholds_of_its_look(model):
+    texts, _ = texts_of_both()
+    walked, strict = model.walk(texts), copy.copy(model.looks.first)
+    strict.manifest = replace(strict.manifest, thresholds=dict.fromkeys(model.graph.nodes, 1.0))
+    chosen = Looks(model.looks.last, strict, model.looks.most_doubt).decide(walked)
+    assert not chosen[::2].any()
+    np.testing.assert_array_equal(chosen[1::2], model.decide(walked)[1::2])
+    assert chosen[1::2].any()
+
+
+def test_the_oracle_asks_the_look_that_answered(model):
+    texts, labels = texts_of_both()
+    truth = true_cells(model.graph, labels)
+    by_first = np.array([True, False] * 40)
+    found = model.oracle(texts, truth, by_first)
+    for start, look in enumerate(looks_of(model)):
+        alone = look.oracle(Texts(texts), lambda group: truth.has(model.graph.column[group]))
+        np.testing.assert_array_equal(found.paths[start::2], alone.paths[start::2])
+    np.testing.assert_array_equal(model.oracle(texts, truth).paths, alone.paths)
 
 
 def looks_of(model):
@@ -149,6 +180,8 @@ def test_evaluate_tells_the_share_and_has_an_oracle_of_both_looks(model):
     assert found.first_look == 0.5
     assert found.micro_f1 == found.oracle_router_micro_f1 == 1
     assert counts.encoded + counts.kept - encoded == 80  # half of the texts, by the walk and by the oracle
+    assert model.evaluate(texts[::2], labels[::2]).first_look == 1
+    assert model.evaluate(texts[1::2], labels[1::2]).first_look == 0
 
 
 def test_a_copied_and_a_pickled_model_have_both_looks(model, tmp_path):
@@ -181,15 +214,26 @@ def test_predict_tells_the_share_and_a_trace_tells_the_look(folder, tmp_path):
     assert set(told) == {round(float(np.float32(one["money"])), 6) for one in (first, last)}
 
 
-def test_rows_are_the_same_with_any_number_of_workers_and_from_a_run_that_goes_on(folder, tmp_path):
-    texts, _ = texts_of_both(5000)
-    source = write_rows(tmp_path / "rows.jsonl", texts)
-    for jobs in ("1", "2"):
-        done = cascade(
-            "predict", source, "--model", folder, "--jobs", jobs, "--out", tmp_path / f"{jobs}.csv"
-        )
-        assert "words alone answered 5,000 of 10,000 rows (50%)" in done.stderr
-    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+def test_rows_and_shares_are_the_same_with_workers_and_from_a_run_that_goes_on(model, tmp_path):
+    source = write_rows(tmp_path / "rows.jsonl", texts_of_both(100)[0])
+
+    def run(name, stop=lambda _: None, **options):
+        request = Request(str(source), tmp_path / name, trace=True, slice_rows=20, **options)
+        outcome = predict_file(model, request, io.BytesIO(), report=stop)
+        assert "words alone answered 100 of 200 rows (50%)" in outcome.notes
+        return outcome, (tmp_path / name).read_bytes()
+
+    def stop(step):
+        if step.rows == 60:
+            raise KeyboardInterrupt
+
+    _, alone = run("alone.jsonl")
+    assert run("two.jsonl", jobs=2)[1] == alone
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped.jsonl", stop)
+    outcome, found = run("stopped.jsonl")
+    assert found == alone
+    assert (outcome.resumed_from, outcome.by_first) == (60, 100)
 
 
 def test_explain_tells_which_look_answered_and_why_by_that_look(folder, model):
@@ -217,6 +261,22 @@ def test_fit_and_evaluate_tell_the_share(folder, tmp_path):
     assert summary["first_look"] == read_manifest(folder).first_look.share
     told = cascade("evaluate", tmp_path / "rows.jsonl", "--model", folder)
     assert "words alone answered 9" in " ".join(told.stdout.split())
+
+
+def test_a_service_answers_alike_and_counts_what_words_answered(folder, model):
+    texts, _ = texts_of_both()
+    with serving(folder) as (port, _):
+
+        def figure(name):
+            lines = get(port, "/metrics")[2].decode().splitlines()
+            return next(float(line.split()[1]) for line in lines if line.startswith(name))
+
+        before = figure("cascade_first_look_texts")
+        status, _, body = ask(port, {"texts": texts, "trace": True})
+        assert status == 200
+        rows = json.loads(body)["rows"]
+        assert figure("cascade_first_look_texts") == before + 40
+    assert rows == prediction_rows(model, list(range(1, 81)), texts, Style(trace=True))
 
 
 # The folder
@@ -262,7 +322,7 @@ def test_too_few_rows_and_fast_encoders_make_no_first_look(folder, tmp_path):
     events = []
     fit(taxonomy_of(), *training_rows(200), tmp_path / "few", report=events.append)
     assert "first_look" not in content_of(tmp_path / "few")
-    assert any("words alone answer no row" in event.detail for event in events)
+    assert any(event.detail.startswith("first look: none, as words") for event in events)
     kept = {path.name for path in (tmp_path / "few" / NODES).iterdir()}
     assert kept == set(nodes_of(read_manifest(tmp_path / "few")))
     fetching.add(static_folder(tmp_path / "table"), "table")
@@ -298,8 +358,6 @@ def test_a_damaged_node_of_the_first_look_is_refused(folder, tmp_path):
     ],
 )
 def test_a_first_look_that_makes_no_sense_is_refused(folder, tmp_path, change, told):
-    from cascade.system.serialization import checksummed
-
     shutil.copytree(folder, tmp_path / "odd")
     content = content_of(folder)
     del content["sha256"]
@@ -310,8 +368,6 @@ def test_a_first_look_that_makes_no_sense_is_refused(folder, tmp_path, change, t
 
 
 def test_a_first_look_needs_an_encoder_beside_it(folder, tmp_path):
-    from cascade.system.serialization import checksummed
-
     fit(taxonomy_of(defaults={"backend": "linear"}), *training_rows(), tmp_path / "words")
     content = content_of(tmp_path / "words")
     del content["sha256"]
