@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cascade.cli.caching import size_of
 from cascade.cli.completion import files
 from cascade.cli.shell import (
     DONE,
     Commands,
     cascade,
+    counted,
     debug_option,
     json_option,
     note,
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 
     from cascade.encoders.settings import Stored
 
+_WIDEST_NAME = 19
+"""Of the encoders that are known by name; longer ones of people's own go on in the next line."""
+
 
 @cascade.group(
     "encoders",
     cls=Commands,
     invoke_without_command=True,
-    short_help="Show, get, add, verify and remove encoders.",
+    short_help="Show, get, add, verify and remove encoders; drop vectors.",
 )
 @json_option
 @debug_option
@@ -129,6 +134,23 @@ def remove(name: str, *, as_json: bool) -> int:
     return DONE
 
 
+@encoders.command("clear-cache", short_help="Drop the vectors of texts.")
+@json_option
+@debug_option
+def clear_cache(*, as_json: bool) -> int:
+    """Drop the vectors of texts that are kept for all models. They are made again where they are needed."""
+    from cascade.encoders import vector_cache
+
+    before = vector_cache.bytes_on_disk()
+    vector_cache.clear()
+    freed = max(before - vector_cache.bytes_on_disk(), 0)
+    if as_json:
+        print_json({"file": str(vector_cache.path()), "freed_bytes": freed})
+    else:
+        click.echo(f"{vector_cache.path()}: empty, {size_of(freed)} freed")
+    return DONE
+
+
 def _tell_stored(stored: Stored, *, as_json: bool) -> None:
     from cascade.encoders import store
 
@@ -155,9 +177,8 @@ def _told(stored: Stored) -> dict[str, Any]:
 
 
 def _tell(*, as_json: bool) -> None:
-    from cascade.encoders import store
+    from cascade.encoders import store, vector_cache
     from cascade.encoders.register import as_of, known
-    from cascade.encoders.vector_cache import bytes_on_disk
 
     here = {name: store.read(store.place() / digest, name) for name, digest in store.names().items()}
     others = [entry for name, entry in known().items() if name not in here]
@@ -172,31 +193,41 @@ def _tell(*, as_json: bool) -> None:
                 "here": [_told(one) for one in here.values()],
                 "can_be_had": can_be_had,
                 "as_of": as_of().isoformat(),
-                "vectors_bytes": bytes_on_disk(),
+                "vectors": vector_cache.count(),
+                "vectors_bytes": vector_cache.bytes_on_disk(),
+                "vectors_file": str(vector_cache.path()),
             }
         )
         return
     show(_table(here))
     note(f"encoders of {as_of()}; those that are here lie in {store.place()}")
+    if vectors := vector_cache.count():
+        size = size_of(vector_cache.bytes_on_disk())
+        note(f"{vector_cache.path()}: vectors of {counted(vectors, 'text')}, {size}")
 
 
 def _table(here: dict[str, Stored]) -> RenderableType:
+    """A name, whether it is here, and all else in words, so that no column is too narrow for one."""
     from rich.table import Table
 
     from cascade.encoders.register import known
 
     table = Table(box=None, pad_edge=False)
-    for name, side in (("encoder", "left"), ("here", "left"), ("dims", "right"), ("tokens", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type] # one of the two
-    for name in ("languages", "licence", "about"):
-        table.add_column(name, overflow="fold")
+    table.add_column("encoder", overflow="fold", min_width=_WIDEST_NAME)
+    table.add_column("here", no_wrap=True)
+    table.add_column("about", overflow="fold")
     for name, one in here.items():
-        settings = one.settings
         about = known()[name].about if name in known() else one.about.source
-        tokens = number(settings.longest) if settings.longest else "all"
-        table.add_row(name, "yes", str(settings.dims), tokens, one.about.languages, one.about.licence, about)
+        longest = one.settings.longest * one.settings.windows
+        read = f"{number(longest)} tokens" if longest else "texts of any length"
+        use = f"{one.settings.dims} dims, {read}"
+        table.add_row(name, "yes", _words(about, one.about.languages, one.about.licence, use))
     for name, entry in known().items():
         if name not in here:
-            size = f"; {entry.megabytes} MB to fetch" if entry.megabytes else ""
-            table.add_row(name, "", "", "", entry.languages, entry.licence, entry.about + size)
+            size = f"{entry.megabytes} MB to fetch" if entry.megabytes else ""
+            table.add_row(name, "", _words(entry.about, entry.languages, entry.licence, size))
     return table
+
+
+def _words(*parts: str) -> str:
+    return "; ".join(filter(None, parts))

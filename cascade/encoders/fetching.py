@@ -194,7 +194,8 @@ def _write(content: _Readable, path: Path, sha256: str, what: str) -> None:
 def _downloaded(source: Source, folder: Path) -> Path:
     """The wheel of a source, which pip held against its hash."""
     wanted = folder / "requirements.txt"
-    wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
+    with writing(wanted):
+        wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
     tags = [word for name, value in source.tags.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)]
@@ -215,6 +216,8 @@ def _last_error(told: str) -> str:
     if any("No module named pip" in line for line in lines):
         return "this Python has no pip; `python -m ensurepip` brings it."
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    if errors == ["Exception:"]:  # what pip did not foresee, such as a full disk: the last line names it
+        errors = []
     found = " ".join(errors) if errors else (lines[-1] if lines else "no reason was given.")
     return found if found.endswith(".") else f"{found}."
 

