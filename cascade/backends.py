@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cascade.errors import BackendError, suggestion
 from cascade.hosted import settings
 from cascade.nodes.contract import Backend
 from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
+from cascade.taxonomy.definition import Taxonomy
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,19 @@ def encoder_of(options: Mapping[str, Any]) -> str | None:
 def asks_service(options: Mapping[str, Any]) -> bool:
     """Whether the encoder of a backend is a service, so that new texts cost money."""
     return isinstance(options.get("encoder"), Mapping)
+
+
+def words_alone(taxonomy: Taxonomy) -> Taxonomy | None:
+    """The same taxonomy without encoders; None where no group has one, so that it would be the same."""
+    options = {name: dict(group.backend.options) for name, group in taxonomy.groups.items()}
+    encoding = [name for name, own in options.items() if own.pop("encoder", None) is not None]
+    if not encoding:
+        return None
+    groups = {
+        name: replace(group, backend=replace(group.backend, options=options[name]))
+        for name, group in taxonomy.groups.items()
+    }
+    return replace(taxonomy, groups=groups, first_look=None)
 
 
 def make_backend(

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cascade.backends import KINDS, asks_service, complaints, make_backend
+from cascade.backends import KINDS, asks_service, complaints, make_backend, words_alone
 from cascade.errors import DataError, ModelError, TaxonomyError
-from cascade.model.combine import Combiner
-from cascade.model.decide import Ranked, decide
-from cascade.model.evidence import Silence, entry_groups, nothing_known
+from cascade.model.decide import Ranked
 from cascade.model.folder import (
     ENCODERS,
     MANIFEST,
@@ -31,20 +29,21 @@ from cascade.model.folder import (
     node_folders,
     read_manifest,
 )
-from cascade.model.soundness import calibration_of, check_against, combination_of
-from cascade.model.walk import Walked, batches, walk
+from cascade.model.looks import manifest_of_first
+from cascade.model.soundness import calibration_of, check_against, check_first_look
+from cascade.model.walk import Walked, batches
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
 from cascade.predict.extras import Style
+from cascade.predict.look import Look, Looks, Part
 from cascade.rows.frames import FRAME, frame_of, frame_rows, has_objects, is_frame, texts_of
 from cascade.rows.readings import Columns, Reading
 from cascade.rows.row import Row
-from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.array_types import BoolArray, FloatArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
 from cascade.taxonomy.settings import BackendSpec
 from cascade.text.texts import Texts
-from cascade.validation.calibration import Calibration, conditional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +75,8 @@ class Cascade:
         All that `fit` settled.
     folder
         Where it lives.
+    looks
+        What answers: one model of the walk, or words alone first and what knows meaning second.
     """
 
     def __init__(
@@ -83,13 +84,9 @@ class Cascade:
         folder: Path,
         manifest: Manifest,
         taxonomy: Taxonomy,
-        nodes: Mapping[str, NodeModel],
-        seconds: Mapping[str, tuple[NodeModel, Calibration]],
+        looks: Looks,
     ) -> None:
-        self.folder, self.manifest, self.taxonomy = folder, manifest, taxonomy
-        self._nodes, self._seconds = nodes, seconds
-        self._calibrations = {group: calibration_of(record) for group, record in manifest.groups.items()}
-        self._combiner = Combiner(taxonomy, combination_of(manifest))
+        self.folder, self.manifest, self.taxonomy, self.looks = folder, manifest, taxonomy, looks
         self._scratch: _Scratch | None = None
 
     def __repr__(self) -> str:
@@ -213,27 +210,19 @@ class Cascade:
                 manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
             )
             check_against(taxonomy, manifest)
+            first, words = manifest_of_first(manifest), words_alone(taxonomy)
+            if first is not None:
+                check_first_look(words, manifest)
         except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
         places = node_folders(folder, manifest)
-
-        def load(group: str, name: str) -> NodeModel:
-            encoders = folder / ENCODERS if manifest.encoders else None
-            return _load_node(places[name], taxonomy, group, manifest.groups[group], encoders)
-
-        first = [(group, record.node) for group, record in manifest.groups.items()]
-        second = {group: one.second for group, one in manifest.groups.items() if one.second is not None}
-        # Most of it is reading and compiled loops, which let other threads run meanwhile.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            nodes = dict(zip(manifest.groups, pool.map(load, *zip(*first, strict=True)), strict=True))
-            models = pool.map(load, second, [one.node for one in second.values()])
-            seconds = {
-                group: (model, calibration_of(second[group]))
-                for group, model in zip(second, models, strict=True)
-            }
-        return cls(folder, manifest, taxonomy, nodes, seconds)
+        last = _loaded_look(folder, taxonomy, manifest, places)
+        if first is None or words is None or manifest.first_look is None:
+            return cls(folder, manifest, taxonomy, Looks(last))
+        looks = Looks(last, _loaded_look(folder, words, first, places), manifest.first_look.doubt)
+        return cls(folder, manifest, taxonomy, looks)
 
     def save(self, folder: str | Path) -> None:
         """Copy the model to `folder`, which must not exist or be empty; it appears whole or not at all.
@@ -260,44 +249,17 @@ class Cascade:
 
     def node(self, group: str) -> NodeModel:
         """The model of a group; KeyError where it has none."""
-        return self._nodes[group]
+        return self.looks.last.node(group)
 
     def walk(self, texts: Sequence[str]) -> Walked:
         """Probabilities of all nodes and conditional scores of all edges that were visited.
 
-        `Walked.before` has the path probabilities that they were combined from.
+        `Walked.before` has the path probabilities that they were combined from, `Walked.by_first` says which
+        texts words alone answered, where the model has a first look.
         """
-        batch = Texts(_strings(texts))
-        paths: dict[str, FloatArray] = {}
-        failed: dict[int, str] = {}
-        marginal: dict[str, FloatArray] = {}
+        return self.looks.walk(Texts(_strings(texts)))
 
-        def enter(group: str, _: IntArray, path: FloatArray) -> BoolArray:
-            inside = path >= self._route(group)
-            paths[group] = path[inside]
-            return inside
-
-        def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            return self._scores(batch, asked, paths, failed, marginal)
-
-        walked = walk(self.taxonomy, len(batch), score, enter, is_marginal=self._learned_from_all)
-        return self._combined(replace(walked, failed=failed), batch, marginal)
-
-    def _but_nothing_known(self, walked: Walked, batch: Texts) -> Walked:
-        """The walk, without what was said of texts of which nothing is known."""
-        least = self.manifest.least_known
-        if least is None:
-            return walked
-        entries = (self._nodes[group] for group in entry_groups(self.taxonomy) if group in self._nodes)
-        nothing = nothing_known(entries, batch, least)
-        return walked if nothing is None else self._silence.of(walked, nothing)
-
-    @cached_property
-    def _silence(self) -> Silence:
-        kinds = {group: record.backend["kind"] for group, record in self.manifest.groups.items()}
-        return Silence(self.taxonomy, [group for group, kind in kinds.items() if KINDS[kind].hosted])
-
-    def oracle(self, texts: Sequence[str], truth: Cells) -> Walked:
+    def oracle(self, texts: Sequence[str], truth: Cells, by_first: BoolArray | None = None) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
 
         Parameters
@@ -307,31 +269,19 @@ class Cascade:
         truth
             A column for each of `Graph.nodes`: labels and all their ancestors. Groups that are always visited
             are entered wherever a parent is.
+        by_first
+            bool, shape (n_texts,): which texts the first look answers, as `Walked` has it; by default none.
         """
         batch = Texts(_strings(texts))
-        failed: dict[int, str] = {}
-        marginal: dict[str, FloatArray] = {}
-
-        def score(asked: Mapping[str, IntArray]) -> dict[str, FloatArray]:
-            answers = self._scores(batch, asked, {}, failed, marginal)
-            for group, rows in asked.items():
-                for column, child in enumerate(self.taxonomy.scored_children(group)):
-                    if child in self.taxonomy.groups:
-                        answers[group][:, column] = truth.has(self.graph.column[child])[rows]
-            return answers
-
-        walked = walk(
-            self.taxonomy,
-            len(batch),
-            score,
-            lambda _group, _rows, path: path > 0,
-            is_marginal=self._learned_from_all,
-        )
-        return self._combined(replace(walked, failed=failed), batch, marginal)
+        return self.looks.oracle(batch, lambda group: truth.has(self.graph.column[group]), by_first)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
-        return decide(self.taxonomy, self.manifest.thresholds, walked.paths, self.manifest.exclusive)
+        return self.looks.decide(walked)
+
+    def parts(self, walked: Walked) -> list[Part]:
+        """What each look answered of a walk: see `cascade.predict.look.Looks`."""
+        return self.looks.parts(walked)
 
     def predict(self, texts: Sequence[str]) -> list[list[str]]:
         """The names chosen for each text, the most probable first."""
@@ -383,18 +333,21 @@ class Cascade:
         from cascade.measure.sparse import flags_of
 
         truth = true_cells(self.graph, labels)
-        scored = Predictions.of(self.walk(texts).whole(), self.decide)
-        oracle = Predictions.of(self.oracle(texts, truth).whole(), self.decide)
+        walked = self.walk(texts).whole()
+        scored = Predictions.of(walked, self.decide)
+        oracle = Predictions.of(self.oracle(texts, truth, walked.by_first).whole(), self.decide)
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
         cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)
+        found = evaluate(cells, seed=self.manifest.seed, promises=self.manifest.promises)
+        share = None if walked.by_first is None or not len(texts) else float(walked.by_first.mean())
         return EvaluatedRows(
             taxonomy=self.taxonomy,
             manifest=self.manifest,
             texts=list(texts),
             ids=list(range(1, len(texts) + 1)) if ids is None else list(ids),
             cells=cells,
-            evaluation=evaluate(cells, seed=self.manifest.seed, promises=self.manifest.promises),
+            evaluation=replace(found, first_look=share),
         )
 
     def explain(self, text: str, words: int = 3) -> Explanation:
@@ -435,58 +388,6 @@ class Cascade:
         for rows in batches(len(texts), self.graph, CHUNK):
             found[rows] = self.walk(texts[rows]).whole().paths[:, of_labels]
         return found
-
-    def _learned_from_all(self, group: str) -> bool:
-        return group in self.manifest.groups and self.manifest.groups[group].negatives == "all"
-
-    def _route(self, group: str) -> np.float32:
-        record = self.manifest.groups.get(group)
-        return np.float32(record.route_threshold if record else 0.0)
-
-    def _scores(
-        self,
-        batch: Texts,
-        asked: Mapping[str, IntArray],
-        paths: Mapping[str, FloatArray],
-        failed: dict[int, str],
-        marginal: dict[str, FloatArray],
-    ) -> dict[str, FloatArray]:
-        """Conditional scores of each asked group; a group without `paths` is taken as certain.
-
-        `failed` gets the reasons of texts that could not be scored; their scores are NaN. `marginal` gets the
-        scores of groups whose only model learned from every row.
-        """
-        answers = {}
-        for group, (scores, reasons) in self._answered(batch, asked).items():
-            rows = asked[group]
-            failed.update((int(rows[place]), why) for place, why in reasons.items())
-            calibrated = self._calibrations[group].apply(scores)
-            path = paths[group] if group in paths else np.ones(len(rows), dtype=np.float32)
-            answers[group] = conditional(calibrated, self.manifest.groups[group].negatives, path)
-            if self._learned_from_all(group):
-                marginal[group] = calibrated
-        return answers
-
-    def _combined(self, walked: Walked, batch: Texts, marginal: Mapping[str, FloatArray]) -> Walked:
-        """The walk with probabilities by all that speaks for a label; `marginal` was scored on the way."""
-        walked = self._but_nothing_known(self._combiner.with_seconds(walked, marginal), batch)
-        found = {}
-        for group, (node, calibration) in self._seconds.items():
-            if group in walked.blocks:
-                scores = node.scores(batch.take(walked.blocks[group].rows))
-                found[group] = calibration.apply(scores)
-        return self._combiner.combined(self._combiner.with_seconds(walked, found))
-
-    def _answered(
-        self, batch: Texts, asked: Mapping[str, IntArray]
-    ) -> dict[str, tuple[FloatArray, Mapping[int, str]]]:
-        """Scores and failures of each group, the questions to all hosted ones in flight together."""
-        views = {group: (self._nodes[group], batch.take(rows)) for group, rows in asked.items()}
-        if not self.is_hosted:
-            return {group: (node.scores(texts), {}) for group, (node, texts) in views.items()}
-        from cascade.hosted.backend import scores_together  # who has embedded groups alone needs none of it
-
-        return scores_together(views)
 
     def __getstate__(self) -> dict[str, bytes]:
         return {name: (self.folder / name).read_bytes() for name in files_of(self.folder, self.manifest)}
@@ -566,6 +467,24 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     if found is None:
         raise DataError(f"row {row}: unknown label {name!r}.{taxonomy.suggest(name)}")
     return found
+
+
+def _loaded_look(folder: Path, taxonomy: Taxonomy, manifest: Manifest, places: Mapping[str, Path]) -> Look:
+    encoders = folder / ENCODERS if manifest.encoders else None
+
+    def load(group: str, name: str) -> NodeModel:
+        return _load_node(places[name], taxonomy, group, manifest.groups[group], encoders)
+
+    first = [(group, record.node) for group, record in manifest.groups.items()]
+    second = {group: one.second for group, one in manifest.groups.items() if one.second is not None}
+    # Most of it is reading and compiled loops, which let other threads run meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        nodes = dict(zip(manifest.groups, pool.map(load, *zip(*first, strict=True)), strict=True))
+        models = pool.map(load, second, [one.node for one in second.values()])
+        seconds = {
+            group: (model, calibration_of(second[group])) for group, model in zip(second, models, strict=True)
+        }
+    return Look(taxonomy, manifest, nodes, seconds)
 
 
 def _load_node(

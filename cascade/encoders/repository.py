@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cascade.encoders.contract import SAME
-from cascade.encoders.files import digest_of
+from cascade.encoders.files import digest_of, read_tokenizer, shapes_of
 from cascade.encoders.ngram_encoder import NgramEncoder, read_weights
 from cascade.encoders.onnx_encoder import OnnxEncoder, checked_graph
 from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
@@ -21,8 +21,8 @@ from cascade.errors import ModelError
 # Where exports put the network; the first of these is taken. Networks in 8 bits are smaller and as good;
 # but which processors run which of them well, their names do not tell.
 NETWORKS = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx")
-TABLE = "model.safetensors"
-TOKENIZER = "tokenizer.json"
+TABLE = WEIGHTS = "model.safetensors"
+TOKENIZER, CONFIG = "tokenizer.json", "config.json"
 _MODULES = "modules.json"
 _POOLING = {
     "pooling_mode_cls_token": "cls",
@@ -31,15 +31,18 @@ _POOLING = {
     "pooling_mode_lasttoken": "last",
 }
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".joblib")
-CONFIGS = ("config.json", "sentence_bert_config.json", "tokenizer_config.json", _MODULES)
+CONFIGS = (CONFIG, "sentence_bert_config.json", "tokenizer_config.json", _MODULES)
 # What is tried before an encoder is taken: short and long, and of other letters.
 _PROBES = ("refund", "the parcel came two weeks late and nobody answers the phone, what now?", "ça va")
 
 
-def wanted(paths: Iterable[str], where: str) -> list[str]:
-    """Of the files of a repository those that an encoder needs; ModelError where they do not make one."""
+def wanted(paths: Iterable[str], where: str, *, to_train: bool = False) -> list[str]:
+    """Of the files of a repository those that an encoder needs, or one that is to be tuned.
+
+    ModelError where they do not make one.
+    """
     here = set(paths)
-    model = _model_of(here, where)
+    model = _weights_of(here, where) if to_train else _model_of(here, where)
     found = [model, TOKENIZER, *(name for name in CONFIGS if name in here)]
     found += sorted(one for one in here if PurePosixPath(one).name == "config.json" and "Pooling" in one)
     beside = sorted(one for one in here if one.startswith((f"{model}_data", f"{model}.data")))
@@ -58,13 +61,20 @@ def _model_of(paths: set[str], where: str) -> str:
     )
 
 
+def _weights_of(paths: set[str], where: str) -> str:
+    for name in (WEIGHTS, TOKENIZER, CONFIG):
+        if name not in paths:
+            raise ModelError(f"{where}: expected {name} of weights to train, found none.{_pickles(paths)}")
+    return WEIGHTS
+
+
 def _pickles(paths: Iterable[str]) -> str:
     found = sorted(one for one in paths if one.endswith(_PICKLES))
     if not found:
         return ""
     return (
         f" {found[0]} is a pickle, which could run any code when it is read, and is not taken: export the "
-        "model to ONNX"
+        "model to ONNX, or write it as safetensors"
     )
 
 
@@ -101,11 +111,37 @@ def settled(folder: Path, name: str, given: Mapping[str, Any]) -> EncoderSetting
         "lowercase": bool(configs.get("sentence_bert_config.json", {}).get("do_lower_case", False)),
         "prefix": _prefix(configs),
     }
+    if kind == "transformer":
+        told |= {"dims": _dims_of_weights(folder), "longest": _longest(configs, kind)}
+        beside = {CONFIG}
     files = {one: digest_of(folder / one) for one in sorted({model, TOKENIZER, *beside})}
     settings = EncoderSettings(files=files, **{**told, **given})
     for wrong in settings.faults():
         raise ModelError(f"{folder}: {wrong}.")
     return _tried(folder, name, settings)
+
+
+def _dims_of_weights(folder: Path) -> int:
+    """How long the vectors of a transformer are.
+
+    Raises
+    ------
+    BackendError
+        The package ``safetensors`` is missing.
+    ModelError
+        The files hold none, or one that would run code of its own.
+    """
+    config = _json(folder / CONFIG)
+    dims = config.get("hidden_size")
+    if "auto_map" in config:
+        raise ModelError(f"{folder / CONFIG}: the model would run code of its own (auto_map). Not taken")
+    if not isinstance(dims, int) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{folder / CONFIG}: expected hidden_size and model_type of a transformer")
+    if not (shapes := shapes_of(folder / WEIGHTS)):
+        raise ModelError(f"{folder / WEIGHTS}: expected the weights of a transformer, found none")
+    if not any(dims in shape for shape in shapes.values()):
+        raise ModelError(f"{folder / WEIGHTS}: expected weights of {dims} dims, as {CONFIG} says; found none")
+    return dims
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -148,6 +184,9 @@ def _prefix(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _tried(folder: Path, name: str, settings: EncoderSettings) -> EncoderSettings:
     """The settings with the length of vectors, and whether texts have to be encoded one by one."""
+    if settings.kind == "transformer":
+        read_tokenizer(folder / settings.tokenizer)
+        return settings
     if settings.kind == "ngram":
         settings = replace(settings, dims=int(read_weights(folder / settings.model)["d3"].shape[1]))
         NgramEncoder(folder, Stored(name, settings)).encode(_PROBES)

@@ -11,13 +11,15 @@ from typing import Any
 
 from cascade.errors import BackendError, ModelError
 
-KINDS = ("onnx", "static", "ngram")
+KINDS = ("onnx", "static", "ngram", "transformer")
 POOLINGS = ("mean", "cls", "max", "last")
 MOST_DIMS = 1 << 16
 LEAST_LONGEST, MOST_WINDOWS = 8, 64
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+TO_TRAIN = ".base"
+"""What the name of an encoder ends in where it stands for weights that can be tuned."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class EncoderSettings:
     ----------
     kind
         ``onnx``: a network, run by onnxruntime; ``static``: a table with a vector for each token; ``ngram``:
-        the Universal Sentence Encoder.
+        the Universal Sentence Encoder; ``transformer``: weights that can be tuned, and encode nothing as they
+        are.
     dims
         How long a vector is.
     files

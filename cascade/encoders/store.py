@@ -26,8 +26,8 @@ from cascade.encoders.files import check_files
 from cascade.encoders.files import digest_of as file_digest
 from cascade.encoders.ngram_encoder import NgramEncoder
 from cascade.encoders.onnx_encoder import OnnxEncoder
-from cascade.encoders.register import known
-from cascade.encoders.settings import DIGEST, About, EncoderSettings, Stored, check_name
+from cascade.encoders.register import known, weights_of
+from cascade.encoders.settings import DIGEST, TO_TRAIN, About, EncoderSettings, Stored, check_name
 from cascade.encoders.static_encoder import StaticEncoder
 from cascade.errors import BackendError, ModelError, suggestion
 from cascade.system.files import atomic_write, writing
@@ -114,6 +114,11 @@ def opened(name: str, sha256: str | None = None, beside: Path | None = None) -> 
     return made(folder, read(folder, name), digest)
 
 
+def is_fast(name: str) -> bool:
+    """Whether an encoder takes hardly longer than to count words; BackendError where it is not here."""
+    return read(place() / digest_of(name), name).settings.kind == "static"
+
+
 def made(folder: Path, stored: Stored, digest: str) -> Encoder:
     """The encoder of a folder, which has to have that sha256."""
     if stored.settings.sha256 != digest:
@@ -137,8 +142,44 @@ def maker_of(kind: str) -> Callable[[Path, Stored], Encoder]:
         "onnx": OnnxEncoder,
         "static": StaticEncoder,
         "ngram": NgramEncoder,
+        "transformer": _no_encoder,
     }
     return makers[kind]
+
+
+def _no_encoder(folder: Path, stored: Stored) -> Encoder:  # noqa: ARG001 - the signature of a maker
+    name = stored.name.removesuffix(TO_TRAIN)
+    raise BackendError(
+        f"{stored.name!r} are weights to train, which encode nothing as they are: name them as "
+        f"`backend: {{kind: encoder, base: {name}}}`"
+    )
+
+
+def weights(name: str) -> tuple[Path, Stored]:
+    """The weights of an encoder, held against their hashes: where they lie, and what they are.
+
+    Raises
+    ------
+    BackendError
+        They are not on this machine; it says which command brings them.
+    ModelError
+        They are damaged.
+    """
+    check_name(name)
+    here = names()
+    if name + TO_TRAIN not in here:
+        if name in known() and weights_of(name) is None:
+            raise BackendError(f"encoder {name!r} cannot be trained: it has no weights in safetensors")
+        can = {one for one in known() if weights_of(one) is not None}
+        hint = "" if name in can else suggestion(name, can)
+        raise BackendError(
+            f"the weights of {name!r}, to train them, are not on this machine.{hint} "
+            f"Run: cascade encoders get {name} --to-train"
+        )
+    folder = place() / here[name + TO_TRAIN]
+    stored = read(folder, name)
+    check_files(folder, stored)
+    return folder, stored
 
 
 @contextmanager
@@ -156,20 +197,32 @@ def staging() -> Iterator[Path]:
 def put(folder: Path, stored: Stored) -> str:
     """Take a folder with the files of an encoder, which `staging` gave, into the store; its sha256."""
     check_name(stored.name)
+    digest = put_into(place(), folder, stored)
+    with atomic_write(place() / _NAMES / stored.name) as file:
+        file.write(f"{digest}\n".encode())
+    return digest
+
+
+def put_into(root: Path, folder: Path, stored: Stored) -> str:
+    """Move a folder with the files of an encoder to its place in `root`, on the same disk; its sha256."""
     check_files(folder, stored)
     digest = stored.settings.sha256
     record = {"settings": asdict(stored.settings), "about": asdict(stored.about)}
-    with writing(place() / digest):
+    with writing(root / digest):
         (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
         for path in folder.iterdir():
             _flush(path)
         folder.chmod(0o755)
-        if not _is_whole(place() / digest, stored):
-            shutil.rmtree(place() / digest, ignore_errors=True)
-            folder.rename(place() / digest)
-    with atomic_write(place() / _NAMES / stored.name) as file:
-        file.write(f"{digest}\n".encode())
+        if not _is_whole(root / digest, stored):
+            shutil.rmtree(root / digest, ignore_errors=True)
+            folder.rename(root / digest)
     return digest
+
+
+def files_in(root: Path, digest: str) -> dict[str, str]:
+    """The sha256 of each file of an encoder that lies in `root`, by name, its record among them."""
+    stored = read(root / digest, "")
+    return {name: file_digest(root / digest / name) for name in (RECORD, *stored.settings.files)}
 
 
 def _is_whole(folder: Path, stored: Stored) -> bool:
@@ -205,7 +258,7 @@ def copy(encoder: Encoder, target: Path) -> dict[str, str]:
             draft.rename(target / encoder.sha256)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return {name: file_digest(target / encoder.sha256 / name) for name in (RECORD, *stored.settings.files)}
+    return files_in(target, encoder.sha256)
 
 
 def remove(name: str) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import encoder_of, make_backend
+from cascade.backends import encoder_of, make_backend, words_alone
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.evidence import least_known
+from cascade.learn.first_look import first_look, may_pay, told_of_look
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
 from cascade.learn.negatives import Trials, matched, most_others, settled_policy
 from cascade.learn.node_fit import (
@@ -38,6 +39,7 @@ from cascade.model.combine import Combiner
 from cascade.model.folder import (
     ENCODERS,
     NODES,
+    FirstLook,
     GroupRecord,
     Manifest,
     SecondModel,
@@ -65,7 +67,7 @@ FEW = 3
 class Event:
     """A step of `fit`: ``settled`` a policy, ``reused`` or ``fitted`` a group, ``decided`` thresholds.
 
-    ``noted`` is what a user should know.
+    ``noted`` is what a user should know. What is done for a `first_look` is a ``first look``.
 
     `done` of `total` groups are in the model by now.
     """
@@ -169,11 +171,12 @@ def fit_out_of_fold(
 ) -> OutOfFold:
     """Fit as `fit` does, on this machine, and give the out-of-fold scores as well; ModelError as there.
 
-    Data sets that share their `Texts` share what was computed of these.
+    There is one look only. Data sets that share their `Texts` share what was computed of these.
     """
     with locked(out):
         fitting = _Fit(dataset, out, seed, jobs, None, report, FineTuner())
-        manifest = fitting.run(())
+        manifest = fitting.trained()
+        write_manifest(out, manifest)
         return OutOfFold(manifest, fitting.scored, fitting.walked)
 
 
@@ -245,16 +248,34 @@ class _Fit:
         self.walked = Walked(self.taxonomy.graph, 0, {})
 
     def run(self, readings: tuple[Mapping[str, Any], ...], *, self_contained: bool = False) -> Manifest:
+        manifest = self.trained()
+        encoders = self.copied_encoders() if self_contained else {}
+        manifest = replace(manifest, readings=readings, encoders=encoders)
+        manifest = replace(manifest, first_look=self.first_look(manifest))
+        write_manifest(self.out, manifest)
+        return manifest
+
+    def trained(self) -> Manifest:
+        """Train every group, and settle what the out-of-fold walk says; only node folders are written."""
         self.tuned = self.fine_tuner.models(self.out, self.orders())
         self.fit_tasks([self.task(group, "siblings") for group in self.early()])
         self.walked = walk(
             self.taxonomy, len(self.scored), self.score, self.enter, is_marginal=self.learned_from_all
         )
         self.fit_level([group for group in trained_groups(self.taxonomy) if group not in self.policies])
-        encoders = self.copied_encoders() if self_contained else {}
-        manifest = replace(self.settled(), readings=readings, encoders=encoders)
-        write_manifest(self.out, manifest)
-        return manifest
+        return self.settled()
+
+    def first_look(self, manifest: Manifest) -> FirstLook | None:
+        """Words alone, for the rows that they answer as well: fitted by the same stages, where that pays."""
+        words, most_lost = words_alone(self.taxonomy), self.taxonomy.first_look
+        if words is None or most_lost is None or self.hosted or not may_pay(self.taxonomy):
+            return None
+        dataset, report = replace(self.dataset, taxonomy=words), partial(_as_first_look, self.report)
+        alone = _Fit(dataset, self.out, self.seed, self.jobs, self.workers, report, self.fine_tuner)
+        first = alone.trained(), alone.walked
+        found = first_look(dataset, self.scored, first, (manifest, self.walked), most_lost)
+        self.tell("noted", ROOT, told_of_look(found, most_lost))
+        return found
 
     def copied_encoders(self) -> dict[str, dict[str, str]]:
         """Put a copy of each encoder into the model folder; the sha256 of its files, by its own."""
@@ -538,6 +559,10 @@ class _Fit:
             return route
         least = min(thresholds[name] for name in below)
         return max(route, combination.least_path(least, seconds=bool(self.seconds)))
+
+
+def _as_first_look(report: Report, event: Event) -> None:
+    report(replace(event, kind="first look"))
 
 
 def _spread(jobs: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

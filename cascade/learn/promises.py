@@ -72,6 +72,11 @@ def kept_cut(curve: Curve, precision: float) -> tuple[float, float] | None:
     return None
 
 
+def keeps(precision: float, hits: int, chosen: int) -> bool:
+    """Whether a label that is right in `hits` of `chosen` rows is bound to keep the promise."""
+    return not chosen or lower_bound(hits, chosen) >= _demanded(precision)
+
+
 def _demanded(precision: float) -> float:
     return 1 - (1 - precision) * ALLOWED
 

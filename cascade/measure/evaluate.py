@@ -92,6 +92,7 @@ class Evaluation:
     oracle_router_micro_f1 : micro F1 of the oracle
     calibration_error : see `cascade.measure.metrics.calibration_error`, of all labels together
     per_label, per_group : by name, in the order of the graph, the root left out
+    first_look : the share of rows that words alone answered; None where the model has no first look
     """
 
     rows: int
@@ -114,6 +115,7 @@ class Evaluation:
     errors: ErrorCounts
     per_label: Mapping[str, LabelFigures]
     per_group: Mapping[str, GroupFigures]
+    first_look: float | None = None
 
     def __repr__(self) -> str:
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"

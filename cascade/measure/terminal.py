@@ -43,8 +43,12 @@ def _size_line(evaluation: Evaluation) -> str:
     known = f", of {only:,} only the group is known" if only else ""
     return (
         f"{_counted(evaluation.rows, 'row')}{known}; {_counted(evaluation.labels, 'label')}, "
-        f"{evaluation.labels_in_truth:,} of them in the rows"
+        f"{evaluation.labels_in_truth:,} of them in the rows{_by_words_alone(evaluation.first_look)}"
     )
+
+
+def _by_words_alone(share: float | None) -> str:
+    return "" if share is None else f"; words alone answered {share:.0%} of the rows"
 
 
 def _head_table(evaluation: Evaluation) -> Table:

@@ -108,6 +108,32 @@ class GroupRecord:
 
 
 @dataclass(frozen=True)
+class FirstLook:
+    """A model of words alone beside one with an encoder, for the texts that it hardly doubts.
+
+    Attributes
+    ----------
+    doubt
+        The greatest doubt, see `cascade.model.looks.doubts_of`, at which its answer stands.
+    share
+        Of the rows with out-of-fold scores how many it answered, in [0, 1].
+    loss
+        The micro F1 that this lost among them, below 0 where it won some.
+    groups, thresholds, combination, exclusive, least_known
+        As in `Manifest`.
+    """
+
+    doubt: float
+    share: float
+    loss: float
+    groups: Mapping[str, GroupRecord]
+    thresholds: Mapping[str, float]
+    combination: Mapping[str, Any]
+    exclusive: tuple[str, ...]
+    least_known: float | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All of a model but the node models themselves.
 
@@ -144,6 +170,8 @@ class Manifest:
         anything; None in models of releases before 0.5, which always answer.
     encoders
         Of a model that has its encoders with it: the sha256 of the files of each, by name, under its own.
+    first_look
+        What answers the texts that need no encoder; None where there is no such model.
     """
 
     taxonomy: Mapping[str, Any]
@@ -160,6 +188,7 @@ class Manifest:
     promises: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     least_known: float | None = None
     encoders: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    first_look: FirstLook | None = None
     schema: int = SCHEMA
 
 
@@ -245,7 +274,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
         _flush(temporary)
         temporary.replace(root / MANIFEST)
         _flush(root)
-    _tidy(root / NODES, {node for record in manifest.groups.values() for node in record.nodes})
+    _tidy(root / NODES, nodes_of(manifest).keys())
     if (root / ENCODERS).is_dir():
         _tidy(root / ENCODERS, manifest.encoders.keys())
     for left in root.glob(f".{MANIFEST}.*"):
@@ -265,12 +294,27 @@ def digest_of(manifest: Manifest) -> str:
     return hashlib.sha256(_content(manifest)).hexdigest()
 
 
+def nodes_of(manifest: Manifest) -> dict[str, Mapping[str, str]]:
+    """The files of all node folders, by name."""
+    first = {} if manifest.first_look is None else manifest.first_look.groups
+    records = (*manifest.groups.values(), *first.values())
+    return {node: files for record in records for node, files in record.nodes.items()}
+
+
 def _content(manifest: Manifest) -> bytes:
-    groups = {name: _content_of(record) for name, record in manifest.groups.items()}
-    content = {**vars(manifest), "groups": groups}
+    content = {**vars(manifest), "groups": _groups_content(manifest.groups)}
     if not manifest.encoders:
         del content["encoders"]
+    if manifest.first_look is None:
+        del content["first_look"]
+    else:
+        look = manifest.first_look
+        content["first_look"] = {**vars(look), "groups": _groups_content(look.groups)}
     return checksummed(content)
+
+
+def _groups_content(groups: Mapping[str, GroupRecord]) -> dict[str, Any]:
+    return {name: _content_of(record) for name, record in groups.items()}
 
 
 def _content_of(record: GroupRecord) -> dict[str, Any]:
@@ -322,6 +366,16 @@ _GROUP_TYPES = {
     "notes": dict,
 }
 
+_FIRST_LOOK_TYPES = {
+    "doubt": float,
+    "share": float,
+    "loss": float,
+    "groups": dict,
+    "thresholds": dict,
+    "combination": dict,
+    "exclusive": list,
+}
+
 
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
@@ -331,8 +385,20 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", "readings", "exclusive")}
-    groups = {name: _group(record) for name, record in value["groups"].items()}
-    return Manifest(**{**value, **lists, "groups": groups})
+    first_look = None if value.get("first_look") is None else _first_look(value["first_look"])
+    return Manifest(**{**value, **lists, "groups": _groups(value["groups"]), "first_look": first_look})
+
+
+def _first_look(value: Mapping[str, Any]) -> FirstLook:
+    _check_types(value, _FIRST_LOOK_TYPES)
+    if value.get("least_known") is not None:
+        _check_types(value, {"least_known": float})
+    exclusive = tuple(value["exclusive"])
+    return FirstLook(**{**value, "exclusive": exclusive, "groups": _groups(value["groups"])})
+
+
+def _groups(records: Mapping[str, Mapping[str, Any]]) -> dict[str, GroupRecord]:
+    return {name: _group(record) for name, record in records.items()}
 
 
 def _group(record: Mapping[str, Any]) -> GroupRecord:
@@ -365,7 +431,7 @@ def node_folders(root: Path, manifest: Manifest) -> dict[str, Path]:
         A file is missing or was changed, or the manifest names something outside the model folder.
     """
     # Hashing lets other threads run meanwhile, and disks are faster when asked for several files at once.
-    nodes = {node: files for record in manifest.groups.values() for node, files in record.nodes.items()}
+    nodes = nodes_of(manifest)
     for digest, files in manifest.encoders.items():
         _checked_folder(root, ENCODERS, digest, files)
     with ThreadPoolExecutor() as pool:
@@ -413,8 +479,7 @@ def files_of(root: Path, manifest: Manifest) -> tuple[str, ...]:
 
 def node_file_names(manifest: Manifest) -> set[str]:
     """The files of all node folders and of encoders that are there, relative to the model folder."""
-    nodes = (one for record in manifest.groups.values() for one in record.nodes.items())
-    found = {f"{NODES}/{node}/{name}" for node, files in nodes for name in files}
+    found = {f"{NODES}/{node}/{name}" for node, files in nodes_of(manifest).items() for name in files}
     encoders = manifest.encoders.items()
     return found | {f"{ENCODERS}/{digest}/{name}" for digest, files in encoders for name in files}
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from cascade.model.contests import contest_of
 from cascade.model.folder import GroupRecord, Manifest, SecondModel
+from cascade.model.looks import manifest_of_first
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.validation.calibration import Calibration
@@ -43,6 +44,18 @@ def check_against(taxonomy: Taxonomy, manifest: Manifest) -> None:
     combination_of(manifest)
     if not set(manifest.exclusive) <= set(contest_of(taxonomy).values()):
         raise ValueError("its contests are not those of its taxonomy")
+
+
+def check_first_look(words: Taxonomy | None, manifest: Manifest) -> None:
+    """ValueError where a first look and the taxonomy of `words` alone do not agree; None has no such look."""
+    first, look = manifest_of_first(manifest), manifest.first_look
+    if first is None or look is None:
+        return
+    if words is None:
+        raise ValueError("it has a first look, and no encoder that a second one would need")
+    check_against(words, first)
+    _check_within(0, look.doubt, len(manifest.nodes))
+    _check_within(0, look.share, 1)
 
 
 def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:

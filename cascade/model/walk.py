@@ -86,6 +86,9 @@ class Walked:
     nothing_known
         bool, shape (n_texts,): texts of which the embedded models know too little to say anything, see
         `cascade.model.evidence`; None where there is none.
+    by_first
+        bool, shape (n_texts,): texts that a first look answered, see `cascade.model.looks`; None where there
+        was one look only.
     """
 
     graph: Graph
@@ -94,6 +97,7 @@ class Walked:
     failed: Mapping[int, str] = field(default_factory=dict)
     before: Walked | None = None
     nothing_known: BoolArray | None = None
+    by_first: BoolArray | None = None
 
     def __len__(self) -> int:
         return self.n_texts
@@ -190,7 +194,8 @@ class Walked:
         blocks = {group: block for group, block in found if len(block.rows)}
         before = None if self.before is None else self.before.of(rows)
         nothing = None if self.nothing_known is None else self.nothing_known[rows]
-        return Walked(self.graph, len(rows), blocks, failed, before, nothing)
+        by_first = None if self.by_first is None else self.by_first[rows]
+        return Walked(self.graph, len(rows), blocks, failed, before, nothing, by_first)
 
     def slices(self, most_texts: int) -> Iterator[tuple[slice, Walked]]:
         """Consecutive texts, as in `batches`, with the walk of each."""

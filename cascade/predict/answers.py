@@ -15,6 +15,7 @@ from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, batches, edges
 from cascade.nodes.contract import NodeModel
 from cascade.predict.extras import NO_EXTRAS, ExtraColumns, Extras, Style
+from cascade.predict.look import Look, Part
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
@@ -51,6 +52,7 @@ class Model(Protocol):
     def load(cls, folder: Path) -> Self: ...
     def walk(self, texts: Sequence[str]) -> Walked: ...
     def decide(self, walked: Walked) -> BoolArray: ...
+    def parts(self, walked: Walked) -> list[Part]: ...
     def node(self, group: str) -> NodeModel: ...
 
 
@@ -102,12 +104,14 @@ def prediction_lines(
     refuse: Refuse | None = None,
     sources: Sequence[Mapping[str, Any]] | None = None,
     nothing_known: Callable[[int], None] | None = None,
+    by_first: Callable[[int], None] | None = None,
 ) -> bytes:
     """The same rows as they stand in a file of that form; `sources` are the columns of the input, to be kept.
 
     Texts that a service did not answer for are left out, and `refuse` is called with the position of each and
     the reason; without it they raise RowsError. `nothing_known` is called with the position of each text of
-    which the models know too little to say anything.
+    which the models know too little to say anything, `by_first` with the number of texts that a first look
+    answered, some at a time.
     """
     refused: set[int] = set()
 
@@ -116,7 +120,8 @@ def prediction_lines(
         if refuse is not None:
             refuse(position, why)
 
-    answers = _answers(model, ids, texts, form.style, None if refuse is None else note, nothing_known)
+    asked = None if refuse is None else note
+    answers = _answers(model, ids, texts, form.style, asked, nothing_known, by_first)
     if form.style.is_plain:
         return form.lines(answers)
     extras = ExtraColumns(model.taxonomy, form.style)
@@ -137,6 +142,7 @@ def _answers(
     style: Style,
     refuse: Refuse | None = None,
     nothing_known: Callable[[int], None] | None = None,
+    by_first: Callable[[int], None] | None = None,
 ) -> Iterator[Answer]:
     if len(ids) != len(texts):
         raise ValueError(f"{len(ids)} ids and {len(texts)} texts: expected as many of both")
@@ -145,6 +151,8 @@ def _answers(
         if nothing_known is not None and walked.nothing_known is not None:
             for row in np.flatnonzero(walked.nothing_known).tolist():
                 nothing_known(batch.start + row)
+        if by_first is not None and walked.by_first is not None:
+            by_first(int(np.count_nonzero(walked.by_first)))
         if refuse is None or not walked.failed:
             yield from _answers_of_walk(model, ids[batch], walked.whole(), style)
             continue
@@ -158,10 +166,22 @@ def _answers(
 def _answers_of_walk(
     model: Model, ids: Sequence[str | int], walked: Walked, style: Style
 ) -> Iterator[Answer]:
-    chosen = _chosen(model, walked, style.top)
-    shown = chosen | _visited_labels(model, walked.paths) if style.shows_all else chosen
-    traces = _Tracer(model, walked, chosen) if style.trace else repeat(None, len(chosen))
-    return _answers_of_arrays(ids, model.taxonomy.graph.nodes, walked.paths, chosen, shown, traces)
+    parts = model.parts(walked)
+    if len(parts) == 1:
+        return _answers_of_part(parts[0], ids, style)
+    found: dict[int, Answer] = {}
+    for part in parts:
+        rows = part.rows.tolist()
+        found.update(zip(rows, _answers_of_part(part, [ids[row] for row in rows], style), strict=True))
+    return (found[row] for row in range(len(walked)))
+
+
+def _answers_of_part(part: Part, ids: Sequence[str | int], style: Style) -> Iterator[Answer]:
+    look, walked = part.look, part.walked
+    chosen = _chosen(look, walked, style.top)
+    shown = chosen | _visited_labels(look.graph, walked.paths) if style.shows_all else chosen
+    traces = _Tracer(part, chosen) if style.trace else repeat(None, len(chosen))
+    return _answers_of_arrays(ids, look.graph.nodes, walked.paths, chosen, shown, traces)
 
 
 def _answers_of_arrays(
@@ -181,19 +201,18 @@ def _answers_of_arrays(
     return starmap(Answer, zip(ids, labels, scores, traces, strict=True))
 
 
-def _chosen(model: Model, walked: Walked, top: int | None) -> BoolArray:
+def _chosen(look: Look, walked: Walked, top: int | None) -> BoolArray:
     if top is None:
-        return model.decide(walked)
-    left = contenders(model.taxonomy, walked.paths, model.manifest.exclusive)
-    best = Ranked.of(left, _visited_labels(model, left)).first(top)
+        return look.decide(walked)
+    left = contenders(look.taxonomy, walked.paths, look.manifest.exclusive)
+    best = Ranked.of(left, _visited_labels(look.graph, left)).first(top)
     chosen = np.zeros(left.shape, dtype=bool)
     chosen[best.rows, best.columns] = True
     return chosen
 
 
-def _visited_labels(model: Model, paths: FloatArray) -> BoolArray:
+def _visited_labels(graph: Graph, paths: FloatArray) -> BoolArray:
     """Which cells are a label's and no NaN; bool, shape of `paths`."""
-    graph = model.taxonomy.graph
     visited = ~np.isnan(paths)
     visited[:, : len(graph.nodes) - len(graph.labels)] = False
     return visited
@@ -212,22 +231,24 @@ def _rounded(probabilities: FloatArray) -> list[float]:
 class _Tracer:
     """The visited nodes of each text, one entry for each parent that was entered, parents first.
 
-    Where nothing is known of a text, that is the first entry, of the root.
+    Where nothing is known of a text, or there are two looks, the first entry is of the root and says so.
     """
 
-    def __init__(self, model: Model, walked: Walked, chosen: BoolArray) -> None:
+    def __init__(self, part: Part, chosen: BoolArray) -> None:
+        look, walked = part.look, part.walked
+        self._look = {} if part.name is None else {"look": part.name}
         product = walked.before or walked
         self._paths, self._conditionals, self._chosen = product.paths, walked.conditionals, chosen
         self._combined = None if walked.before is None else walked.paths
         self._seconds = walked.seconds
         self._nothing_known = walked.nothing_known
-        column, self._groups = model.taxonomy.graph.column, model.taxonomy.groups
-        self._edges = edges(model.taxonomy.graph)
+        column, self._groups = look.graph.column, look.taxonomy.groups
+        self._edges = edges(look.graph)
         # Any child will do: a group scores all of its children or none.
         self._a_child = {parent: place for place, (parent, _) in enumerate(self._edges)}
         self._nodes = np.array([column[node] for _, node in self._edges])
         self._parents = np.array([column.get(parent, -1) for parent, _ in self._edges])
-        least = [self._least(model.manifest, node) for _, node in self._edges]
+        least = [self._least(look.manifest, node) for _, node in self._edges]
         self._thresholds = _rounded(np.array(least, dtype=np.float32))
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -245,9 +266,9 @@ class _Tracer:
             self._chosen[text, self._nodes[visited]].tolist(),
         )
         entries = [self._entry(text, *values) for values in zip(*columns, strict=True)]
-        if self._nothing_known is not None and self._nothing_known[text]:
-            return [{"node": ROOT, "parent": ROOT, "why": NOTHING_KNOWN}, *entries]
-        return entries
+        nothing = self._nothing_known is not None and self._nothing_known[text]
+        told = {**self._look, **({"why": NOTHING_KNOWN} if nothing else {})}
+        return [{"node": ROOT, "parent": ROOT, **told}, *entries] if told else entries
 
     @staticmethod
     def _told(values: FloatArray | None, text: int, places: IntArray) -> list[float | None]:

@@ -90,6 +90,8 @@ def predict_file(
         notes = sink.finish(slices.count)
         unknown = sink.unknown
         notes = [*notes, *_on_unknown(unknown.rows, unknown.first, sink.answered)]
+        if model.manifest.first_look is not None:
+            notes += _on_first_look(sink.by_first, sink.answered)
         return Outcome(
             sink.answered,
             sink.refused,
@@ -98,6 +100,7 @@ def predict_file(
             tuple(notes),
             unknown.rows,
             unknown.first,
+            sink.by_first,
         )
 
 
@@ -109,6 +112,12 @@ def _on_unknown(rows: int, first: int, answered: int) -> Iterator[str]:
             f"warning: nothing known in {share}, the first of them row {first}: they got no label. "
             "Another language than the training rows, another column, or an export gone wrong?"
         )
+
+
+def _on_first_look(rows: int, answered: int) -> Iterator[str]:
+    """Of how many rows no vector was needed."""
+    if answered:
+        yield f"words alone answered {rows:,} of {answered:,} rows ({rows / answered:.0%})"
 
 
 def _check_engine(request: Request) -> None:

@@ -76,6 +76,7 @@ class Output(Protocol):
     answered: int
     refused: int
     unknown: Unknown
+    by_first: int
     note: Progress | None
     done: frozenset[int]
 
@@ -174,7 +175,7 @@ class _Stdout:
     folder: Path | None = None
 
     def __init__(self, stdout: IO[bytes], errors: Path | None, refuse: Callable[[str], None]) -> None:
-        self.answered, self.refused, self.unknown = 0, 0, Unknown()
+        self.answered, self.refused, self.by_first, self.unknown = 0, 0, 0, Unknown()
         self.note: Progress | None = None
         self._stdout, self._refuse = stdout, refuse
         self._errors = None if errors is None else _RefusedRows(errors)
@@ -193,6 +194,7 @@ class _Stdout:
                 self._refuse(line)
         self.refused += answer.refused
         self.unknown.add(answer)
+        self.by_first += answer.by_first
         write_all(self._stdout, answer.lines)
         self._stdout.flush()
         self.answered += answer.answered
@@ -236,7 +238,7 @@ class _PartFolder:
     ) -> None:
         if targets.out is None or targets.errors is None:
             raise ValueError("expected files to write to")
-        self.answered, self.refused, self.unknown = 0, 0, Unknown()
+        self.answered, self.refused, self.by_first, self.unknown = 0, 0, 0, Unknown()
         self.done: frozenset[int] = frozenset()
         self.note: Progress | None = None
         self._job, self._out, self._to_folder = job, targets.out, request.is_to_folder
@@ -311,6 +313,7 @@ class _PartFolder:
         self.answered += answer.answered
         self.refused += answer.refused
         self.unknown.add(answer)
+        self.by_first += answer.by_first
 
     def finish(self, n_slices: int) -> Sequence[str]:
         files = [PartFiles.of(self.folder, number, self._suffix) for number in range(n_slices)]

@@ -122,6 +122,8 @@ class Outcome:
     unknown, first_unknown
         Of how many answered rows the models know too little to say anything, and the number of the first of
         them, from 1; 0 where there is none.
+    by_first
+        How many answered rows a first look answered, without the encoder.
     """
 
     rows: int
@@ -131,6 +133,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     unknown: int = 0
     first_unknown: int = 0
+    by_first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class AnsweredSlice:
     """What came of a slice; `lines` and `refusals` are empty where they are in files.
 
     Of `unknown` rows the models know too little to say anything; `first_unknown` is the number of the first
-    of them in the input, 0 where there is none.
+    of them in the input, 0 where there is none. A first look answered `by_first` rows.
     """
 
     number: int
@@ -93,6 +93,7 @@ class AnsweredSlice:
     refused: int
     unknown: int = 0
     first_unknown: int = 0
+    by_first: int = 0
     lines: bytes = b""
     refusals: bytes = b""
 
@@ -178,9 +179,9 @@ def _write_chunks(
     id_column: str | None,
     lines: _Writable,
     refusals: _Writable,
-) -> tuple[int, int, int, int]:
-    """How many rows were answered and refused, of how many nothing is known, and the first of these."""
-    answered = refused = 0
+) -> tuple[int, int, int, int, int]:
+    """Of an `AnsweredSlice` the numbers, in their order."""
+    answered = refused = by_first = 0
     unknown: list[int] = []
     for chunk, found in _in_flight(model, chunks, form, id_column):
         lines.write(found)
@@ -188,7 +189,8 @@ def _write_chunks(
         answered += len(chunk.rows) - len(chunk.failed)
         refused += len(chunk.refused())
         unknown += [chunk.rows[place].number for place in chunk.unknown]
-    return answered, refused, len(unknown), unknown[0] if unknown else 0
+        by_first += sum(chunk.by_first)
+    return answered, refused, len(unknown), unknown[0] if unknown else 0, by_first
 
 
 def _in_flight(
@@ -219,7 +221,7 @@ def _lines(model: Model, chunk: _Chunk, form: Form, id_column: str | None) -> by
     ids, texts = [row.id for row in chunk.rows], [row.text for row in chunk.rows]
     sources = [_beside_id(row.source, id_column) for row in chunk.rows] if form.style.keep else None
     refuse, unknown = chunk.failed.__setitem__, chunk.unknown.append
-    return prediction_lines(model, ids, texts, form, refuse, sources, unknown)
+    return prediction_lines(model, ids, texts, form, refuse, sources, unknown, chunk.by_first.append)
 
 
 def _beside_id(source: Mapping[str, Any], id_column: str | None) -> Mapping[str, Any]:
@@ -232,13 +234,15 @@ class _Chunk:
     """Consecutive rows of the input, taken apart into good ones and bad ones.
 
     `failed` says why, by position, of good rows that a service did not answer for; of those at the positions
-    `unknown` the models know too little to say anything.
+    `unknown` the models know too little to say anything. The sum of `by_first` is how many of them a first
+    look answered.
     """
 
     rows: list[Row] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
+    by_first: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)
@@ -315,4 +319,4 @@ class PartFiles:
 
 
 WORK = "_work"
-_NOTED = ("answered", "refused", "unknown", "first_unknown", "lines_bytes", "refusals_bytes")
+_NOTED = ("answered", "refused", "unknown", "first_unknown", "by_first", "lines_bytes", "refusals_bytes")

@@ -41,6 +41,11 @@ class Metrics:
         self.kept = Gauge(
             "cascade_kept_vectors", "Texts whose vectors were there already.", registry=registry
         )
+        self.spared = Gauge(
+            "cascade_first_look_texts",
+            "Texts that words alone answered, without a vector.",
+            registry=registry,
+        )
         self.model = Gauge("cascade_model", "1 for the model that answers.", ["digest"], registry=registry)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
@@ -58,6 +63,7 @@ class Metrics:
         """All of them as Prometheus reads it."""
         self.encoded.set(counts.encoded)
         self.kept.set(counts.kept)
+        self.spared.set(counts.spared)
         self.model.clear()
         self.model.labels(digest).set(1)
         return generate_latest(self._registry)

@@ -17,6 +17,7 @@ from cascade.taxonomy.graph import ROOT
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
 _ID = {"type": ["string", "integer"]}
+_LOOK = {"enum": ["first", "second"]}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 
 
@@ -30,7 +31,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "id": _ID,
                 "labels": _array({"type": "string"}),
                 "scores": {"type": "object", "additionalProperties": _SCORE},
-                "trace": _array({"oneOf": [{"$ref": _ref("Visited")}, {"$ref": _ref("Unknown")}]}),
+                "trace": _array({"oneOf": [{"$ref": _ref("Visited")}, {"$ref": _ref("Look")}]}),
             },
             optional=("trace",),
         ),
@@ -46,8 +47,14 @@ def schemas(limits: Limits) -> dict[str, Any]:
             },
             optional=("entered", "chosen"),
         ),
-        "Unknown": _object(
-            {"node": {"const": ROOT}, "parent": {"const": ROOT}, "why": {"const": NOTHING_KNOWN}}
+        "Look": _object(
+            {
+                "node": {"const": ROOT},
+                "parent": {"const": ROOT},
+                "look": _LOOK,
+                "why": {"const": NOTHING_KNOWN},
+            },
+            optional=("look", "why"),
         ),
         "Wondering": _object(
             {
@@ -70,7 +77,9 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "steps": _array({"$ref": _ref("Step")}),
                 "silent": {"type": "object", "additionalProperties": {"type": "string"}},
                 "nothing_known": {"type": "boolean"},
-            }
+                "look": _LOOK,
+            },
+            optional=("look",),
         ),
         "Step": _object(
             {

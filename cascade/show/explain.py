@@ -15,6 +15,7 @@ from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
+from cascade.predict.look import Look
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
@@ -26,6 +27,8 @@ MOST_OTHERS = 3
 MUCH = 0.1
 
 Decision = Literal["chosen", "below", "lost", "entered", "not entered", "backed off"]
+
+_LOOKS = {"first": "first look, by words alone", "second": "second look"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class Explanation:
         Groups whose model cannot tell what words did, and why.
     nothing_known
         Whether the embedded models know too little of the text to say anything.
+    look
+        Which look answered, ``first`` (words alone) or ``second``; None where the model has only one.
     """
 
     text: str
@@ -121,19 +126,22 @@ class Explanation:
     steps: tuple[Step, ...]
     silent: Mapping[str, str]
     nothing_known: bool = False
+    look: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON object."""
-        return asdict(self)
+        """The same as a JSON object; ``look`` only where there are two."""
+        found = asdict(self)
+        return found if self.look is not None else {key: found[key] for key in found if key != "look"}
 
     def __repr__(self) -> str:
         return f"Explanation of {quoted(self.text)}: {self.summary}"
 
     @property
     def summary(self) -> str:
-        """The labels in a line, and why there is none where nothing is known of the text."""
+        """The labels in a line, why there is none where nothing is known of the text, and who answered."""
         labels = ", ".join(f"{name} {path:.2f}" for name, path in self.labels) or "no label"
-        return f"{labels}: {NOTHING_KNOWN}" if self.nothing_known else labels
+        told = f"{labels}: {NOTHING_KNOWN}" if self.nothing_known else labels
+        return f"{told} ({_LOOKS[self.look]})" if self.look is not None else told
 
     def _repr_html_(self) -> str:
         from cascade.show.notebook import explanation_html
@@ -164,16 +172,18 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     RowsError
         A service did not answer.
     """
-    walked = model.walk([text]).whole()
-    explainer = _Explainer(model, text, walked, model.decide(walked)[0], most_words)
+    [part] = [one for one in model.parts(model.walk([text]).whole()) if len(one.rows)]
+    walked = part.walked
+    explainer = _Explainer(part.look, text, walked, part.look.decide(walked)[0], most_words)
     nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
-    return Explanation(text, explainer.labels, tuple(explainer.steps(ROOT)), explainer.silent, nothing)
+    steps = tuple(explainer.steps(ROOT))
+    return Explanation(text, explainer.labels, steps, explainer.silent, nothing, part.name)
 
 
 class _Explainer:
     """Tells the steps of one walk."""
 
-    def __init__(self, model: Model, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
+    def __init__(self, model: Look, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
         self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words
         self.paths, self.chosen = (walked.before or walked).paths[0], chosen
         self.probabilities = walked.paths[0]

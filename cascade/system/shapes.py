@@ -48,6 +48,9 @@ _WORDS = [
 FLAG: Shape = {"anyOf": [{"type": "boolean"}, {"enum": [*_WORDS, "True", "False", "TRUE", "FALSE"]}]}
 """True or false as YAML 1.1 has them."""
 
+OFF_WORDS = ("off", "Off", "OFF", "no", "No", "NO", "false", "False", "FALSE")
+OFF: Shape = {"enum": [False, *OFF_WORDS]}
+"""Only false."""
 
 WORDS: Shape = {"type": "string", "pattern": r"\S"}
 """Text that is more than blanks, and that YAML takes for nothing else."""

@@ -21,7 +21,7 @@ from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import SEPARATOR, Names, PathNames
 from cascade.taxonomy.parser import BackendCheck, parse
-from cascade.taxonomy.settings import Combine, SettingsReader, Threshold
+from cascade.taxonomy.settings import FIRST_LOOK, Combine, SettingsReader, Threshold
 from cascade.taxonomy.writer import to_dict
 from cascade.taxonomy.yaml_nodes import compose, read_text, represent
 
@@ -35,8 +35,9 @@ class Taxonomy:
 
     `groups` begins with the root and is in the order of the file, as is `labels`. `notes` is advice: things
     that are allowed but may be accidents. With `names` ``path`` the name of a group or a label is its path
-    from the top, such as ``billing/tax``; with ``plain`` it is what the file calls it. Two taxonomies
-    are equal when all but places, source and notes are.
+    from the top, such as ``billing/tax``; with ``plain`` it is what the file calls it. `first_look` is the
+    micro F1 that answers by words alone may lose where there is an encoder, None for no such answers. Two
+    taxonomies are equal when all but places, source and notes are.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Taxonomy:
     source: str = field(default="<dict>", compare=False)
     notes: tuple[Problem, ...] = field(default=(), compare=False)
     names: Names = "plain"
+    first_look: float | None = FIRST_LOOK
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], check_backend: BackendCheck | None = None) -> Taxonomy:

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 from yaml.nodes import MappingNode, Node
 
 from cascade.errors import Place, Problem, TaxonomyError
-from cascade.system.shapes import NAME, TEXT, Key, one_of
+from cascade.system.shapes import NAME, OFF, TEXT, Key, one_of
 from cascade.taxonomy.data import DataSpec, read_data
 from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.groups import CHILDREN, GroupDraft, GroupReader, Occurrence
@@ -18,7 +18,14 @@ from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import Names
 from cascade.taxonomy.reader import check_extent, check_tags, children_first, either
 from cascade.taxonomy.rules import check_whole, several_parents
-from cascade.taxonomy.settings import SETTING_KEYS, BackendSpec, Combine, Settings, SettingsReader
+from cascade.taxonomy.settings import (
+    FIRST_LOOK,
+    SETTING_KEYS,
+    BackendSpec,
+    Combine,
+    Settings,
+    SettingsReader,
+)
 from cascade.taxonomy.yaml_nodes import in_words, only_fault
 
 _FOLDER = r'^[^\s./\\<>:"|?*\x00-\x1f]([^/\\<>:"|?*\x00-\x1f]*[^\s./\\<>:"|?*\x00-\x1f])?$(?!\n)'
@@ -30,6 +37,10 @@ TOP: Mapping[str, Key] = {
     "combine": Key("How several parents combine.", one_of(get_args(Combine))),
     "names": Key(
         "plain: a name is what stands here; path: it is the path from the top.", one_of(get_args(Names))
+    ),
+    "first_look": Key(
+        "The micro F1 that answers by words alone, without the encoder, may lose; or off.",
+        {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, OFF]},
     ),
     "defaults": Key("Settings of all groups.", {"$ref": "#/$defs/settings"}),
     "groups": CHILDREN["groups"],
@@ -55,6 +66,7 @@ class Parts(NamedTuple):
     source: str
     notes: tuple[Problem, ...]
     names: Names
+    first_look: float | None
 
 
 _FORBIDDEN_IN_FOLDERS = frozenset('/\\<>:"|?*')
@@ -98,6 +110,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
     combine = reader.choice(given["combine"], "combine", get_args(Combine)) if "combine" in given else "max"
     data = read_data(given, reader, base)
     names = _read_names(given, reader)
+    loss = reader.first_look(given["first_look"], "first_look") if "first_look" in given else FIRST_LOOK
     found = _read_groups(top, given, reader, names, sound)
     description = found.description(given, "the taxonomy")
     check_whole(found)
@@ -117,6 +130,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
         source=reader.source,
         notes=tuple(several_parents(found)),
         names=names,
+        first_look=loss,
     )
 
 

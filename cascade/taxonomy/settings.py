@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from cascade.errors import Place, suggestion
-from cascade.system.shapes import FLAG, Key, one_of
+from cascade.system.shapes import FLAG, OFF_WORDS, Key, one_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import NUMBER, in_words, number_of
 
@@ -39,6 +39,8 @@ SETTINGS: Mapping[str, Key] = {
     "backend": Key("The kind of node model, with its options.", {"$ref": "#/$defs/backend"}),
 }
 SETTING_KEYS = tuple(SETTINGS)
+FIRST_LOOK = 0.002
+"""The micro F1 that answers by words alone may lose, where a taxonomy does not say."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,20 @@ class SettingsReader(Reader):
             self.complain(given[kind], f"{kind} of {what} is {in_words(given[kind])}; {expected}")
             return None
         return Threshold(kind, float(value))
+
+    def first_look(self, node: Node, what: str) -> float | None:
+        """The micro F1 that answers by words alone may lose; None where there is to be no such answer."""
+        value = number_of(node)
+        if value is not None and 0 <= value < 1:
+            return float(value)
+        if isinstance(node, ScalarNode) and node.value in OFF_WORDS:
+            return None
+        if value is None:
+            hint = suggestion(node.value, ["off"]) if isinstance(node, ScalarNode) else ""
+            self.complain(node, f"{what} is {in_words(node)}; expected a number such as 0.002, or off.{hint}")
+        else:
+            self.complain(node, f"{what} is {value}; expected a number from 0 to less than 1, or off")
+        return FIRST_LOOK
 
     def backend(self, node: Node, what: str) -> BackendSpec | None:
         """``linear``, or ``{kind: linear, C: 1}``; which kinds and options exist is for others to say."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.taxonomy.data import DATA_KEYS, DataSpec
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group, Label
-from cascade.taxonomy.settings import SETTING_KEYS, BackendSpec, Settings, Threshold
+from cascade.taxonomy.settings import FIRST_LOOK, SETTING_KEYS, BackendSpec, Settings, Threshold
 
 if TYPE_CHECKING:
     from cascade.taxonomy.definition import Taxonomy
@@ -25,6 +25,8 @@ def to_dict(taxonomy: Taxonomy) -> dict[str, Any]:
         plain["data"] = data
     if taxonomy.combine != "max":
         plain["combine"] = taxonomy.combine
+    if taxonomy.first_look != FIRST_LOOK:
+        plain["first_look"] = False if taxonomy.first_look is None else taxonomy.first_look
     if defaults := _settings_to_dict(root, Settings()):
         plain["defaults"] = defaults
     return plain | _Writer(taxonomy).children(root)

@@ -20,6 +20,7 @@ from scipy import sparse
 
 from cascade.model.walk import MOST_CELLS, Walked, edges, training_rows
 from cascade.predict.answers import Model
+from cascade.predict.look import Look
 from cascade.rows.row import Row
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
@@ -187,7 +188,6 @@ class _DoubtScorer:
     def __init__(self, model: Model) -> None:
         self._model, graph = model, model.graph
         self._first = len(graph.nodes) - len(graph.labels)
-        self._least = np.array([model.manifest.thresholds[label] for label in graph.labels])
         self._shared_label_edges = _shared_label_edges(model)
         rivals = (self._rivals(group) for group in graph.groups)
         self._exclusive = [places for places in rivals if len(places) > 1]
@@ -201,12 +201,19 @@ class _DoubtScorer:
 
     def sizes(self, walked: Walked) -> Floats:
         """The size of each doubt, shape (n_texts, n_columns); 0 below `LEAST_DOUBT`."""
-        paths = walked.paths[:, self._first :]
-        near = nearness(paths, self._compared(paths))
-        between = [self._between(walked, ways) for ways in self._shared_label_edges.values()]
-        nothing = ~self._model.decide(walked).any(axis=1)
-        sizes: Floats = np.column_stack([near, *between, nothing.astype(np.float64)])
+        sizes = np.empty((len(walked), len(self.weights)))
+        for rows, look, part, _ in self._model.parts(walked):
+            sizes[rows] = self._sizes(look, part)
         return np.where(sizes < LEAST_DOUBT, 0.0, sizes)
+
+    def _sizes(self, look: Look, walked: Walked) -> Floats:
+        paths = walked.paths[:, self._first :]
+        thresholds = [look.manifest.thresholds[label] for label in look.graph.labels]
+        near = nearness(paths, self._compared(paths, np.array(thresholds)))
+        between = [self._between(walked, ways) for ways in self._shared_label_edges.values()]
+        nothing = ~look.decide(walked).any(axis=1)
+        sizes: Floats = np.column_stack([near, *between, nothing.astype(np.float64)])
+        return sizes
 
     def doubts(self, sizes: sparse.csr_array) -> tuple[Doubt, ...]:
         """The doubts about one text, the greatest first."""
@@ -222,9 +229,9 @@ class _DoubtScorer:
         labels = [child for child in graph.children[group] if child in self._model.taxonomy.labels]
         return [graph.column[label] - self._first for label in labels]
 
-    def _compared(self, paths: NDArray[Any]) -> Floats:
+    def _compared(self, paths: NDArray[Any], thresholds: NDArray[Any]) -> Floats:
         """What each label has to reach: its threshold, and its best rival where one is chosen at most."""
-        least = np.broadcast_to(self._least, paths.shape).copy()
+        least = np.broadcast_to(thresholds, paths.shape).copy()
         for columns in self._exclusive:
             rivals = np.nan_to_num(paths[:, columns])
             second, best = np.sort(rivals, axis=1)[:, -2:].T

@@ -27,6 +27,13 @@ class Texts(Sequence[str]):
         view._cache = self._cache
         return view
 
+    def apart(self, rows: IntArray) -> Texts:
+        """The rows at these positions by themselves: they have what was computed, and share nothing new."""
+        view = self.take(rows)
+        alone = Texts(list(view))
+        alone._cache = {key: whole[view._rows] for key, whole in self._cache.items()}
+        return alone
+
     def features(self, key: Any, compute: Callable[[Sequence[str]], Any]) -> Any:
         """What `compute` makes of all texts, one row a text, computed once per `key`; the rows of this view.
 

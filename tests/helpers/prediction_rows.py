@@ -13,6 +13,7 @@ from places import HELPERS, ROOT
 from cascade.model.decide import decide
 from cascade.model.folder import GroupRecord, Manifest, digest_of_file
 from cascade.model.walk import walk
+from cascade.predict.look import Part
 from cascade.taxonomy.definition import Taxonomy
 
 FEEDBACK = {
@@ -25,7 +26,18 @@ FEEDBACK = {
 }
 
 
-class KeywordModel:
+class OneLook:
+    """What stands in for a model has one look: itself."""
+
+    @property
+    def graph(self):
+        return self.taxonomy.graph
+
+    def parts(self, walked):
+        return [Part(np.arange(len(walked)), self, walked)]
+
+
+class KeywordModel(OneLook):
     """A stand-in that knows a name when it stands in the text, and guesses by checksum where none does.
 
     Its folder holds one file: the taxonomy, the thresholds, and how long each batch takes.

@@ -20,26 +20,34 @@ DIMS = 8
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
-def vocabulary():
-    words = [word for group in MEANINGS.values() for word in group]
+def vocabulary(meanings=MEANINGS):
+    words = [word for group in meanings.values() for word in group]
     return {word: number for number, word in enumerate([*SPECIALS, *words, "the", "my", "please", "again"])}
 
 
-def table(seed=0):
+def rare_words(count, seed=0):
+    """Words of each meaning whose spelling says nothing of it."""
+    random = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(random.choice(letters, 7)) for _ in range(count * len(MEANINGS))]
+    return {name: words[place * count : (place + 1) * count] for place, name in enumerate(MEANINGS)}
+
+
+def table(seed=0, meanings=MEANINGS):
     """A vector for each token: that of its meaning, and a little of its own; nothing for the marks."""
     random = np.random.default_rng(seed)
-    words = vocabulary()
+    words = vocabulary(meanings)
     found = 0.2 * random.normal(size=(len(words), DIMS)).astype(np.float32)
-    for column, group in enumerate(MEANINGS.values()):
+    for column, group in enumerate(meanings.values()):
         for word in group:
             found[words[word], column] += 2
     found[[words[mark] for mark in SPECIALS]] = 0.01
     return found
 
 
-def tokenizer(specials=True):
+def tokenizer(specials=True, meanings=MEANINGS):
     """A ``tokenizer.json`` that cuts at blanks and marks, in lower case."""
-    words = vocabulary()
+    words = vocabulary(meanings)
     ends = [{"SpecialToken": {"id": mark, "type_id": 0}} for mark in ("[CLS]", "[SEP]")]
     template = {
         "type": "TemplateProcessing",
@@ -127,10 +135,10 @@ def network(
     return field(1, 8) + field(7, graph) + opsets
 
 
-def gather(seed=0, **settings):
+def gather(seed=0, meanings=MEANINGS, **settings):
     """A network that looks up the vector of each token."""
     lookup = node("Gather", ["table", "input_ids"], ["last_hidden_state"])
-    return network([lookup], [tensor("table", table(seed))], **settings)
+    return network([lookup], [tensor("table", table(seed, meanings))], **settings)
 
 
 def sociable():
@@ -147,11 +155,11 @@ def sociable():
 # Folders
 
 
-def onnx_folder(folder, model=None, **configs):
+def onnx_folder(folder, model=None, meanings=MEANINGS, **configs):
     """A folder as sentence-transformers exports it."""
     (folder / "onnx").mkdir(parents=True)
-    (folder / "onnx" / "model.onnx").write_bytes(model or gather())
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
+    (folder / "onnx" / "model.onnx").write_bytes(model or gather(meanings=meanings))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer(meanings=meanings)))
     told = {
         "config.json": {"max_position_embeddings": 512},
         "sentence_bert_config.json": {"max_seq_length": 16, "do_lower_case": False},
@@ -199,3 +207,63 @@ def rows_of(meanings, count, seed, words=2):
         texts.append(" ".join(told))
         labels.append([label])
     return texts, labels
+
+
+# Weights to train
+
+
+HIDDEN = 32
+BERT = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 24,
+    "type_vocab_size": 2,
+    "vocab_size": 64,
+    "hidden_dropout_prob": 0.1,
+    "pad_token_id": 0,
+}
+
+
+def bert_weights(seed=0):
+    """The tensors of an untrained BERT of some thousand numbers, by the names that they have there."""
+    random = np.random.default_rng(seed)
+
+    def matrix(*shape):
+        return (0.1 * random.normal(size=shape)).astype(np.float32)
+
+    def dense(name, n_out, n_in):
+        return {f"{name}.weight": matrix(n_out, n_in), f"{name}.bias": np.zeros(n_out, dtype=np.float32)}
+
+    def norm(name):
+        return {
+            f"{name}.weight": np.ones(HIDDEN, dtype=np.float32),
+            f"{name}.bias": np.zeros(HIDDEN, dtype=np.float32),
+        }
+
+    found = {
+        f"embeddings.{name}_embeddings.weight": matrix(rows, HIDDEN)
+        for name, rows in (("word", 64), ("position", 24), ("token_type", 2))
+    }
+    found |= norm("embeddings.LayerNorm") | dense("pooler.dense", HIDDEN, HIDDEN)
+    for number in range(2):
+        layer = f"encoder.layer.{number}"
+        for part in ("query", "key", "value"):
+            found |= dense(f"{layer}.attention.self.{part}", HIDDEN, HIDDEN)
+        found |= dense(f"{layer}.attention.output.dense", HIDDEN, HIDDEN)
+        found |= norm(f"{layer}.attention.output.LayerNorm") | norm(f"{layer}.output.LayerNorm")
+        found |= dense(f"{layer}.intermediate.dense", 64, HIDDEN) | dense(f"{layer}.output.dense", HIDDEN, 64)
+    return found
+
+
+def bert_folder(folder, config=None, weights=None):
+    """A folder with weights to train, as transformers writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**BERT, **(config or {})}))
+    (folder / "model.safetensors").write_bytes(safetensors(weights or bert_weights()))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
+    return folder

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from prediction_rows import OneLook
 
 from cascade.errors import DataError
 from cascade.model.decide import contenders, decide
@@ -55,7 +56,7 @@ STYLES = [
 
 
 @dataclass
-class Keywords:
+class Keywords(OneLook):
     """A stand-in that knows a name when it stands in the text, and guesses elsewhere: always the same."""
 
     taxonomy: Taxonomy
@@ -257,7 +258,7 @@ def test_probabilities_are_rounded_as_python_rounds_them(values):
 
 
 @dataclass
-class Flat:
+class Flat(OneLook):
     """A stand-in for a taxonomy without groups: `scores` answers those of all labels."""
 
     taxonomy: Taxonomy

@@ -1,0 +1,200 @@
+"""Which texts words alone may answer beside a model with an encoder, settled on rows that neither knew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.backends import asks_service, encoder_of
+from cascade.learn.combining import row_counts
+from cascade.learn.datasets import Dataset
+from cascade.learn.decisions import labels_out_of_fold
+from cascade.learn.promises import keeps
+from cascade.learn.truth import Cells
+from cascade.model.decide import decide
+from cascade.model.folder import FirstLook, Manifest
+from cascade.model.looks import doubts_of
+from cascade.model.walk import Walked
+from cascade.system.array_types import IntArray
+from cascade.taxonomy.definition import Taxonomy
+
+Floats = NDArray[np.float64]
+
+# With so many standard errors the loss on rows to come is no more than its bound in nine cases of ten.
+NINE_OF_TEN = 1.2816
+# What a label that only one of two answers has right is to micro F1, before it is divided by all labels.
+ONE_LABEL = 2.0
+# A first look that answers fewer rows costs more than it saves.
+LEAST_SHARE = 0.05
+# So many texts are decided at once.
+AT_ONCE = 1000
+
+
+def may_pay(taxonomy: Taxonomy) -> bool:
+    """Whether some encoder takes long enough for a first look to be worth its time.
+
+    Tables of token vectors are read faster than words are counted.
+    """
+    options = [group.backend.options for group in taxonomy.groups.values()]
+    if any(map(asks_service, options)):
+        return True
+    from cascade.encoders.store import is_fast  # who has words alone needs none of it
+
+    return any(not is_fast(name) for name in {encoder_of(one) for one in options} if name is not None)
+
+
+def told_of_look(look: FirstLook | None, most_lost: float) -> str:
+    """What came of a first look, in words."""
+    if look is None:
+        return (
+            f"first look: words alone answer no row, as they would lose more than {most_lost:g} of micro F1"
+        )
+    lost = f"{look.loss:.4f} of micro F1 lost" if look.loss > 0 else "nothing lost"
+    return f"first look: words alone answer {look.share:.0%} of the rows out of fold, {lost}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a look answers to rows that it did not know.
+
+    Attributes
+    ----------
+    hits, chosen
+        int64, shape (n_rows,): its true labels and all of its labels.
+    truth
+        The true cells, columns as in `Graph.labels`.
+    cells
+        Its cells.
+    """
+
+    hits: IntArray
+    chosen: IntArray
+    truth: Cells
+    cells: Cells
+
+    @classmethod
+    def of(cls, dataset: Dataset, rows: IntArray, walked: Walked, manifest: Manifest) -> Answers:
+        """Those of the combined out-of-fold walk of these `rows` of a data set."""
+        truth, cells = labels_out_of_fold(dataset, rows, walked, manifest.thresholds, manifest.exclusive)
+        wrong = cells.without(truth)
+        chosen = np.bincount(cells.rows, minlength=cells.n_rows)
+        return cls(chosen - np.bincount(wrong.rows, minlength=cells.n_rows), chosen, truth, cells)
+
+
+def first_look(
+    dataset: Dataset,
+    rows: IntArray,
+    first: tuple[Manifest, Walked],
+    second: tuple[Manifest, Walked],
+    most_lost: float,
+) -> FirstLook | None:
+    """What words alone may answer; None where that is next to nothing.
+
+    Parameters
+    ----------
+    rows
+        int64, shape (n_rows,), ascending: the rows of the data set that neither knew.
+    first, second
+        What was settled of both, and the combined walks of these rows.
+    most_lost
+        So much micro F1 may be lost against the second look for all rows.
+    """
+    manifest, walked = first
+    doubts = doubts_of_rows(dataset.taxonomy, manifest, walked)
+    answers = Answers.of(dataset, rows, walked, manifest), Answers.of(dataset, rows, second[1], second[0])
+    counts = row_counts(dataset.taxonomy.graph, dataset.truth.take(rows))
+    lost, total = losses(*answers, counts)
+    bound = greatest_doubt(doubts, lost / total, ONE_LABEL / total, most_lost)
+    labels = dataset.taxonomy.graph.labels
+    while bound is not None and not keeps_promises(doubts <= bound, *answers, labels, second[0].promises):
+        left = np.sort(doubts[doubts <= bound])
+        bound = float(left[len(left) // 2 - 1]) if len(left) > 1 and left[0] < bound else None
+    if bound is None or np.mean(doubts <= bound) < LEAST_SHARE:
+        return None
+    by_first = doubts <= bound
+    return FirstLook(
+        doubt=bound,
+        share=float(by_first.mean()),
+        loss=float(lost[by_first].sum() / total),
+        groups=manifest.groups,
+        thresholds=manifest.thresholds,
+        combination=manifest.combination or {},
+        exclusive=manifest.exclusive,
+        least_known=manifest.least_known,
+    )
+
+
+def doubts_of_rows(taxonomy: Taxonomy, manifest: Manifest, walked: Walked) -> Floats:
+    """The doubt of each text of a walk, as prediction has it: see `doubts_of`."""
+    parts = [
+        doubts_of(part, decide(taxonomy, manifest.thresholds, part.paths, manifest.exclusive))
+        for _, part in walked.slices(AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def losses(first: Answers, second: Answers, counts: IntArray) -> tuple[Floats, float]:
+    """What each row loses of micro F1 where the first look answers it, times a number that is told as well.
+
+    Micro F1 is 2 hits / (chosen + given): this is its differential at the answers of the second look.
+
+    Parameters
+    ----------
+    counts
+        int64, shape (n_rows,): for how many each row counts.
+    """
+    given = np.bincount(first.truth.rows, minlength=first.truth.n_rows)
+    total = float(max((counts * (second.chosen + given)).sum(), 1))
+    micro_f1 = 2 * (counts * second.hits).sum() / total
+    lost = 2 * (second.hits - first.hits) - micro_f1 * (second.chosen - first.chosen)
+    return counts * lost, total
+
+
+def greatest_doubt(doubts: Floats, lost: Floats, one_label: float, most_lost: float) -> float | None:
+    """The greatest doubt up to which the first look loses no more than it may; None where there is none.
+
+    It is looked for from the least doubt up, and ends where the upper bound of the loss first is too high:
+    so no bound is the best of many that were tried (fixed sequence testing, as in Angelopoulos et al., "Learn
+    then test", 2021). The bound is the score interval of a rate, with `NINE_OF_TEN`: without any loss among
+    them some thousand rows are needed before anything may be answered by words alone.
+
+    Parameters
+    ----------
+    doubts
+        shape (n_rows,).
+    lost
+        shape (n_rows,): what each row loses where the first look answers it.
+    one_label
+        The same for a row with one label of which only the second look has it right.
+    """
+    order = np.argsort(doubts, kind="stable")
+    spread = np.cumsum(lost[order] ** 2) + (NINE_OF_TEN * one_label / 2) ** 2
+    bounds = np.cumsum(lost[order]) + NINE_OF_TEN**2 * one_label / 2 + NINE_OF_TEN * np.sqrt(spread)
+    ranked = doubts[order]
+    # Equal doubts are answered alike, and who doubts without end answers nothing.
+    ends = np.append(ranked[1:] != ranked[:-1], True) & np.isfinite(ranked)
+    kept = np.logical_and.accumulate((bounds <= most_lost) | ~ends) & ends
+    return float(ranked[kept][-1]) if kept.any() else None
+
+
+def keeps_promises(
+    by_first: NDArray[np.bool_],
+    first: Answers,
+    second: Answers,
+    labels: tuple[str, ...],
+    promises: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Whether each precision that the second look promises is kept where the first answers some rows."""
+    for place, label in enumerate(labels):
+        promise = promises.get(label)
+        if promise is None or promise["bound"] is None:
+            continue
+        own = first.cells.of(place), second.cells.of(place)
+        rows = np.concatenate([own[0][by_first[own[0]]], own[1][~by_first[own[1]]]])
+        if not keeps(promise["precision"], int(np.isin(rows, first.truth.of(place)).sum()), len(rows)):
+            return False
+    return True

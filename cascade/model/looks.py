@@ -1,0 +1,141 @@
+"""Two looks at a text: what makes the first one doubt, and one walk of what either answered.
+
+A look is a whole model of the walk, with thresholds of its own. The first has words alone; rows that it
+doubts get the second, which knows what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.model.folder import Manifest
+from cascade.model.walk import Block, Walked, levels
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.system.compiled import kernel
+from cascade.taxonomy.graph import Graph
+
+
+def manifest_of_first(manifest: Manifest) -> Manifest | None:
+    """What a manifest tells of the first look, as one of its own; None where there is one look only."""
+    look = manifest.first_look
+    if look is None:
+        return None
+    return replace(
+        manifest,
+        groups=look.groups,
+        thresholds=look.thresholds,
+        combination=look.combination,
+        exclusive=look.exclusive,
+        least_known=look.least_known,
+        promises={},
+        encoders={},
+        first_look=None,
+    )
+
+
+def doubts_of(walked: Walked, chosen: BoolArray) -> NDArray[np.float64]:
+    """How many labels of each text are expected to be wrong, float64, shape (n_texts,); 0 is no doubt.
+
+    A chosen label is wrong with 1 less its probability, any other that was visited with its probability.
+    Where nothing is known of a text the doubt is infinite.
+
+    Parameters
+    ----------
+    walked
+        Combined.
+    chosen
+        What was decided, bool, shape (n_texts, n_nodes), columns as in `Graph.nodes`.
+    """
+    found = np.empty(len(walked), dtype=np.float64)
+    graph = walked.graph
+    _expected_errors(walked.paths, chosen, len(graph.nodes) - len(graph.labels), found)
+    if walked.nothing_known is not None:
+        found[walked.nothing_known] = np.inf
+    return found
+
+
+@kernel
+def _expected_errors(paths: FloatArray, chosen: BoolArray, first: int, found: NDArray[np.float64]) -> None:
+    for row in range(len(paths)):
+        total = 0.0
+        for column in range(first, paths.shape[1]):
+            path = paths[row, column]
+            if not np.isnan(path):
+                total += 1.0 - path if chosen[row, column] else path
+        found[row] = total
+
+
+def joined(by_first: BoolArray, first: Walked, second: Walked) -> Walked:
+    """The walk of texts of which the first look answered some and the second the others.
+
+    Parameters
+    ----------
+    by_first
+        bool, shape (n_texts,).
+    first, second
+        The walks of those texts and of the others.
+    """
+    rows = np.flatnonzero(by_first), np.flatnonzero(~by_first)
+    walks = first, second
+    found = _joined(len(by_first), rows, walks)
+    if first.before is not None or second.before is not None:
+        before = _joined(len(by_first), rows, [one.before or one for one in walks])
+        found = replace(found, before=before)
+    return replace(found, by_first=by_first)
+
+
+def _joined(n_texts: int, rows: Sequence[IntArray], walks: Sequence[Walked]) -> Walked:
+    graph = walks[0].graph
+    failed = {
+        int(own[place]): why
+        for own, walked in zip(rows, walks, strict=True)
+        for place, why in walked.failed.items()
+    }
+    return Walked(graph, n_texts, _blocks(graph, rows, walks), failed, None, _unknown(n_texts, rows, walks))
+
+
+def _blocks(graph: Graph, rows: Sequence[IntArray], walks: Sequence[Walked]) -> dict[str, Block]:
+    """Parents first, as in any walk."""
+    found = {}
+    for group in (group for level in levels(graph) for group in level):
+        parts = [
+            replace(walked.blocks[group], rows=own[walked.blocks[group].rows])
+            for own, walked in zip(rows, walks, strict=True)
+            if group in walked.blocks
+        ]
+        if parts:
+            found[group] = parts[0] if len(parts) == 1 else _block(parts)
+    return found
+
+
+def _block(parts: Sequence[Block]) -> Block:
+    rows = np.concatenate([one.rows for one in parts])
+    order = np.argsort(rows)
+    seconds = None
+    if any(one.seconds is not None for one in parts):
+        seconds = np.concatenate([_seconds(one) for one in parts])[order]
+    return Block(
+        rows[order],
+        np.concatenate([one.above for one in parts])[order],
+        np.concatenate([one.conditionals for one in parts])[order],
+        np.concatenate([one.paths for one in parts])[order],
+        seconds,
+    )
+
+
+def _seconds(block: Block) -> FloatArray:
+    return np.full(block.paths.shape, np.nan, np.float32) if block.seconds is None else block.seconds
+
+
+def _unknown(n_texts: int, rows: Sequence[IntArray], walks: Sequence[Walked]) -> BoolArray | None:
+    if all(walked.nothing_known is None for walked in walks):
+        return None
+    found = np.zeros(n_texts, dtype=np.bool_)
+    for own, walked in zip(rows, walks, strict=True):
+        if walked.nothing_known is not None:
+            found[own] = walked.nothing_known
+    return found
