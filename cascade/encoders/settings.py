@@ -101,8 +101,8 @@ class EncoderSettings:
             found.append(f"longest: expected 0 or {LEAST_LONGEST} and more, found {self.longest}")
         if not 0 < self.windows <= MOST_WINDOWS:
             found.append(f"windows: expected 1 to {MOST_WINDOWS}, found {self.windows}")
-        if self.windows > 1 and (self.kind != "onnx" or not self.longest):
-            found.append(f"windows: expected 1, as it reads texts of any length, found {self.windows}")
+        if self.windows > 1 and self.kind != "onnx":
+            found.append(f"windows: expected 1, as networks alone read in pieces, found {self.windows}")
         for name, digest in self.files.items():
             if not FILE.fullmatch(name) or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
                 found.append(f"files: expected plain names with a sha256 each, found {name!r}: {digest!r}")

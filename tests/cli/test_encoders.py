@@ -113,6 +113,63 @@ def test_kept_vectors_are_counted_and_dropped_and_made_again(place, tmp_path, mo
     assert json.loads(cascade(tmp_path, "encoders", "--json").stdout)["vectors"] == told["vectors"]
 
 
+def test_long_texts_are_read_in_windows_by_an_encoder_of_its_own_name(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    cascade(tmp_path, "encoders", "add", place / "tiny")
+    added = cascade(tmp_path, "encoders", "add", place / "tiny", "--windows", "3")
+    assert added.stdout.startswith("tiny.windows3: 8 dims, ")
+    here = {one["name"]: one for one in json.loads(cascade(tmp_path, "encoders", "--json").stdout)["here"]}
+    assert {name: one["windows"] for name, one in here.items()} == {"tiny": 1, "tiny.windows3": 3}
+    assert here["tiny"]["sha256"] != here["tiny.windows3"]["sha256"]
+    assert "48 tokens" in " ".join(cascade(tmp_path, "encoders").stdout.split())
+
+    for name, words, count in (("train", slice(2), 150), ("new", slice(2, 4), 40)):
+        texts, labels = rows_of({label: own[words] for label, own in MEANINGS.items()}, count, seed=count)
+        write_rows(tmp_path / f"{name}.jsonl", ["please the my " * 8 + text for text in texts], labels)
+    right = []
+    for name in ("tiny", "tiny.windows3"):
+        (tmp_path / "tickets.yaml").write_text(TAXONOMY.replace("encoder: tiny", f"encoder: {name}"))
+        done = cascade(tmp_path, "fit", "tickets.yaml", "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert ("it knows the beginning" in done.stderr) == (name == "tiny")
+        cascade(tmp_path, "predict", "new.jsonl", "--model", name, "--out", "found.jsonl")
+        pairs = zip(lines(tmp_path / "new.jsonl"), lines(tmp_path / "found.jsonl"), strict=True)
+        right.append(sum(true["labels"] == found["labels"] for true, found in pairs))
+    assert right[0] < 20
+    assert right[1] > 34
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("add", "tables", "--windows", "2"),
+            "windows: expected 1, as networks alone read in pieces, found 2",
+        ),
+        (("add", "tables", "--windows", "0"), "0 is not in the range 1<=x<=64"),
+        (
+            ("get", "minilm", "--windows", "2", "--to-train"),
+            "--windows is for encoders that are used as they are",
+        ),
+    ],
+)
+def test_windows_that_mean_nothing_are_refused(tmp_path, words, told):
+    static_folder(tmp_path / "tables")
+    done = cascade(tmp_path, "encoders", *words, CASCADE_HOME=str(tmp_path / "home"))
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert "tables" not in cascade(tmp_path, "encoders", CASCADE_HOME=str(tmp_path / "home")).stdout
+
+
+def test_a_model_of_windows_is_told_how_to_get_its_encoder(tmp_path):
+    write_rows(tmp_path / "train.jsonl", *rows_of(MEANINGS, 20, seed=0))
+    (tmp_path / "tickets.yaml").write_text(TAXONOMY.replace("tiny", "minilm.windows4"))
+    done = cascade(tmp_path, "fit", "tickets.yaml", CASCADE_HOME=str(tmp_path / "none"))
+    assert done.stderr.endswith(
+        "encoder 'minilm.windows4' is not on this machine. Run: cascade encoders get minilm --windows 4\n"
+    )
+
+
 def test_an_unknown_encoder_is_named_with_what_is_near(tmp_path):
     done = cascade(tmp_path, "encoders", "get", "minlm")
     assert done.returncode == 1

@@ -31,6 +31,7 @@ from tiny_encoders import (
 from cascade.encoders import fetching, register, store
 from cascade.encoders.files import check_files
 from cascade.encoders.register import File, Known, Source
+from cascade.encoders.settings import named_in_windows, without_windows
 from cascade.errors import BackendError, DataError, ModelError
 
 MODEL, TOKENIZER = gather(), json.dumps(tokenizer()).encode()
@@ -226,6 +227,28 @@ def test_a_repository_of_the_hub_is_fetched_with_what_its_own_files_say(place):
     assert stored.settings.files["model.onnx"] == sha256(MODEL)
     asked = {path for _, path, _ in place.asked}
     assert not any("pytorch_model" in path or "README" in path for path in asked)
+
+
+def test_an_encoder_that_is_here_is_not_fetched_again_to_read_in_windows(place):
+    place.repositories["acme/tiny"] = repository()
+    once = fetching.get("acme/tiny", print, windows=2)
+    assert (once.name, once.settings.windows) == ("tiny.windows2", 2)
+    plain = fetching.get("acme/tiny", print)
+    assert (plain.name, plain.settings.windows) == ("tiny", 1)
+    place.asked.clear()
+    again = fetching.get("acme/tiny", print, windows=5)
+    assert place.asked == []
+    assert again.settings == replace(plain.settings, windows=5)
+    assert store.names().keys() == {"tiny", "tiny.windows2", "tiny.windows5"}
+    check_files(store.place() / again.settings.sha256, again)
+    assert store.opened("tiny.windows5").encode(["refund"]) == pytest.approx(
+        store.opened("tiny").encode(["refund"]), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("windows", [1, 2, 10, 64])
+def test_the_name_of_an_encoder_tells_in_how_many_windows_it_reads(windows):
+    assert without_windows(named_in_windows("e5.small", windows)) == ("e5.small", windows)
 
 
 def test_a_table_of_the_hub_is_fetched(place):
