@@ -63,8 +63,12 @@ def get(name: str, say: Say, *, to_train: bool = False, windows: int = 1) -> Sto
     if to_train:
         return bring(weights_entry_of(name), say)
     if "/" not in name:
-        name, named = without_windows(name)
-        windows = max(windows, named)
+        own, named = without_windows(name)
+        if windows not in (1, named) and named > 1:
+            raise BackendError(
+                f"{name!r} reads in {named} windows; expected no other number, found {windows}"
+            )
+        name, windows = own, max(windows, named)
     entry = entry_of(name)
     if windows == 1:
         return bring(entry, say)

@@ -240,6 +240,8 @@ def test_an_encoder_that_is_here_is_not_fetched_again_to_read_in_windows(place):
     assert place.asked == []
     assert again.settings == replace(plain.settings, windows=5)
     assert store.names().keys() == {"tiny", "tiny.windows2", "tiny.windows5"}
+    with pytest.raises(BackendError, match=r"'minilm.windows4' reads in 4 windows; .* found 2"):
+        fetching.get("minilm.windows4", print, windows=2)
     check_files(store.place() / again.settings.sha256, again)
     assert store.opened("tiny.windows5").encode(["refund"]) == pytest.approx(
         store.opened("tiny").encode(["refund"]), abs=1e-6
