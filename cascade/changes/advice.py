@@ -11,9 +11,10 @@ import numpy as np
 
 from cascade.changes.advice_evidence import Candidate, candidates
 from cascade.changes.advice_trials import LEAST_GAIN, Figures, Fitted, Measured, Trials
+from cascade.changes.near_texts import MOST_TEXTS, contradicted, near_texts
 from cascade.errors import DataError, TaxonomyError
 from cascade.learn.plan import check_lengths
-from cascade.measure.sparse import rows_in
+from cascade.measure.sparse import Flags, flags_at, rows_in
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.edit_text import edited_text
@@ -298,18 +299,20 @@ def _contradicting(fitted: Fitted) -> Iterator[Advice]:
     """Labels that many of their rows are contradicted in, those with the greatest share first."""
     labels, truth = fitted.taxonomy.graph.labels, fitted.cells[0].tocsc()
     clusters = _Clusters(clusters_of(fitted.dataset.texts)[fitted.out_of_fold.rows])
+    by_meaning = _contradicted_by_meaning(fitted)
     doubted: dict[str, list[int]] = {label: [] for label in labels}
     for one in fitted.out_of_fold.manifest.suspicious:
         doubted[one["label"]].append(int(np.searchsorted(fitted.out_of_fold.rows, one["row"] - 1)))
     found = []
     for column, label in enumerate(labels):
         own = rows_in(truth, column)
-        torn = clusters.torn(own)
-        places = list(dict.fromkeys([*torn, *doubted[label]]))
+        torn, against = clusters.torn(own), rows_in(by_meaning, column).tolist()
+        places = list(dict.fromkeys([*torn, *against, *doubted[label]]))
         share = len(places) / max(len(own), 1)
         if len(places) >= CONTRADICTED and share >= CONTRADICTED_SHARE:
             told = (
                 (len(torn), "with it and without it though their texts are nearly equal"),
+                (len(against), "other than half or more of the texts that mean nearly the same"),
                 (len(doubted[label]), "given or not against all that the model sees"),
             )
             reason = "; ".join(
@@ -319,6 +322,16 @@ def _contradicting(fitted: Fitted) -> Iterator[Advice]:
             f1 = fitted.out_of_fold.manifest.metrics["f1"][label]
             found.append((share, Advice("contradicting", (label,), reason, rows, f1=f1)))
     return (advice for _, advice in sorted(found, key=lambda one: -one[0]))
+
+
+def _contradicted_by_meaning(fitted: Fitted) -> Flags:
+    """Rows that texts of nearly the same meaning contradict, by columns; none where words are all."""
+    rows, truth = fitted.out_of_fold.rows, fitted.cells[0]
+    if fitted.encode is None or len(rows) > MOST_TEXTS:
+        nowhere = np.empty(0, dtype=np.int64)
+        return flags_at(nowhere, nowhere, truth.shape).tocsc()
+    texts = [fitted.dataset.texts[row] for row in rows.tolist()]
+    return contradicted(near_texts(fitted.encode(texts)), truth).tocsc()
 
 
 class _Clusters:

@@ -315,9 +315,12 @@ class _Evidence:
 
     @cached_property
     def _vectors(self) -> Array:
-        """What tells the texts of each label from those of the others, rows of unit length."""
+        """What tells the texts of each label from those of the others, rows of unit length.
+
+        By their words, and where there is an encoder by what they mean.
+        """
         names = list(self.names)
-        return label_vectors(names, *self._rows_with_labels(names)).vectors
+        return label_vectors(names, *self._rows_with_labels(names), self.fitted.encode).vectors
 
     def _rows_with_labels(self, names: list[str]) -> tuple[list[str], list[list[str]]]:
         """The texts that have some of these labels, with those that they have."""
@@ -332,7 +335,7 @@ class _Evidence:
         for group in self.graph.groups[1:]:
             labels = self._labels_in[group]
             if len(labels) >= SPLIT_LABELS and self._can_split(group, labels):
-                known = label_vectors(labels, *self._rows_with_labels(labels))
+                known = label_vectors(labels, *self._rows_with_labels(labels), self.fitted.encode)
                 halves = {self._halves_by_confusion(labels): "what is taken for each other stays together"}
                 halves.setdefault(_smaller(clusters_of(known.vectors, 2) == 1), "their texts fall into two")
                 for leaving, why in halves.items():

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import hstack
 
 from cascade.backends import KINDS
+from cascade.changes.near_texts import encode_of
+from cascade.grouping.meaning import Encode
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import labels_out_of_fold
 from cascade.learn.fit import Event, OutOfFold, fit_out_of_fold
@@ -113,6 +115,11 @@ class Fitted:
             found.manifest.exclusive,
         )
         return flags_of(cells[0]), flags_of(cells[1])
+
+    @cached_property
+    def encode(self) -> Encode | None:
+        """Gives texts the vectors that its models know; None where these know words alone."""
+        return encode_of(self.taxonomy)
 
     @property
     def figures(self) -> Figures:

@@ -78,7 +78,7 @@ def _tell(*, as_json: bool) -> None:
         told = {"file": str(path), "answers": count, "bytes": bytes_on_disk(), "limit_bytes": most_bytes()}
         print_json(told)
     else:
-        size, most = _size(bytes_on_disk()), _size(most_bytes())
+        size, most = size_of(bytes_on_disk()), size_of(most_bytes())
         click.echo(f"{path}: {counted(count, 'kept answer')}, {size} of {most}")
 
 
@@ -89,6 +89,7 @@ def _bytes_of(size: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
+    """So many bytes in words, such as ``29.4 MB``."""
     unit = max((unit for unit, least in _UNITS.items() if count >= least), key=_UNITS.__getitem__, default="")
     return f"{count / _UNITS[unit]:.3g} {unit.upper() or 'bytes'}"

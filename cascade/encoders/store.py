@@ -27,7 +27,15 @@ from cascade.encoders.files import digest_of as file_digest
 from cascade.encoders.ngram_encoder import NgramEncoder
 from cascade.encoders.onnx_encoder import OnnxEncoder
 from cascade.encoders.register import known, weights_of
-from cascade.encoders.settings import DIGEST, TO_TRAIN, About, EncoderSettings, Stored, check_name
+from cascade.encoders.settings import (
+    DIGEST,
+    TO_TRAIN,
+    About,
+    EncoderSettings,
+    Stored,
+    check_name,
+    without_windows,
+)
 from cascade.encoders.static_encoder import StaticEncoder
 from cascade.errors import BackendError, ModelError, suggestion
 from cascade.system.files import atomic_write, writing
@@ -64,8 +72,10 @@ def digest_of(name: str) -> str:
     here = names()
     if name in here:
         return here[name]
-    if name in known():
-        raise BackendError(f"encoder {name!r} is not on this machine. Run: cascade encoders get {name}")
+    own, windows = without_windows(name)
+    if own in known():
+        how = f" --windows {windows}" if windows > 1 else ""
+        raise BackendError(f"encoder {name!r} is not on this machine. Run: cascade encoders get {own}{how}")
     hint = suggestion(name, {*here, *known()})
     raise BackendError(
         f"unknown encoder {name!r}.{hint} `cascade encoders` lists those that can be had; "

@@ -1,7 +1,7 @@
 """Vectors of texts in an SQLite file, so that no text is encoded twice by the same encoder.
 
 The file is one for all models of a user and has a largest size: the vectors that were written first go first.
-A cache that fails costs time, never an answer: it is then as if it were empty.
+A cache that fails, as on a disk that is full, costs time and never an answer: it is then as if it were empty.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cascade.errors import BackendError
 from cascade.system.array_types import BoolArray, FloatArray
+from cascade.system.files import writing
 from cascade.system.home import home
-from cascade.system.sqlite import enter_wal
+from cascade.system.sqlite import enter_wal, is_busy
 
 FILE = "vectors.sqlite"
 MOST_BYTES = 1 << 30
@@ -72,11 +74,11 @@ class VectorCache:
                 found[row], have[row] = np.frombuffer(vector, dtype="<f2"), True
         return found, have
 
-    def put(self, texts: Sequence[str], vectors: FloatArray) -> None:
-        """Keep vectors, at half precision."""
+    def put(self, texts: Sequence[str], vectors: FloatArray) -> str:
+        """Keep vectors, at half precision: all of them, or none and why not, in words."""
         halves = vectors.astype("<f2")
         rows = [(self._key(text), half.tobytes()) for text, half in zip(texts, halves, strict=True)]
-        with contextlib.suppress(sqlite3.Error, OSError):
+        try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             with self._opened() as file, file:
@@ -87,6 +89,9 @@ class VectorCache:
                 ]
                 file.executemany("INSERT INTO written (key, bytes) VALUES (?, ?)", new)
                 self._shrink(file)
+        except (sqlite3.Error, OSError) as error:
+            return getattr(error, "strerror", None) or str(error)
+        return ""
 
     def _shrink(self, file: sqlite3.Connection) -> None:
         """Drop the oldest beyond the largest size."""
@@ -105,16 +110,64 @@ class VectorCache:
         content = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(content, digest_size=_KEY_BYTES, key=self._salt[:64]).digest()
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(self._path, timeout=_TIMEOUT_SECONDS)) as file:
-            enter_wal(file, _TIMEOUT_SECONDS)
-            file.execute("PRAGMA synchronous = NORMAL")
-            file.executescript(_TABLES)
-            yield file
+    def _opened(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return _opened(self._path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, patience: float = _TIMEOUT_SECONDS) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, timeout=patience)) as file:
+        enter_wal(file, patience)
+        file.execute("PRAGMA synchronous = NORMAL")
+        file.executescript(_TABLES)
+        yield file
 
 
 def bytes_on_disk() -> int:
     """What the cache takes on the disk."""
-    files = (path().with_name(FILE + end) for end in ("", "-wal", "-shm"))
-    return sum(one.stat().st_size for one in files if one.exists())
+    return sum(one.stat().st_size for one in _files() if one.exists())
+
+
+def count() -> int:
+    """Of how many texts vectors are kept, each counted for each encoder; 0 where the file cannot be read."""
+    if path().exists():
+        with contextlib.suppress(sqlite3.Error, OSError), _opened(path()) as file:
+            [found] = file.execute("SELECT count(*) FROM written").fetchone()
+            return int(found)
+    return 0
+
+
+def clear(patience: float = _TIMEOUT_SECONDS) -> None:
+    """Drop all vectors; a file that is damaged, or on a disk that is full, is removed.
+
+    Parameters
+    ----------
+    patience
+        So many seconds other processes may go on writing.
+
+    Raises
+    ------
+    BackendError
+        Another process is writing.
+    DataError
+        The system does not let it go.
+    """
+    if not path().exists():
+        return
+    try:
+        with _opened(path(), patience) as file:
+            file.executescript("BEGIN; DELETE FROM vectors; DELETE FROM written; COMMIT; VACUUM")
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        if is_busy(error):
+            raise BackendError(
+                f"{path()}: another process is writing. Once it has ended, give the same command again"
+            ) from error
+        with writing(path()):
+            for one in _files():
+                one.unlink(missing_ok=True)
+
+
+def _files() -> list[Path]:
+    """What there may be of it: what SQLite puts beside a file first, as it means nothing without that."""
+    return [path().with_name(FILE + end) for end in ("-wal", "-shm", "")]

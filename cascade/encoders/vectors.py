@@ -62,7 +62,8 @@ def _encode_rest(
                 "characters: it does not run well here. Use another one"
             )
         found[rows] = new.astype(np.float16)
-        cache.put(some, new)
+        if why := cache.put(some, new):
+            listener.say(f"{path()}: vectors cannot be kept, and will have to be made again: {why}")
 
 
 class _Part:

@@ -9,6 +9,11 @@ _PAUSE_SECONDS = 0.02
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether it came of another process that has the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
+
+
 def enter_wal(file: sqlite3.Connection, patience: float) -> None:
     """Have readers not wait for writers.
 
@@ -26,6 +31,6 @@ def enter_wal(file: sqlite3.Connection, patience: float) -> None:
             file.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > until:
+            if not is_busy(error) or time.monotonic() > until:
                 raise
         time.sleep(_PAUSE_SECONDS)

@@ -11,7 +11,7 @@ from processes import command, environment
 from shop import SHOP, shop_rows
 from tiny_encoders import MEANINGS, gather, onnx_folder, rows_of, static_folder
 
-from cascade.encoders import store
+from cascade.encoders import register, store
 from cascade.taxonomy.definition import Taxonomy
 
 TAXONOMY = """
@@ -83,6 +83,91 @@ def test_encoders_are_added_listed_verified_and_removed(tmp_path, monkeypatch):
     assert cascade(tmp_path, "encoders", "remove", "mine").stdout == "mine: removed\n"
     assert cascade(tmp_path, "encoders", "remove", "mine").returncode == 1
     assert cascade(tmp_path, "encoders", "add", "nowhere").returncode == 1
+
+
+def test_the_list_is_read_at_eighty_columns_and_breaks_no_word(place):
+    shown = cascade(place, "encoders", "list", COLUMNS="80").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    words = shown.split()
+    for name, entry in register.known().items():
+        assert name in words
+        assert {word.rstrip(";") for word in entry.about.split()} <= {word.rstrip(";") for word in words}
+
+
+def test_kept_vectors_are_counted_and_dropped_and_made_again(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    nothing = cascade(tmp_path, "encoders", "clear-cache")
+    assert nothing.stdout == f"{tmp_path}/home/vectors.sqlite: empty, 0 bytes freed\n"
+    cascade(tmp_path, "encoders", "add", place / "tiny")
+    answers = cascade(place, "predict", "new.jsonl").stdout
+    told = json.loads(cascade(tmp_path, "encoders", "--json").stdout)
+    assert told["vectors"] == len({row["text"] for row in lines(place / "new.jsonl")})
+    assert told["vectors_file"] == str(tmp_path / "home" / "vectors.sqlite")
+    assert (
+        f"{told['vectors_file']}: vectors of {told['vectors']} texts, " in cascade(place, "encoders").stderr
+    )
+    dropped = json.loads(cascade(tmp_path, "encoders", "clear-cache", "--json").stdout)
+    assert dropped["file"] == told["vectors_file"]
+    assert json.loads(cascade(tmp_path, "encoders", "--json").stdout)["vectors"] == 0
+    assert cascade(place, "predict", "new.jsonl").stdout == answers
+    assert json.loads(cascade(tmp_path, "encoders", "--json").stdout)["vectors"] == told["vectors"]
+
+
+def test_long_texts_are_read_in_windows_by_an_encoder_of_its_own_name(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "home"))
+    cascade(tmp_path, "encoders", "add", place / "tiny")
+    added = cascade(tmp_path, "encoders", "add", place / "tiny", "--windows", "3")
+    assert added.stdout.startswith("tiny.windows3: 8 dims, ")
+    here = {one["name"]: one for one in json.loads(cascade(tmp_path, "encoders", "--json").stdout)["here"]}
+    assert {name: one["windows"] for name, one in here.items()} == {"tiny": 1, "tiny.windows3": 3}
+    assert here["tiny"]["sha256"] != here["tiny.windows3"]["sha256"]
+    assert "48 tokens" in " ".join(cascade(tmp_path, "encoders").stdout.split())
+
+    for name, words, count in (("train", slice(2), 150), ("new", slice(2, 4), 40)):
+        texts, labels = rows_of({label: own[words] for label, own in MEANINGS.items()}, count, seed=count)
+        write_rows(tmp_path / f"{name}.jsonl", ["please the my " * 8 + text for text in texts], labels)
+    right = []
+    for name in ("tiny", "tiny.windows3"):
+        (tmp_path / "tickets.yaml").write_text(TAXONOMY.replace("encoder: tiny", f"encoder: {name}"))
+        done = cascade(tmp_path, "fit", "tickets.yaml", "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert ("it knows the beginning" in done.stderr) == (name == "tiny")
+        cascade(tmp_path, "predict", "new.jsonl", "--model", name, "--out", "found.jsonl")
+        pairs = zip(lines(tmp_path / "new.jsonl"), lines(tmp_path / "found.jsonl"), strict=True)
+        right.append(sum(true["labels"] == found["labels"] for true, found in pairs))
+    assert right[0] < 20
+    assert right[1] > 34
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("add", "tables", "--windows", "2"),
+            "windows: expected 1, as networks alone read in pieces, found 2",
+        ),
+        (("add", "tables", "--windows", "0"), "0 is not in the range 1<=x<=64"),
+        (
+            ("get", "minilm", "--windows", "2", "--to-train"),
+            "--windows is for encoders that are used as they are",
+        ),
+    ],
+)
+def test_windows_that_mean_nothing_are_refused(tmp_path, words, told):
+    static_folder(tmp_path / "tables")
+    done = cascade(tmp_path, "encoders", *words, CASCADE_HOME=str(tmp_path / "home"))
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert "tables" not in cascade(tmp_path, "encoders", CASCADE_HOME=str(tmp_path / "home")).stdout
+
+
+def test_a_model_of_windows_is_told_how_to_get_its_encoder(tmp_path):
+    write_rows(tmp_path / "train.jsonl", *rows_of(MEANINGS, 20, seed=0))
+    (tmp_path / "tickets.yaml").write_text(TAXONOMY.replace("tiny", "minilm.windows4"))
+    done = cascade(tmp_path, "fit", "tickets.yaml", CASCADE_HOME=str(tmp_path / "none"))
+    assert done.stderr.endswith(
+        "encoder 'minilm.windows4' is not on this machine. Run: cascade encoders get minilm --windows 4\n"
+    )
 
 
 def test_an_unknown_encoder_is_named_with_what_is_near(tmp_path):

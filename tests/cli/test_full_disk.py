@@ -1,26 +1,11 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 
-import pytest
 from processes import command, environment
 from shop import SHOP, shop_rows
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    """A disk of its own at a folder."""
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no disk can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
+from small_disks import enlarge, small_disk
 
 
 def fit(folder, out):
@@ -43,7 +28,7 @@ def test_a_disk_that_is_full_is_named_and_the_same_fit_goes_on_when_it_is_not(tm
         assert f"cannot be written: the disk of {disk}/model/nodes is full" in told
         assert "give the same command again: it goes on with what is done already" in told
         assert not (disk / "model" / "manifest.json").exists()
-        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        enlarge(disk, "20m")
         done = fit(tmp_path, disk / "model")
         assert done.returncode == 0, done.stderr
         assert "reused" in done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,11 +26,11 @@ from tiny_encoders import (
     vocabulary,
 )
 
-from cascade.encoders import fetching, store
-from cascade.encoders.contract import SAME, counts
+from cascade.encoders import fetching, store, vector_cache
+from cascade.encoders.contract import SAME, Nobody, counts, listen
 from cascade.encoders.vector_cache import VectorCache
 from cascade.encoders.vectors import vectors_of
-from cascade.errors import ModelError
+from cascade.errors import BackendError, ModelError
 
 # The user's own store, before tests get one of theirs.
 REAL = store.place()
@@ -257,6 +259,45 @@ def test_the_cache_has_a_largest_size_and_the_oldest_goes_first(tmp_path):
     assert have.sum() <= 100
     assert have[-50:].all()
     assert not have[:150].any()
+
+
+def test_a_cache_is_dropped_whatever_is_in_it_unless_somebody_is_writing(monkeypatch, tmp_path):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path))
+    vector_cache.clear()
+    assert not vector_cache.path().exists()
+    VectorCache(vector_cache.path(), "a" * 64, 512).put(
+        [str(number) for number in range(500)], np.ones((500, 512), dtype=np.float32)
+    )
+    assert vector_cache.bytes_on_disk() > 500 * 1024
+    assert vector_cache.count() == 500
+    with contextlib.closing(sqlite3.connect(vector_cache.path())) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendError, match=r"vectors.sqlite: another process is writing"):
+            vector_cache.clear(patience=0)
+    assert vector_cache.count() == 500
+    vector_cache.clear()
+    assert vector_cache.count() == 0
+    assert vector_cache.bytes_on_disk() < 50_000
+    vector_cache.path().write_bytes(b"no database")
+    assert vector_cache.count() == 0
+    vector_cache.clear()
+    assert vector_cache.bytes_on_disk() == 0
+
+
+def test_vectors_that_cannot_be_kept_are_right_and_that_is_said(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path))
+    listener = Listener()
+    (tmp_path / "vectors.sqlite").write_bytes(b"no database at all" * 100)
+    listen(listener)
+    try:
+        found = vectors_of(tiny, ["my refund"], 1)
+    finally:
+        listen(Nobody())
+    assert found == pytest.approx(tiny.encode(["my refund"]), abs=1e-3)
+    [line] = listener.lines
+    assert line.startswith(
+        f"{tmp_path}/vectors.sqlite: vectors cannot be kept, and will have to be made again: "
+    )
 
 
 # What is refused

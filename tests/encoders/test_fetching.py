@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from package_index import served, wheel
 from processes import command, environment
+from small_disks import enlarge, small_disk
 from tiny_encoders import (
     MEANINGS,
     field,
@@ -28,8 +29,10 @@ from tiny_encoders import (
 )
 
 from cascade.encoders import fetching, register, store
+from cascade.encoders.files import check_files
 from cascade.encoders.register import File, Known, Source
-from cascade.errors import BackendError, ModelError
+from cascade.encoders.settings import named_in_windows, without_windows
+from cascade.errors import BackendError, DataError, ModelError
 
 MODEL, TOKENIZER = gather(), json.dumps(tokenizer()).encode()
 
@@ -135,6 +138,35 @@ def test_what_was_fetched_before_a_break_is_not_fetched_again(place):
     assert store.names().keys() == {"tiny"}
 
 
+def test_a_full_disk_is_told_and_leaves_nothing_half_and_the_same_command_goes_on(
+    place, tmp_path, monkeypatch
+):
+    model = gather() + field(99, bytes(200_000))  # a field that readers of ONNX pass over
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "disk"))
+    content = offered(place, **{"model.onnx": model})
+    files = {
+        "model.onnx": File("tiny_weights/model.onnx", sha256(model)),
+        "tokenizer.json": File("tiny_weights/tokenizer.json", sha256(TOKENIZER)),
+    }
+    entry = entry_of(content, files=files)
+    outcomes = []
+    with small_disk(tmp_path / "disk", "4k"):
+        for size in ("8k", "100k", "260k", "460k", "1m", "3m"):
+            enlarge(tmp_path / "disk", size)
+            try:
+                fetching.bring(entry, print)
+            except (BackendError, DataError) as error:
+                outcomes.append(str(error))
+                assert store.names() == {}
+                assert not list(store.place().glob(".new*"))
+            else:
+                break
+        assert store.names().keys() == {"tiny"}
+        check_files(store.place() / store.names()["tiny"], store.opened("tiny").stored)
+    assert any("No space left on device" in line and "same command again" in line for line in outcomes)
+    assert any("is full. Make room there and give the same command again" in line for line in outcomes)
+
+
 def test_every_entry_of_the_register_tells_what_it_is_and_where_it_comes_from():
     for name, entry in register.known().items():
         assert entry.about, name
@@ -195,6 +227,30 @@ def test_a_repository_of_the_hub_is_fetched_with_what_its_own_files_say(place):
     assert stored.settings.files["model.onnx"] == sha256(MODEL)
     asked = {path for _, path, _ in place.asked}
     assert not any("pytorch_model" in path or "README" in path for path in asked)
+
+
+def test_an_encoder_that_is_here_is_not_fetched_again_to_read_in_windows(place):
+    place.repositories["acme/tiny"] = repository()
+    once = fetching.get("acme/tiny", print, windows=2)
+    assert (once.name, once.settings.windows) == ("tiny.windows2", 2)
+    plain = fetching.get("acme/tiny", print)
+    assert (plain.name, plain.settings.windows) == ("tiny", 1)
+    place.asked.clear()
+    again = fetching.get("acme/tiny", print, windows=5)
+    assert place.asked == []
+    assert again.settings == replace(plain.settings, windows=5)
+    assert store.names().keys() == {"tiny", "tiny.windows2", "tiny.windows5"}
+    with pytest.raises(BackendError, match=r"'minilm.windows4' reads in 4 windows; .* found 2"):
+        fetching.get("minilm.windows4", print, windows=2)
+    check_files(store.place() / again.settings.sha256, again)
+    assert store.opened("tiny.windows5").encode(["refund"]) == pytest.approx(
+        store.opened("tiny").encode(["refund"]), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("windows", [1, 2, 10, 64])
+def test_the_name_of_an_encoder_tells_in_how_many_windows_it_reads(windows):
+    assert without_windows(named_in_windows("e5.small", windows)) == ("e5.small", windows)
 
 
 def test_a_table_of_the_hub_is_fetched(place):
