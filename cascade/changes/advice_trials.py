@@ -19,7 +19,8 @@ from cascade.changes.near_texts import encode_of
 from cascade.grouping.meaning import Encode
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import labels_out_of_fold
-from cascade.learn.fit import Event, OutOfFold, fit_out_of_fold
+from cascade.learn.events import Event
+from cascade.learn.fit import OutOfFold, fit_out_of_fold
 from cascade.learn.truth import true_cells, unknown_cells
 from cascade.measure.metrics import F1Counts, Interval, macro_f1, micro_f1
 from cascade.measure.sparse import Flags, flags_at, flags_of, joined

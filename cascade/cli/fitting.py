@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from cascade.hosted.orders import Order
     from cascade.hosted.prices import NodePlan
-    from cascade.learn.fit import Event
+    from cascade.learn.events import Event
     from cascade.learn.plan import Plan, Planned
     from cascade.model.folder import Manifest
     from cascade.rows.row import Row

@@ -20,6 +20,7 @@ from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
+from cascade.learn.events import Event, Report, as_first_look, settled, silent, summary
 from cascade.learn.evidence import least_known
 from cascade.learn.first_look import first_look, may_pay, told_of_look
 from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
@@ -64,29 +65,6 @@ from cascade.validation.combination import Combination
 
 # With so many groups for each thread, none of them idles for long at the end.
 FEW = 3
-
-
-@dataclass(frozen=True)
-class Event:
-    """A step of `fit`: ``settled`` a policy, ``reused`` or ``fitted`` a group, ``decided`` thresholds.
-
-    ``noted`` is what a user should know. What is done for a `first_look` is a ``first look``.
-
-    `done` of `total` groups are in the model by now.
-    """
-
-    kind: str
-    group: str
-    detail: str
-    done: int
-    total: int
-
-
-Report = Callable[[Event], None]
-
-
-def silent(event: Event) -> None:
-    """Report nothing."""
 
 
 def fit(
@@ -279,7 +257,7 @@ class _Fit:
         dear = self.held_out is not None
         if words is None or most_lost is None or dear or not may_pay(self.taxonomy):
             return None
-        dataset, report = replace(self.dataset, taxonomy=words), partial(_as_first_look, self.report)
+        dataset, report = replace(self.dataset, taxonomy=words), partial(as_first_look, self.report)
         services, trunks = self.fine_tuner, self.trainer
         alone = _Fit(dataset, self.out, self.seed, self.jobs, self.workers, report, services, trunks)
         first = alone.trained(), alone.walked
@@ -509,10 +487,10 @@ class _Fit:
         arrived = self.seconds if task.is_second else self.fitted
         arrived[task.group] = _Fitted(record, calibration, task.rows[rows], scores, load)
         if task.is_second:
-            learned = f"{how} ({len(task.rows)} rows{_settled(notes)})"
+            learned = f"{how} ({len(task.rows)} rows{settled(notes)})"
             self.tell("noted", task.group, f"second model {learned}")
         else:
-            self.tell(how, task.group, _summary(record))
+            self.tell(how, task.group, summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
         positives = (task.problem.targets & task.problem.own[:, None]).sum(axis=0)
@@ -593,10 +571,6 @@ class _Fit:
         return max(route, combination.least_path(least, seconds=bool(self.seconds)))
 
 
-def _as_first_look(report: Report, event: Event) -> None:
-    report(replace(event, kind="first look"))
-
-
 def _spread(jobs: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """The answer of `work`, which may share out its parts: a large one is not to be waited for at the end."""
     with parallel_config(backend="threading", n_jobs=jobs):
@@ -606,16 +580,3 @@ def _spread(jobs: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> 
 def _settle(group: str, *trial: Any) -> tuple[str, str]:
     """The group and its policy."""
     return group, settled_policy(*trial)
-
-
-def _summary(record: GroupRecord) -> str:
-    made = f"{record.rows} rows, {len(record.positives)} children, {record.backend['kind']}"
-    return made + (", negatives all" if record.negatives == "all" else "") + _settled(record.notes)
-
-
-def _settled(notes: Mapping[str, Any]) -> str:
-    return "".join(f", {name} = {_shown(value)}" for name, value in notes.items())
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

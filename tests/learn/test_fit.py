@@ -17,12 +17,14 @@ from cascade.errors import DataError
 from cascade.fitted import Cascade
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.datasets import Dataset
-from cascade.learn.fit import _Fit, fit, silent
+from cascade.learn.events import silent
+from cascade.learn.fit import _Fit, fit
 from cascade.learn.plan import Planned, plan
 from cascade.learn.truth import true_cells
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import edges, walk
 from cascade.taxonomy.definition import Taxonomy
+from cascade.trunk.trainer import Trainer
 
 LINEAR = {"backend": {"kind": "linear", "C": 1}, "negatives": "siblings"}
 
@@ -65,6 +67,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from cascade.taxonomy.definition import Taxonomy
+from cascade.trunk.trainer import Trainer
 from cascade.learn.fit import fit
 
 data = json.loads(Path(sys.argv[1]).read_text())
@@ -462,7 +465,7 @@ def test_out_of_fold_a_group_that_learned_from_all_rows_answers_its_own_probabil
         " ".join([*draw.choices(filler, k=5), *draw.choices([name, "spoon"], k=1)]) for (name,) in labels
     ]
     (tmp_path / "model").mkdir()
-    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, FineTuner())
+    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, FineTuner(), Trainer())
     inside = walk(taxonomy, len(texts), run.score, run.enter).blocks["drink"]
     fitted = run.fitted["drink"]
     answered = fitted.calibration.apply(fitted.held_out[np.searchsorted(fitted.rows, inside.rows)])
