@@ -338,7 +338,7 @@ class _Fit:
     @cached_property
     def scored_texts(self) -> Texts:
         """The texts of all rows that are scored."""
-        return Texts(list(self.dataset.texts.take(self.scored)))
+        return self.dataset.texts.apart(self.scored)
 
     def second_scores(self) -> dict[str, FloatArray]:
         """Calibrated scores by models that learned from every row, for the blocks of the walk."""

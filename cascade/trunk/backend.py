@@ -126,7 +126,7 @@ class TrunkBackend:
         A model of the words of the other rows is fitted beside it, and what that counts for is settled.
         """
         # A batch of its own: in that of the problem all rows would be encoded.
-        held_out = Texts(list(problem.texts.take(rows)))
+        held_out = problem.texts.apart(rows)
         if not self.settings.words:
             model = EncoderModel(head, None, 0.0)
             return FittedNode(model, rows, model.scores(held_out), {"trunk": head.encoder.name})

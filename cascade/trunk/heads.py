@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from cascade.system.array_types import BoolArray, FloatArray, IntArray
 
 SCALE = 10.0
 """Vectors are so long where heads are trained on them: at length 1 the weights would have far to go."""
+MOST_WEIGHT = 3.0
 _LEAST_SHARE = 1e-3
 _CERTAIN = 10.0
 
@@ -59,13 +61,14 @@ class Lesson:
         rest = max(1 - float(share.sum()), _LEAST_SHARE)
         return np.asarray(np.log(share / rest), dtype=np.float32)
 
-    def digest(self) -> str:
-        """The sha256 of what it teaches, in hex, with the rows as they are numbered."""
-        made_of = hashlib.sha256(b"one" if self.exclusive else b"many")
-        made_of.update(np.ascontiguousarray(self.rows).tobytes())
-        made_of.update(repr(self.targets.shape).encode())
-        made_of.update(np.packbits(self.targets).tobytes())
-        return made_of.hexdigest()
+    @cached_property
+    def weights(self) -> FloatArray:
+        """What a row of each child counts for, float32, shape (n_children,): rare ones up to `MOST_WEIGHT`.
+
+        It is the root of how often half of the children are seen, over how often this one is.
+        """
+        counts = np.maximum(self.targets.sum(axis=0), 1)
+        return np.asarray(np.clip(np.sqrt(np.median(counts) / counts), 1, MOST_WEIGHT), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -289,14 +289,16 @@ class Training:
 def _loss_of(logits: Any, lesson: Lesson, inside: IntArray) -> Any:
     """That of one head at rows of its lesson, summed."""
     targets = torch.from_numpy(lesson.targets[inside]).to(logits.device)
+    weights = torch.from_numpy(lesson.weights).to(logits.device)
     if not lesson.exclusive:
         return torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, targets.to(logits.dtype), reduction="sum"
+            logits, targets.to(logits.dtype), reduction="sum", pos_weight=weights
         )
     with_none = torch.cat([logits, logits.new_zeros((len(logits), 1))], dim=1)
     none = torch.full((len(logits),), logits.shape[1], device=logits.device)
     classes = torch.where(targets.any(dim=1), targets.to(torch.int64).argmax(dim=1), none)
-    return torch.nn.functional.cross_entropy(with_none, classes, reduction="sum")
+    with_none_weights = torch.cat([weights, weights.new_ones(1)])
+    return torch.nn.functional.cross_entropy(with_none, classes, weight=with_none_weights, reduction="sum")
 
 
 def vectors_of(network: Network, course: Course, rows: IntArray) -> FloatArray:

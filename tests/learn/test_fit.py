@@ -67,7 +67,6 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from cascade.taxonomy.definition import Taxonomy
-from cascade.trunk.trainer import Trainer
 from cascade.learn.fit import fit
 
 data = json.loads(Path(sys.argv[1]).read_text())
@@ -465,7 +464,8 @@ def test_out_of_fold_a_group_that_learned_from_all_rows_answers_its_own_probabil
         " ".join([*draw.choices(filler, k=5), *draw.choices([name, "spoon"], k=1)]) for (name,) in labels
     ]
     (tmp_path / "model").mkdir()
-    run = _Fit(Dataset.make(taxonomy, texts, labels), tmp_path / "model", 0, 1, None, silent, FineTuner(), Trainer())
+    dataset = Dataset.make(taxonomy, texts, labels)
+    run = _Fit(dataset, tmp_path / "model", 0, 1, None, silent, FineTuner(), Trainer())
     inside = walk(taxonomy, len(texts), run.score, run.enter).blocks["drink"]
     fitted = run.fitted["drink"]
     answered = fitted.calibration.apply(fitted.held_out[np.searchsorted(fitted.rows, inside.rows)])
