@@ -44,7 +44,8 @@ def doubts_of(walked: Walked, decide: Callable[[Walked], BoolArray]) -> NDArray[
     """How many labels of each text are expected to be wrong, float64, shape (n_texts,); 0 is no doubt.
 
     A chosen label is wrong with 1 less its probability, any other that was visited with its probability.
-    Where nothing is known of a text the doubt is infinite.
+    Where nothing was chosen, or nothing is known of a text, the doubt is infinite: what words do not find the
+    meaning may tell, and which label comes first, though below its threshold, they know worst.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def _expected_errors(paths: FloatArray, chosen: BoolArray, first: int, found: ND
             path = paths[row, column]
             if not np.isnan(path):
                 total += 1.0 - path if chosen[row, column] else path
-        found[row] = total
+        found[row] = total if chosen[row].any() else np.inf
 
 
 def joined(by_first: BoolArray, first: Walked, second: Walked) -> Walked:

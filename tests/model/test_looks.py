@@ -94,15 +94,17 @@ def decided(walked):
 def test_doubt_is_the_number_of_labels_that_are_expected_to_be_wrong():
     walked = replace(walked_of(50, seed=3), nothing_known=None)
     paths, chosen = walked.paths[:, -LABELS:], decided(walked)[:, -LABELS:]
-    wrong = np.where(chosen, 1 - paths.astype(np.float64), paths)
-    assert chosen.any()
-    np.testing.assert_allclose(doubts_of(walked, decided), np.nansum(wrong, axis=1), rtol=1e-6)
+    wrong = np.nansum(np.where(chosen, 1 - paths.astype(np.float64), paths), axis=1)
+    some = chosen.any(axis=1)
+    assert 0 < some.sum() < 50
+    np.testing.assert_allclose(doubts_of(walked, decided), np.where(some, wrong, np.inf), rtol=1e-6)
 
 
-def test_a_text_of_which_nothing_is_known_is_doubted_without_end():
+def test_a_text_without_an_answer_or_of_which_nothing_is_known_is_doubted_without_end():
     walked = walked_of(50, seed=3)
-    doubts = doubts_of(walked, decided)
-    np.testing.assert_array_equal(np.isinf(doubts), walked.nothing_known)
+    doubts, some = doubts_of(walked, decided), decided(walked).any(axis=1)
+    assert (walked.nothing_known & some).any()
+    np.testing.assert_array_equal(np.isinf(doubts), walked.nothing_known | ~some)
 
 
 def test_a_text_is_doubted_alike_in_any_company():
@@ -112,8 +114,9 @@ def test_a_text_is_doubted_alike_in_any_company():
         assert doubts_of(walked.of(np.array([row])), decided)[0] == doubts[row]
 
 
-@pytest.mark.parametrize("sure", [0.0, 0.5, 1.0])
-def test_who_is_certain_does_not_doubt(sure):
+# Of two moods that are certain only one can be chosen: so much is wrong in any case.
+@pytest.mark.parametrize(("sure", "expected"), [(0.0, np.inf), (1.0, 1.0)])
+def test_who_is_certain_of_every_label_doubts_only_what_cannot_be(sure, expected):
     whole = walk(
         TAXONOMY,
         1,
@@ -123,4 +126,4 @@ def test_who_is_certain_does_not_doubt(sure):
         lambda _group, _rows, path: path > 0,
     )
     [doubt] = doubts_of(whole, decided)
-    assert (doubt == 0) == (sure == 0)
+    assert doubt == expected
