@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.encoders.settings import Stored
 from cascade.errors import BackendError, ModelError
@@ -61,15 +63,16 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return found
 
 
-def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors in a file of safetensors, by name.
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """A file of safetensors, as the package has it.
 
     Raises
     ------
     BackendError
         The package ``safetensors`` is missing.
     ModelError
-        The file is none of its kind.
+        The file is missing, is half there, or is another kind.
     """
     try:
         from safetensors import SafetensorError, safe_open
@@ -77,9 +80,15 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         raise missing_package("safetensors") from error
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: expected a file of safetensors, found {error}.") from error
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a file of safetensors, by name; errors as `opened_tensors`."""
+    with opened_tensors(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def missing_package(name: str) -> BackendError:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cascade.encoders.base import FileEncoder, unit_length
 from cascade.encoders.contract import Listener, Nobody
-from cascade.encoders.files import check_files, missing_package
+from cascade.encoders.files import check_files, opened_tensors
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
 
@@ -117,22 +117,7 @@ class StaticEncoder(FileEncoder):
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file of safetensors whose types NumPy has, by name.
-
-    Raises
-    ------
-    BackendError
-        The package ``safetensors`` is missing.
-    ModelError
-        The file is missing, is half there, or is another kind.
-    """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise missing_package("safetensors") from error
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if file.get_slice(name).get_dtype() in _TYPES]  # noqa: SIM118 - no mapping
-            return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: expected a file of safetensors, found {error}.") from error
+    """The arrays of a file of safetensors whose types NumPy has, by name; errors as `opened_tensors`."""
+    with opened_tensors(path) as file:
+        names = [name for name in file.keys() if file.get_slice(name).get_dtype() in _TYPES]  # noqa: SIM118 - no mapping
+        return {name: file.get_tensor(name) for name in names}
