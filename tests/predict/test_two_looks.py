@@ -30,6 +30,7 @@ from cascade.predict.look import Looks
 from cascade.predict.request import Request
 from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
+from cascade.teach.selection import doubts_about
 from cascade.text.texts import Texts
 
 TAXONOMY = {
@@ -193,8 +194,17 @@ def test_a_copied_and_a_pickled_model_have_both_looks(model, tmp_path):
 
 
 def test_what_teaches_most_is_measured_by_the_thresholds_of_the_look_that_answered(model):
-    known, new = texts_of_both()[0][:2]
-    assert [row.text for row in model.review([known, "my again please", new])] == ["my again please"]
+    text = texts_of_both()[0][0]
+    best = int(np.nanargmax(model.predict_proba([text])[0]))
+    on_edge = copy.copy(model.looks.first)
+    probability = float(model.predict_proba([text])[0, best])
+    thresholds = on_edge.manifest.thresholds | {model.labels[best]: probability}
+    on_edge.manifest = replace(on_edge.manifest, thresholds=thresholds)
+    model.looks = Looks(model.looks.last, on_edge, model.looks.most_doubt)
+    assert model.walk([text]).by_first.all()
+    doubt = doubts_about(model, text)[0]
+    assert (doubt.reason, doubt.label) == ("near threshold", model.labels[best])
+    assert doubt.size == pytest.approx(1, abs=1e-3)
 
 
 # Commands

@@ -95,6 +95,17 @@ def test_top_level_keys_are_read(whole, tmp_path):
     assert whole.source == str(tmp_path / "t.yaml")
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("0.01", 0.01), ("1e-3", 0.001), ("0", 0.0), ("off", None), ("no", None), ("false", None), ("", 0.002)],
+)
+def test_what_a_first_look_may_lose_is_a_number_or_off(written, expected):
+    found = Taxonomy.of_text(f"name: n\nfirst_look: {written}\nlabels: [x]\n")
+    assert found.first_look == expected
+    assert Taxonomy.from_dict(found.to_dict()) == found
+    assert ("first_look" in found.to_dict()) == (expected != 0.002)
+
+
 def test_data_is_kept_as_written(whole, tmp_path):
     data = whole.data
     assert data.train == ("../data/feedback.jsonl",)
@@ -779,6 +790,15 @@ defaults: {back_off: 1}
 
 defaults: {back_off: 'no'}
 => 3:22: back_off of defaults is 'no'; expected true or false, without quotes
+
+first_look: 1
+=> 3:13: first_look is 1; expected a number from 0 to less than 1, or off
+
+first_look: of
+=> 3:13: first_look is 'of'; expected a number such as 0.002, or off. Did you mean 'off'?
+
+first_look: true
+=> 3:13: first_look is 'true'; expected a number such as 0.002, or off.
 
 ## thresholds
 
