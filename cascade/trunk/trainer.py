@@ -2,6 +2,8 @@
 
 A trunk that was trained on nearly the same rows stays: heads whose lessons did not change stay with it, and
 the others are taught anew on what it makes of texts, which takes seconds and no torch.
+
+What encodes is imported where it is needed: a fit of words alone loads none of it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cascade.encoders import store
 from cascade.encoders.contract import Encoder
-from cascade.encoders.files import read_tokenizer
 from cascade.encoders.settings import Stored
-from cascade.encoders.vectors import vectors_of
 from cascade.errors import BackendError
 from cascade.system.array_types import BoolArray
 from cascade.text.normal import normal_forms
@@ -156,6 +155,8 @@ class Trainer:
         ModelError
             The base is damaged, or transformers cannot read it.
         """
+        from cascade.encoders import store
+
         hashes = what.hashes()
         key = _key(_origin(settings, what.seed), hashes, what)
         last = self.last(root, settings, what.seed)
@@ -198,6 +199,8 @@ class Trainer:
         return found
 
     def _taught(self, encoder: Encoder, lesson: Lesson, what: Taught, seen: BoolArray) -> Weights:
+        from cascade.encoders.vectors import vectors_of
+
         random = np.random.default_rng(what.seed)
         old, new = (np.flatnonzero(seen[lesson.rows] == side) for side in (True, False))
         rows = np.sort(np.concatenate([random.permutation(old)[:SEEN_TAUGHT], new]))
@@ -258,6 +261,7 @@ class Trainer:
     def _exported(
         self, root: Path, course: Course, network: Any, weights: Sequence[Weights], what: Taught
     ) -> tuple[Stored, dict[str, float]]:
+        from cascade.encoders import store
         from cascade.trunk.export import exported
         from cascade.trunk.training import precision_of
 
@@ -299,6 +303,8 @@ def _torch() -> tuple[Any, Any]:
 
 
 def _course(settings: TrunkSettings, what: Taught) -> Course:
+    from cascade.encoders import store
+
     _torch()
     from cascade.trunk.training import Course
 
@@ -317,6 +323,8 @@ def _course(settings: TrunkSettings, what: Taught) -> Course:
 
 def _tokens(folder: Path, base: Stored, texts: Texts) -> list[list[int]]:
     """The tokens of each text, cut to what the base reads."""
+    from cascade.encoders.files import read_tokenizer
+
     settings = base.settings
     tokenizer = read_tokenizer(folder / settings.tokenizer)
     if settings.longest:
@@ -329,6 +337,8 @@ def _tokens(folder: Path, base: Stored, texts: Texts) -> list[list[int]]:
 
 def _origin(settings: TrunkSettings, seed: int) -> str:
     """The hash of what a trunk is trained with, whatever its rows are."""
+    from cascade.encoders import store
+
     _, base = store.weights(settings.base)
     made_of = [VERSION, base.settings.sha256, settings.key(), seed]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -342,6 +352,8 @@ def _key(origin: str, hashes: Mapping[str, str], what: Taught) -> str:
 
 def _encoder_of(root: Path, trunk: Trunk) -> Encoder | None:
     """The tuned encoder of a trunk; None where it is not there any more."""
+    from cascade.encoders import store
+
     if not (root / store.ENCODERS / trunk.encoder / store.RECORD).is_file():
         return None
     return store.opened(trunk.name, trunk.encoder, root / store.ENCODERS)
