@@ -922,6 +922,15 @@ def test_an_encoder_that_is_not_here_is_an_error():
     assert "cascade encoders get" in finding.advice
 
 
+def test_weights_to_train_that_are_not_here_are_an_error():
+    report = report_of({**SHOP, "defaults": {"backend": {"kind": "encoder", "base": "minilm"}}})
+    finding = found(report, "absent-encoder")
+    assert (finding.severity, finding.examples) == ("error", ("'minilm'",))
+    assert finding.message == "the weights of 1 encoder to train are not on this machine"
+    assert finding.advice == "Run: cascade encoders get NAME --to-train."
+    assert not [one for one in report.findings if one.rule == "encoder-wins"]
+
+
 def test_few_rows_a_label_are_where_an_encoder_wins():
     finding = found(report_of(pairs=many_pairs(40)), "encoder-wins")
     assert finding.severity == "advice"
