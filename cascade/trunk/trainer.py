@@ -160,6 +160,8 @@ class Trainer:
         hashes = what.hashes()
         key = _key(_origin(settings, what.seed), hashes, what)
         last = self.last(root, settings, what.seed)
+        # One that was built on is not what a whole training makes of these rows.
+        last = [one for one in last if not (self.retrain and one.notes.get("built_on"))]
         trunk = next((one for one in last if one.key == key), None)
         if trunk is None and last and not self.retrain:
             trunk = self._extended(root, last[-1], what, hashes, key)
@@ -193,7 +195,11 @@ class Trainer:
             if name not in kept and encoder is not None:
                 heads[name] = self._taught(encoder, lesson.without(what.held_out), what, seen)
         found = replace(
-            trunk, key=key, heads={name: heads[name] for name in what.lessons}, lessons=dict(hashes)
+            trunk,
+            key=key,
+            heads={name: heads[name] for name in what.lessons},
+            lessons=dict(hashes),
+            notes={**trunk.notes, "built_on": True},
         )
         found.save(root)
         return found
@@ -248,11 +254,10 @@ class Trainer:
         )
         network = network_module.Network(course.folder, course.base, course.lessons, device)
         training = training_module.Training(course, network)
-        started, first = time.monotonic(), list[int]()
+        started = time.monotonic()
 
         def tell(progress: Progress) -> None:
-            first.append(progress.step)
-            each = (time.monotonic() - started) / max(progress.step - first[0] + 1, 1)
+            each = (time.monotonic() - started) / progress.taken
             left = each * (progress.steps - progress.step)
             self.listener.at(progress.step, progress.steps, progress.loss, left)
 

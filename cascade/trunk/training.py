@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Progress:
     ----------
     step, steps
         Of all epochs.
+    taken
+        How many of them since this process began.
     loss
         Mean of the last steps.
     quality
@@ -59,6 +62,7 @@ class Progress:
 
     step: int
     steps: int
+    taken: int
     loss: float
     quality: float | None = None
 
@@ -92,12 +96,12 @@ class Course:
     settings: TrunkSettings
     seed: int
 
-    @property
+    @cached_property
     def rows(self) -> IntArray:
         """The rows that teach, ascending."""
         return np.unique(np.concatenate([lesson.rows for lesson in self.lessons]))
 
-    @property
+    @cached_property
     def steps_of_epoch(self) -> int:
         """How many batches the rows make."""
         return -(-len(self.rows) // self.settings.batch_size)
@@ -148,16 +152,17 @@ class Training:
             fused=is_fused,
         )
         self._rates = [rate, rate * HEADS_FASTER]
+        self._epoch: tuple[int, list[IntArray]] = (-1, [])
 
     def run(self, checkpoints: Checkpoints, listener: Listener) -> float:
         """Teach to the end, from the last checkpoint if there is one; the quality on held-out rows."""
         self._resume(checkpoints)
-        saved = time.monotonic()
+        saved, begun = time.monotonic(), self.step
         try:
             while self.step < self.steps:
                 self._step()
                 is_over = self.step % self.course.steps_of_epoch == 0 and self._end_epoch()
-                listener(Progress(self.step, self.steps, self.loss, self.best if self.best >= 0 else None))
+                listener(self._progress(self.step - begun))
                 if is_over:
                     break
                 if time.monotonic() - saved > SECONDS_BETWEEN:
@@ -169,6 +174,9 @@ class Training:
         if self.best_state:
             self.network.restore(self.best_state)
         return self.best
+
+    def _progress(self, taken: int) -> Progress:
+        return Progress(self.step, self.steps, taken, self.loss, self.best if self.best >= 0 else None)
 
     @property
     def loss(self) -> float:
@@ -186,9 +194,8 @@ class Training:
         return (time.monotonic() - started) / max(self.step - begun, 1) * self.steps
 
     def _step(self) -> None:
-        epoch, at = divmod(self.step, self.course.steps_of_epoch)
-        course = self.course
-        batch = batches(self.lengths, course.rows, course.settings.batch_size, course.seed, epoch)[at]
+        course, (epoch, at) = self.course, divmod(self.step, self.course.steps_of_epoch)
+        batch = self._batches(epoch)[at]
         torch.manual_seed(int(np.random.default_rng([course.seed, self.step]).integers(2**62)))
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._share_of_rate()
@@ -201,6 +208,14 @@ class Training:
             )
         self.losses = [*self.losses[-49:], loss]
         self.step += 1
+
+    def _batches(self, epoch: int) -> list[IntArray]:
+        """Those of an epoch, kept until the next."""
+        if self._epoch[0] != epoch:
+            course = self.course
+            rows, size = course.rows, course.settings.batch_size
+            self._epoch = epoch, batches(self.lengths, rows, size, course.seed, epoch)
+        return self._epoch[1]
 
     def _share_of_rate(self) -> float:
         rising = max(int(RISING * self.steps), 1)
@@ -348,4 +363,4 @@ def precision_of(
 def estimated_seconds(course: Course, device: str = "auto") -> float:
     """What a training would take here, by ten measured steps."""
     network = Network(course.folder, course.base, course.lessons, device_of(device))
-    return Training(replace(course), network).seconds()
+    return Training(course, network).seconds()

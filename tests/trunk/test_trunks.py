@@ -192,6 +192,18 @@ def test_rows_are_held_out_that_the_last_trunk_has_not_seen(tmp_path, tiny):
     assert (elsewhere == other).all()
 
 
+def test_a_trunk_that_was_built_on_is_none_that_was_trained_anew(tmp_path, tiny):
+    asked = what()
+    trunk = planted(tmp_path, tiny, asked)
+    more = what(more=[("sunny again", ["sun"])], held_out=np.append(asked.held_out, False))
+    built, _ = Trainer().heads(tmp_path, SETTINGS, more)
+    assert built.notes == {**trunk.notes, "built_on": True}
+    same, _ = Trainer().heads(tmp_path, SETTINGS, more)
+    assert same.key == built.key
+    with pytest.raises(BackendError, match="torch"):  # which is not here, or has no such device
+        Trainer(retrain=True, device="no such").heads(tmp_path, SETTINGS, more)
+
+
 def test_a_trunk_that_knows_too_few_rows_is_not_built_on(tmp_path, tiny):
     planted(tmp_path, tiny, what(count=100))
     asked = what(count=100, more=[(f"sunny {row}", ["sun"]) for row in range(60)])
