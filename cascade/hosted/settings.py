@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cascade.errors import suggestion
-from cascade.system.shapes import FLAG, WORDS, Option, mapping, one_of, whole
+from cascade.system.shapes import FLAG, WORDS, Option, mapping, one_of, whole, whole_number, yes_or_no
 
 AnswerKind = Literal["auto", "code", "indicator", "names"]
 Format = Literal["chat", "completion"]
@@ -212,15 +212,6 @@ def _variable(value: Any) -> str:
     return "expected the name of an environment variable (the key itself must not stand in a file)"
 
 
-def _whole(least: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-            return ""
-        return f"expected a whole number of {least} or more, found {value!r}"
-
-    return check
-
-
 def _suffix(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(_SUFFIX, value):
         return ""
@@ -245,12 +236,8 @@ def _hyperparameters(value: Any) -> str:
 def _limits(value: Any) -> str:
     if not isinstance(value, dict) or not value.keys() <= {"rpm", "tpm"}:
         return f"expected rpm, tpm or both, found {value!r}"
-    complaints = (f"{name}: {wrong}" for name, one in value.items() if (wrong := _whole(1)(one)))
+    complaints = (f"{name}: {wrong}" for name, one in value.items() if (wrong := whole_number(1)(one)))
     return next(complaints, "")
-
-
-def _yes_or_no(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"expected true or false, found {value!r}"
 
 
 _VALUES = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
@@ -268,11 +255,11 @@ OPTIONS: Mapping[str, Option] = {
     "hyperparameters": Option("As the service takes them.", _VALUES, _hyperparameters),
     "suffix": Option("Part of the tuned model's name.", {"type": "string", "pattern": _SUFFIX}, _suffix),
     "model": Option("A model that was tuned already: nothing is trained.", WORDS, _text),
-    "max_examples": Option("Most training examples of a group.", whole(10), _whole(10)),
-    "concurrency": Option("Most requests in flight.", whole(1), _whole(1)),
+    "max_examples": Option("Most training examples of a group.", whole(10), whole_number(10)),
+    "concurrency": Option("Most requests in flight.", whole(1), whole_number(1)),
     "limits": Option("Requests (rpm) and tokens (tpm) a minute.", _RATES, _limits),
-    "list_children": Option("Whether each question names all children.", FLAG, _yes_or_no),
-    "batch": Option("Whether questions go through the Batch API.", FLAG, _yes_or_no),
+    "list_children": Option("Whether each question names all children.", FLAG, yes_or_no),
+    "batch": Option("Whether questions go through the Batch API.", FLAG, yes_or_no),
 }
 
 

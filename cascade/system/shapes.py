@@ -79,3 +79,21 @@ def listed(shape: Shape) -> Shape:
 def mapping(properties: dict[str, Shape], **rules: Any) -> Shape:
     """A mapping with these keys and no others."""
     return {"type": "object", "properties": properties, "additionalProperties": False, **rules}
+
+
+def yes_or_no(value: Any) -> str:
+    """What is wrong with a value that has to be true or false, or an empty string."""
+    return "" if isinstance(value, bool) else f"expected true or false, found {value!r}"
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[Any], str]:
+    """What tells what is wrong with a whole number: as `whole` has it."""
+    wanted = f"of {least} or more" if most is None else f"from {least} to {most}"
+
+    def check(value: Any) -> str:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole and value >= least and (most is None or value <= most):
+            return ""
+        return f"expected a whole number {wanted}, found {value!r}"
+
+    return check

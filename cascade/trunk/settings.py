@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.encoders.settings import NAME
-from cascade.system.shapes import FLAG, Option, whole
+from cascade.system.shapes import FLAG, Option, whole, whole_number, yes_or_no
 
 # Of a text of so many rows together the trunk is taught, in as many epochs as that takes: few rows are seen
 # often, many rows seldom. On CLINC150 (13,600 rows) and the feedback data (2,500) more epochs won nothing.
@@ -56,19 +56,6 @@ def _base(value: Any) -> str:
     return f"expected the name of an encoder that can be trained, such as minilm, found {value!r}"
 
 
-def _flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"expected true or false, found {value!r}"
-
-
-def _whole(least: int, most: int) -> Any:
-    def check(value: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            return ""
-        return f"expected a whole number from {least} to {most}, found {value!r}"
-
-    return check
-
-
 def _rate(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
         return ""
@@ -81,18 +68,20 @@ OPTIONS: Mapping[str, Option] = {
         {"type": "string", "pattern": f"^{NAME.pattern}$"},
         _base,
     ),
-    "words": Option("Whether a model of the words speaks beside it: true, if not said.", FLAG, _flag),
+    "words": Option("Whether a model of the words speaks beside it: true, if not said.", FLAG, yes_or_no),
     "epochs": Option(
         "How often each row is seen; if not said, as suits their number.",
         whole(1, 1000),
-        _whole(1, 1000),
+        whole_number(1, 1000),
     ),
     "learning_rate": Option(
         "How fast the trunk learns, at its height: 2e-4, if not said.",
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         _rate,
     ),
-    "batch_size": Option("How many rows teach at once: 32, if not said.", whole(1, 4096), _whole(1, 4096)),
+    "batch_size": Option(
+        "How many rows teach at once: 32, if not said.", whole(1, 4096), whole_number(1, 4096)
+    ),
 }
 
 
