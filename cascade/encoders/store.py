@@ -180,11 +180,14 @@ def weights(name: str) -> tuple[Path, Stored]:
     if name + TO_TRAIN not in here:
         if name in known() and weights_of(name) is None:
             raise BackendError(f"encoder {name!r} cannot be trained: it has no weights in safetensors")
+        told = f"the weights of {name!r}, to train them, are not on this machine."
+        if name in known():
+            raise BackendError(f"{told} Run: cascade encoders get {name} --to-train")
         can = {one for one in known() if weights_of(one) is not None}
-        hint = "" if name in can else suggestion(name, can)
+        can |= {one.removesuffix(TO_TRAIN) for one in here if one.endswith(TO_TRAIN)}
         raise BackendError(
-            f"the weights of {name!r}, to train them, are not on this machine.{hint} "
-            f"Run: cascade encoders get {name} --to-train"
+            f"{told}{suggestion(name, can)} `cascade encoders get OWNER/NAME --to-train` brings those of the "
+            "hub, `cascade encoders add FOLDER --to-train` takes some of your own"
         )
     folder = place() / here[name + TO_TRAIN]
     stored = read(folder, name)

@@ -50,7 +50,9 @@ def test_weights_encode_nothing(tmp_path):
 def test_absent_weights_are_told_with_the_command_that_brings_them():
     with pytest.raises(BackendError, match="Run: cascade encoders get minilm --to-train"):
         store.weights("minilm")
-    with pytest.raises(BackendError, match="Did you mean 'minilm'"):
+    with pytest.raises(
+        BackendError, match=r"Did you mean 'minilm'\? `cascade encoders get OWNER/NAME --to-train`"
+    ):
         store.weights("minilmm")
     with pytest.raises(BackendError, match="'wordllama' cannot be trained"):
         store.weights("wordllama")
