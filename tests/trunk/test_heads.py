@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from cascade.nodes.contract import GroupDescription, NodeProblem
 from cascade.text.texts import Texts
-from cascade.trunk.heads import SCALE, Lesson, Weights, competing, taught
+from cascade.trunk.heads import MOST_WEIGHT, SCALE, Lesson, Weights, competing, taught
 
 LOGITS = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-60, 60))
 
@@ -56,6 +56,14 @@ def test_a_head_begins_with_the_share_of_each_child():
     np.testing.assert_allclose(
         1 / (1 + np.exp(-competing(one[None, :].astype(float))))[0], [0.5, 0.25], rtol=1e-4
     )
+
+
+def test_rare_children_count_for_more_up_to_a_bound_and_common_ones_for_no_less():
+    targets = np.zeros((1000, 5), dtype=bool)
+    for child, count in enumerate((400, 100, 100, 25, 1)):
+        targets[:count, child] = True
+    found = Lesson(np.arange(1000), targets, exclusive=False).weights
+    np.testing.assert_allclose(found, [1, 1, 1, 2, MOST_WEIGHT])
 
 
 def test_a_lesson_leaves_out_rows():
