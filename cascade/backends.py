@@ -11,7 +11,10 @@ from typing import Any
 from cascade.encoders.settings import NAME
 from cascade.errors import BackendError, suggestion
 from cascade.hosted import settings
+from cascade.hosted.settings import Settings
 from cascade.nodes.contract import Backend
+from cascade.prompt import settings as prompt_settings
+from cascade.prompt.settings import PromptSettings
 from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 from cascade.taxonomy.definition import Taxonomy
 from cascade.trunk import settings as trunk_settings
@@ -31,6 +34,8 @@ class Kind:
         What is wrong with options that are sound one by one, or an empty string.
     hosted
         Whether its models live at a service: asking them is waiting, and costs money.
+    prompted
+        Whether its models are asked as they are, in words, so that it learns nothing from rows.
     trained
         Whether its models are heads of a trunk that is trained for all groups, and lies in the model folder.
     version
@@ -42,6 +47,7 @@ class Kind:
     version: int = 1
     conflicts: Callable[[Mapping[str, Any]], str] = lambda _: ""
     hosted: bool = False
+    prompted: bool = False
     trained: bool = False
 
     @property
@@ -109,8 +115,15 @@ KINDS: Mapping[str, Kind] = {
     "openai": Kind(
         "cascade.hosted.backend:make", settings.OPTIONS, conflicts=settings.conflicts, hosted=True
     ),
+    "prompt": Kind(
+        "cascade.prompt.backend:make",
+        prompt_settings.OPTIONS,
+        conflicts=prompt_settings.conflicts,
+        hosted=True,
+        prompted=True,
+    ),
 }
-CHOOSABLE = ("linear", "encoder", "openai")
+CHOOSABLE = ("linear", "encoder", "openai", "prompt")
 
 
 def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
@@ -141,6 +154,13 @@ def base_of(options: Mapping[str, Any]) -> str | None:
     """The weights of this machine that the options of a backend would train."""
     named = options.get("base")
     return named if isinstance(named, str) else None
+
+
+def service_of(kind: str, options: Mapping[str, Any]) -> Settings | None:
+    """Where and what the models of a backend are asked; None of embedded ones."""
+    if not KINDS[kind].hosted:
+        return None
+    return PromptSettings.of(options).service if KINDS[kind].prompted else Settings.of(options)
 
 
 def asks_service(options: Mapping[str, Any]) -> bool:

@@ -81,7 +81,8 @@ def large_hosted_group(subject: Subject) -> Iterator[Finding]:
     large = [
         group
         for group in _sized(subject)
-        if group.name in subject.hosted and group.choose == "many" and len(group.children) > MOST_INDICATORS
+        if group.name in subject.hosted and not KINDS[group.backend.kind].prompted
+        if group.choose == "many" and len(group.children) > MOST_INDICATORS
     ]
     yield from listed(
         "large-hosted-group",

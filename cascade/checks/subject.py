@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from cascade.backends import KINDS, complaints
+from cascade.backends import KINDS, complaints, service_of
 from cascade.checks.findings import SHOWN_ROWS, first_few
 from cascade.checks.redaction import blanked
 from cascade.errors import Place
@@ -79,8 +79,9 @@ class Subject:
     @cached_property
     def hosted(self) -> Mapping[str, Settings]:
         """The settings of each group whose model lives at a service."""
-        groups = self.taxonomy.groups.values()
-        return {group.name: Settings.of(group.backend.options) for group in groups if is_hosted(group)}
+        groups = [group for group in self.taxonomy.groups.values() if is_hosted(group)]
+        found = {group.name: service_of(group.backend.kind, group.backend.options) for group in groups}
+        return {name: settings for name, settings in found.items() if settings is not None}
 
     @cached_property
     def _files(self) -> Mapping[str, str]:

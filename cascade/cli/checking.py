@@ -76,12 +76,13 @@ def _checked(taxonomy: Taxonomy, data: Sequence[str]) -> Report:
 
 def _told_by_services(taxonomy: Taxonomy) -> ShutdownDates:
     """When hosted models end; services are asked where there is a key, and nothing else is told or sent."""
+    from cascade.backends import service_of
     from cascade.checks.subject import is_hosted
-    from cascade.hosted.settings import Settings
     from cascade.hosted.shutdowns import announced_shutdowns
 
-    hosted = [group for group in taxonomy.groups.values() if is_hosted(group)]
-    return announced_shutdowns(Settings.of(group.backend.options) for group in hosted)
+    hosted = [group.backend for group in taxonomy.groups.values() if is_hosted(group)]
+    found = (service_of(spec.kind, spec.options) for spec in hosted)
+    return announced_shutdowns(settings for settings in found if settings is not None)
 
 
 def _without_rows(report: Report) -> Report:

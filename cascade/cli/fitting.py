@@ -143,6 +143,8 @@ def fit(
     tree = load_taxonomy(taxonomy)
     folder = out or MODELS / tree.name
     _check_out(folder)
+    if not data and not tree.data.train and _is_asked_alone(tree):
+        return _fit_untaught(tree, folder, seed, dry_run=dry_run, as_json=as_json)
     files, known = training_files(tree, data), readings_in(folder)
     rows, refused, readings = labelled_rows(files, columns_of(tree.data, is_other=bool(data)), tree, known)
     stop_at_refused(refused, skip=skip_bad_rows)
@@ -166,6 +168,45 @@ def fit(
     if summary is not None:
         _show_fit(summary | {"refused": len(refused)}, as_json=as_json)
     return REFUSED if refused else DONE
+
+
+def _is_asked_alone(taxonomy: Taxonomy) -> bool:
+    from cascade.learn.asking import is_asked_alone  # NumPy comes with it
+
+    return is_asked_alone(taxonomy)
+
+
+def _fit_untaught(taxonomy: Taxonomy, folder: Path, seed: int, *, dry_run: bool, as_json: bool) -> int:
+    """A model folder without any row: all its models are asked as they are."""
+    from cascade.learn.asking import fit_untaught
+
+    if dry_run:
+        _show_plan(taxonomy, (), seed, folder, _trainer("auto", False, None), as_json=as_json)
+        return DONE
+    started = time.perf_counter()
+    with progress("fitting") as bar:
+        log = FitLog(bar)
+        fit_untaught(taxonomy, folder, seed=seed, report=log)
+    remember_last(folder)
+    summary = _summary(taxonomy, folder, log, seed=seed, rows=0, seconds=time.perf_counter() - started)
+    _show_fit(summary | {"refused": 0, "is_calibrated": False}, as_json=as_json)
+    return DONE
+
+
+def _summary(
+    taxonomy: Taxonomy, folder: Path, log: FitLog, *, seed: int, rows: int, seconds: float
+) -> dict[str, Any]:
+    """What was fitted, JSON-able."""
+    return {
+        "model": str(folder),
+        "rows": rows,
+        "groups": len(taxonomy.groups) - 1,
+        "labels": len(taxonomy.labels),
+        "fitted": log.fitted,
+        "reused": log.reused,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+    }
 
 
 def _check_out(folder: Path) -> None:
@@ -217,7 +258,9 @@ def _fitted(
         announce(bar.say)
         listen(EncodingBar(bar))
         consent.bar = bar
-        fine_tuner = FineTuner(consent, JobProgress(bar), wait, report_seconds=report_seconds())
+        fine_tuner = FineTuner(
+            consent, JobProgress(bar), wait, report_seconds=report_seconds(), budget_usd=consent.budget
+        )
         run |= {"fine_tuner": fine_tuner, "trainer": replace(trainer, listener=TrainingBar(bar))}
         try:
             manifest = train(taxonomy, texts, labels, folder, report=log, **run)
@@ -231,19 +274,13 @@ def _fitted(
     remember_last(folder)
     _tell_suspicious(manifest.suspicious, rows)
     _tell_encoder(taxonomy, rows)
+    seconds = time.perf_counter() - started
     return {
-        "model": str(folder),
-        "rows": len(rows),
-        "groups": len(taxonomy.groups) - 1,
-        "labels": len(taxonomy.labels),
-        "fitted": log.fitted,
-        "reused": log.reused,
+        **_summary(taxonomy, folder, log, seed=manifest.seed, rows=len(rows), seconds=seconds),
         "micro_f1": manifest.metrics.get("micro_f1"),
         "macro_f1": manifest.metrics.get("macro_f1"),
         "suspicious": len(manifest.suspicious),
         "first_look": None if manifest.first_look is None else manifest.first_look.share,
-        "seed": manifest.seed,
-        "seconds": round(time.perf_counter() - started, 1),
     }
 
 
@@ -345,7 +382,11 @@ def _show_fit(summary: Mapping[str, Any], *, as_json: bool) -> None:
         f"{summary['model']}: {counts['labels']} labels, {counts['rows']} rows, {counts['fitted']} groups "
         f"fitted, {counts['reused']} reused, {summary['seconds']} s"
     )
-    click.echo(f"out of fold: micro F1 {figure(summary['micro_f1'])}, macro F1 {figure(summary['macro_f1'])}")
+    if summary.get("is_calibrated", True):
+        f1 = f"micro F1 {figure(summary['micro_f1'])}, macro F1 {figure(summary['macro_f1'])}"
+        click.echo(f"out of fold: {f1}")
+    else:
+        note("not calibrated: no row tells how sure the model may be; thresholds are plain")
     note(f"next: cascade predict INPUT{model_words(Path(summary['model']))} --out predictions.jsonl")
 
 
@@ -367,6 +408,8 @@ def _show_plan(
                 "flat": None if planned.flat is None else _plain(asdict(planned.flat)),
                 "prices_of": planned.prices_of.isoformat(),
                 "trunks": [asdict(one) for one in planned.trunks],
+                "asked": [_plain(asdict(one)) for one in planned.asked],
+                "asked_rows": planned.asked_rows,
             }
         )
         return
@@ -374,6 +417,10 @@ def _show_plan(
     if planned.flat is not None:
         show(_hosted_table(planned, planned.flat))
         for line in _about_plan(planned):
+            note(line)
+    if planned.asked:
+        show(_asked_table(planned))
+        for line in _about_questions(planned):
             note(line)
     for trunk in planned.trunks:
         note(
@@ -435,6 +482,33 @@ def _hosted_table(planned: Plan, flat: NodePlan) -> RenderableType:
     table.add_row("all of them", "", *sums, "", "", "", *money, style="bold")
     table.add_row(*_hosted_cells(flat))
     return table
+
+
+def _asked_table(planned: Plan) -> RenderableType:
+    """What a text takes at each group whose model is asked as it is."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title="questions", title_justify="left")
+    table.add_column("group", overflow="fold")
+    table.add_column("answer")
+    for name in ("texts", "in", "shared", "out", "fit", "1,000 texts"):
+        table.add_column(name, justify="right")
+    for one in planned.asked:
+        price = one.price
+        tokens = (f"{price.tokens_in:.0f}", f"{price.tokens_shared:.0f}", f"{price.tokens_out:.1f}")
+        each = None if price.usd is None else price.usd * one.share
+        money = [usd(None if each is None else each * times) for times in (planned.asked_rows, 1000)]
+        table.add_row(one.group or TOP_LEVEL, price.answer, f"{one.share:.0%}", *tokens, *money)
+    return table
+
+
+def _about_questions(planned: Plan) -> Iterator[str]:
+    models = ", ".join(dict.fromkeys(one.price.model for one in planned.asked))
+    rows = f"{number(planned.asked_rows)} rows are asked about to calibrate; " if planned.asked_rows else ""
+    yield (
+        f"{models}: {rows}tokens in and out are of a text at the group, those shared by all texts may be "
+        "cheaper; `cascade predict --dry-run` tells of a file"
+    )
 
 
 def _hosted_cells(one: NodePlan) -> tuple[str, ...]:

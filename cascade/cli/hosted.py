@@ -161,21 +161,24 @@ def tell_usage(manifest: Manifest) -> None:
 
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     """USD of the answers of a model; None where the prices of its service are not known."""
-    from cascade.backends import asks_service
+    from cascade.backends import asks_service, service_of
     from cascade.hosted.embeddings import SHARED
     from cascade.hosted.prices import Prices
     from cascade.hosted.settings import Settings
 
     prices = Prices.load()
     specs = [one.backend for one in manifest.groups.values()]
-    tuned = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
-    options = [{name: value for name, value in spec.items() if name != "kind"} for spec in tuned]
-    options += [
-        {name: value for name, value in spec["encoder"].items() if name in SHARED}
+    asked = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
+    services = [
+        service_of(spec["kind"], {name: value for name, value in spec.items() if name != "kind"})
+        for spec in asked
+    ]
+    services += [
+        Settings.of({name: value for name, value in spec["encoder"].items() if name in SHARED})
         for spec in specs
         if asks_service(spec) and spec["encoder"]["api"] == model
     ]
-    if not all(Settings.of(one).address == prices.service for one in options):
+    if not all(one is not None and one.address == prices.service for one in services):
         return None
     return prices.used_usd(model, used)
 

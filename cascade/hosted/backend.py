@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,26 @@ from cascade.text.texts import Texts
 
 VERSION = 1
 _FILE = "openai.json"
+
+
+Scored = tuple[FloatArray, Mapping[int, str]]
+"""Scores, float32, shape (n_texts, n_children), NaN for texts that failed, and why these did."""
+Rounds = Generator[list[Question], list[Answer], Scored]
+"""Questions, one round after another, each to be sent its answers, in their order."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A node model that is asked at a service."""
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        ...
+
+    def rounds(self, texts: Texts) -> Rounds:
+        """The questions about texts, round by round, and what comes of them."""
+        ...
 
 
 class HostedModel:
@@ -66,10 +86,14 @@ class HostedModel:
         ServiceError
             The service answers nothing at all, for want of money, rights or the model.
         """
-        return self.read(self.asker.ask(self.questions(texts)))
+        scores, reasons = asked_alone(self.asker, self.rounds(texts))
+        if reasons:
+            raise RowsError(scores, reasons)
+        return scores
 
-    def read(self, answers: Sequence[Answer]) -> FloatArray:
-        """The scores of answers, shape (n_answers, n_children); RowsError where some are none."""
+    def rounds(self, texts: Texts) -> Rounds:
+        """One round of questions; see `Asking`."""
+        answers = yield self.questions(texts)
         scores = np.full((len(answers), len(self.codec.children)), np.nan, dtype=np.float32)
         reasons = {}
         for row, answer in enumerate(answers):
@@ -77,39 +101,61 @@ class HostedModel:
                 reasons[row] = f"{self.model}: {answer.why}"
             else:
                 scores[row] = answer.scores
-        if reasons:
-            raise RowsError(scores, reasons)
-        return scores
+        return scores, reasons
 
     def save(self, folder: Path) -> None:
         codec = self.codec.settings_key()
         write_json(folder / _FILE, {"version": VERSION, "model": self.model, "codec": codec})
 
 
-Scored = tuple[FloatArray, Mapping[int, str]]
+def asked_alone(asker: Asker, rounds: Rounds) -> Scored:
+    """What comes of the rounds of one model."""
+    return _asked_together({"": (asker, rounds)})[""]
 
 
 def scores_together(views: Mapping[str, tuple[NodeModel, Texts]]) -> dict[str, Scored]:
     """Scores of each model, NaN for texts that failed, and why these did.
 
-    What has to be asked is asked in one call, so that it is in flight, or in a batch, together.
+    What has to be asked is asked in one call a round, so that it is in flight, or in a batch, together.
     """
-    hosted = {
-        name: (node, node.questions(texts))
+    rounds = {
+        name: (node.asker, node.rounds(texts))
         for name, (node, texts) in views.items()
-        if isinstance(node, HostedModel)
+        if isinstance(node, Asking)
     }
-    answers: dict[str, Iterator[Answer]] = {}
-    for asker in {node.asker for node, _ in hosted.values()}:
-        mine = [name for name, (node, _) in hosted.items() if node.asker is asker]
-        found = iter(asker.ask([question for name in mine for question in hosted[name][1]]))
-        answers |= {name: islice(found, len(hosted[name][1])) for name in mine}
+    asked = _asked_together(rounds)
     return {
-        name: _tried(partial(node.read, list(answers[name])))
-        if isinstance(node, HostedModel)
-        else _tried(partial(node.scores, texts))
+        name: asked[name] if name in asked else _tried(partial(node.scores, texts))
         for name, (node, texts) in views.items()
     }
+
+
+def _asked_together(rounds: Mapping[str, tuple[Asker, Rounds]]) -> dict[str, Scored]:
+    """What comes of all rounds, the questions of each in one call for each asker."""
+    found: dict[str, Scored] = {}
+    answers: Mapping[str, list[Answer] | None] = dict.fromkeys(rounds)
+    while len(found) < len(rounds):
+        questions: dict[str, list[Question]] = {}
+        for name, (_, going) in rounds.items():
+            if name in found:
+                continue
+            try:
+                questions[name] = going.send(answers[name])  # type: ignore[arg-type]  # None begins
+            except StopIteration as end:
+                found[name] = end.value
+        answers = _answers({name: rounds[name][0] for name in questions}, questions)
+    return found
+
+
+def _answers(
+    askers: Mapping[str, Asker], questions: Mapping[str, Sequence[Question]]
+) -> dict[str, list[Answer] | None]:
+    found: dict[str, list[Answer] | None] = {}
+    for asker in set(askers.values()):
+        mine = [name for name, own in askers.items() if own is asker]
+        answers = iter(asker.ask([question for name in mine for question in questions[name]]))
+        found |= {name: list(islice(answers, len(questions[name]))) for name in mine}
+    return found
 
 
 def _tried(scores: Callable[[], FloatArray]) -> Scored:

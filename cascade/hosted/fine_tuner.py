@@ -17,11 +17,11 @@ from cascade.hosted.jobs import REPORT_SECONDS, cancel, fine_tune, follow
 from cascade.hosted.ledger import Ledger
 from cascade.hosted.orders import JobEvent, Order, Outcome
 from cascade.hosted.release_0_2 import models_of
-from cascade.nodes.contract import HostedBackend, NodeProblem
+from cascade.nodes.contract import HostedBackend, NodeProblem, ServiceBackend
 from cascade.system.array_types import BoolArray
 
 A = TypeVar("A")
-Wanted = Iterable[tuple[str, HostedBackend, NodeProblem, BoolArray]]
+Wanted = Iterable[tuple[str, ServiceBackend, NodeProblem, BoolArray]]
 _GROUPS_TOLD = 3
 
 
@@ -55,6 +55,8 @@ class FineTuner:
         Pauses between looks, and how long services in trouble are waited for.
     report_seconds
         How often what lasts is told again.
+    budget_usd
+        What questions to models that are asked as they are may cost; None for as many as are worth it.
     """
 
     approve: Callable[[Sequence[Order]], None] = _agree
@@ -63,6 +65,7 @@ class FineTuner:
     clients: Callable[..., Any] = connect
     polling: Polling = DEFAULT_POLLING
     report_seconds: float = REPORT_SECONDS
+    budget_usd: float | None = None
 
     def models(self, out: Path, wanted: Wanted) -> dict[str, str]:
         """The tuned model of each group.
@@ -86,7 +89,7 @@ class FineTuner:
         for group, backend, problem, unseen in wanted:
             if backend.model:
                 found[group] = backend.model
-            else:
+            elif isinstance(backend, HostedBackend):
                 orders.append(backend.order(group, problem, unseen))
         return found | (self._ordered(out, orders) if orders else {})
 

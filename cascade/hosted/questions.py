@@ -8,12 +8,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cascade.hosted.codecs import Codec
 from cascade.hosted.logprobs import UnreadableAnswer
 from cascade.hosted.settings import Settings
 from cascade.system.array_types import FloatArray
 
 _VERSION = 1
+
+
+class QuestionCodec(Protocol):
+    """A way to ask about a text."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is asked, such as ``/v1/chat/completions``."""
+        ...
+
+    def request(self, text: str) -> dict[str, Any]:
+        """The body of a question about one text, without its ``model``."""
+        ...
+
+    def read(self, choice: Mapping[str, Any]) -> FloatArray:
+        """The scores, float32, of what was answered; UnreadableAnswer where it is none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,14 +38,13 @@ class Question:
 
     model: str
     settings: Settings
-    codec: Codec
+    codec: QuestionCodec
     text: str
 
     @property
     def is_kept(self) -> bool:
         """Whether its answer is kept as it came; vectors have a cache of their own, by text."""
-        endpoint: str = self.codec.endpoint
-        return endpoint != "/v1/embeddings"
+        return self.codec.endpoint != "/v1/embeddings"
 
     def body(self) -> bytes:
         """The request's body; equal questions have equal bodies."""
@@ -54,10 +69,13 @@ class Answer:
         float32, shape (n_children,), each in [0, 1]; None where there are none.
     why
         Why there are none; else empty.
+    is_unreadable
+        Whether something was answered, and it was no answer of the kind that was asked for.
     """
 
     scores: FloatArray | None
     why: str = ""
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +109,11 @@ class Usage:
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Usage:
-        """One request by the ``usage`` of its response."""
-        details = told.get("prompt_tokens_details")
+        """One request by the ``usage`` of its response; some endpoints have other names for the same."""
+        names = ("prompt", "completion") if "prompt_tokens" in told else ("input", "output")
+        details = told.get(f"{names[0]}_tokens_details")
         cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-        counts = (told.get("prompt_tokens"), cached, told.get("completion_tokens"))
+        counts = (told.get(f"{names[0]}_tokens"), cached, told.get(f"{names[1]}_tokens"))
         return cls(0, *(count if isinstance(count, int) else 0 for count in counts))
 
     def __add__(self, other: Usage) -> Usage:
@@ -136,4 +155,4 @@ def read_answer(question: Question, choice: Mapping[str, Any], count: Callable[[
         return Answer(question.codec.read(choice))
     except UnreadableAnswer as error:
         count(question.model, Usage(unreadable=1))
-        return Answer(None, f"an answer that cannot be read: {error}")
+        return Answer(None, f"an answer that cannot be read: {error}", is_unreadable=True)

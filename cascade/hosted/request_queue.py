@@ -38,6 +38,8 @@ _LEARNT = 0.05
 _JITTER = 0.5
 # A request to send at least this soon is sent now, as sleeps are no more exact.
 _SOON_SECONDS = 0.001
+# What is all of an answer that has no choices.
+_WHOLE = ("data", "answers")
 CLOSED = "the asker was closed while questions were being asked"
 
 
@@ -418,10 +420,11 @@ class RequestQueue:
 
 
 def _answer_in(content: bytes) -> CachedAnswer | None:
-    """The first choice of a response, or its vectors, and its usage; None where it is no response."""
+    """The first choice of a response, or its vectors or decisions, and its usage; None where it is none."""
     try:
         body = json.loads(content)
-        choice = body["choices"][0] if "choices" in body else {"data": body["data"]}
+        whole = next((name for name in _WHOLE if name in body), "")
+        choice = {whole: body[whole]} if whole else body["choices"][0]
         usage = body.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None

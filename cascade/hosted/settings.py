@@ -86,6 +86,11 @@ PROVIDERS: Mapping[str, Provider] = {
         silent_files=True,
         deploy="Train on what `cascade export` writes, and name the adapter as `model` of the group.",
     ),
+    "llamacpp": Provider(
+        "http://localhost:8080/v1",
+        silent_files=True,
+        deploy="Train on what `cascade export` writes, and name what was trained as `model` of the group.",
+    ),
     "compatible": Provider(silent_files=True),
 }
 

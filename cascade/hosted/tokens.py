@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -55,12 +56,16 @@ def cut(text: str, most: int) -> str:
 
 
 def of_request(body: Mapping[str, Any]) -> int:
-    """Tokens of a question: of its messages, or of its prompt."""
-    if "messages" in body:
-        return AN_ANSWER + sum(
-            A_MESSAGE + count(message["role"]) + count(message["content"]) for message in body["messages"]
-        )
-    return count(body["prompt"])
+    """Tokens of a question: of its messages, or of its prompt, and of what is asked beside them."""
+    messages = body.get("messages") or body.get("input")
+    if messages is None:
+        return count(body["prompt"])
+    beside = count(json.dumps(body["questions"], ensure_ascii=False)) if "questions" in body else 0
+    return (
+        AN_ANSWER
+        + beside
+        + sum(A_MESSAGE + count(message["role"]) + count(message["content"]) for message in messages)
+    )
 
 
 def of_example(line: Mapping[str, Any]) -> int:

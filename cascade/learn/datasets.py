@@ -99,6 +99,17 @@ def description_of(taxonomy: Taxonomy, group: str) -> GroupDescription:
     return GroupDescription(
         choose=settings.choose,
         task=": ".join(part for part in (settings.last_name, about) if part),
+        path=" > ".join(map(taxonomy.last_name, _way_to(taxonomy, group))),
+        about=about or "",
         descriptions={one.last_name: one.description for one in children if one.description},
         aliases={one.last_name: one.aliases for one in children if one.aliases},
     )
+
+
+def _way_to(taxonomy: Taxonomy, group: str) -> list[str]:
+    """The groups from the top down to a group, by the first parent of each; none at the top."""
+    way: list[str] = []
+    while group != ROOT:
+        way.insert(0, group)
+        group = taxonomy.graph.parents[group][0]
+    return way

@@ -17,20 +17,23 @@ from joblib import Parallel, delayed, parallel_config
 from cascade.backends import encoder_of, make_backend, words_alone
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
+from cascade.learn.asking import rows_to_ask
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
 from cascade.learn.events import Event, Report, as_first_look, settled, silent, summary
 from cascade.learn.evidence import least_known
 from cascade.learn.first_look import first_look, may_pay, told_of_look
-from cascade.learn.groups import enough_rows, held_out_rows, hosted_groups, trained_groups, varies
+from cascade.learn.groups import enough_rows, held_out_rows, service_groups, trained_groups, varies
 from cascade.learn.negatives import Trials, matched, most_others, settled_policy
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
     fit_node,
+    made_by,
     node_key,
     read_held_out,
+    scored,
     versions,
 )
 from cascade.learn.plan import check_lengths
@@ -51,7 +54,7 @@ from cascade.model.folder import (
     write_manifest,
 )
 from cascade.model.walk import Walked, walk
-from cascade.nodes.contract import HostedBackend, NodeModel, NodeProblem
+from cascade.nodes.contract import NodeModel, NodeProblem, ServiceBackend
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
@@ -210,7 +213,7 @@ class _Fit:
         self.total = len(trained_groups(self.taxonomy))
         # Before anything asks for what this computes with all threads.
         self.prepare()
-        self.hosted, self.trunks = hosted_groups(dataset), trunk_groups(dataset)
+        self.hosted, self.trunks = service_groups(dataset), trunk_groups(dataset)
         self.held_out = self.unseen_rows()
         # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
         # part of the rows is enough.
@@ -269,6 +272,9 @@ class _Fit:
         """The rows that are held out for models that are dear to fit; None where there is none."""
         if not self.hosted and not self.trunks:
             return None
+        rows = rows_to_ask(self.dataset, self.hosted, self.seed, self.fine_tuner.budget_usd)
+        if rows is not None and not self.trunks:
+            return rows
         rows = held_out_rows(self.dataset, self.seed)
         return held_out_of(self.dataset, self.trunks, self.out, self.trainer, rows, self.seed)
 
@@ -326,7 +332,7 @@ class _Fit:
         scores = np.empty((len(rows), fitted.held_out.shape[1]), dtype=np.float32)
         scores[held_out] = fitted.held_out[place[held_out]]
         if not held_out.all():
-            scores[~held_out] = fitted.load().scores(self.texts_of(rows[~held_out]))
+            scores[~held_out] = scored(fitted.load(), self.texts_of(rows[~held_out]))
         return fitted.calibration.apply(scores)
 
     def texts_of(self, rows: IntArray) -> Texts:
@@ -406,7 +412,7 @@ class _Fit:
         views = {}
         for task in tasks:
             backend = make_backend(task.kind, task.options)
-            if isinstance(backend, HostedBackend) and backend.waits and task.held_out is not None:
+            if isinstance(backend, ServiceBackend) and backend.waits and task.held_out is not None:
                 rows = np.union1d(task.rows[task.held_out], asked.get(task.group, task.rows[:0]))
                 views[task.group] = (backend.node(task.problem, task.model), self.dataset.texts.take(rows))
         if views:
@@ -438,11 +444,11 @@ class _Fit:
         problem = self.dataset.problem(group, rows, self.seed)
         if self.part is not None:
             problem = replace(problem, part=self.part[rows])
-        constant = not varies(problem.targets[problem.own])
+        constant = group not in self.hosted and not varies(problem.targets[problem.own])
         kind, options = ("constant", {}) if constant else (spec.kind, dict(spec.options))
         head = None if constant else self.heads.of_task(group, negatives)
         model = self.tuned.get(group, "")
-        key = node_key(kind, options, problem, model or (head.digest if head is not None else ""))
+        key = node_key(kind, options, problem, made_by(self.hosted.get(group), model, head))
         held_out = None
         if self.held_out is not None:
             held_out = np.flatnonzero(
@@ -450,7 +456,7 @@ class _Fit:
             )
         return NodeTask(group, kind, options, problem, rows, negatives, key, model, held_out, head=head)
 
-    def orders(self) -> Iterator[tuple[str, HostedBackend, NodeProblem, BoolArray]]:
+    def orders(self) -> Iterator[tuple[str, ServiceBackend, NodeProblem, BoolArray]]:
         """What services have to make: the group, its backend, its problem, and the rows not to be seen."""
         for group, backend in self.hosted.items():
             rows = self.dataset.rows(group, "all")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cascade.backends import make_backend
 from cascade.learn.datasets import Dataset
 from cascade.learn.node_fit import digests
-from cascade.nodes.contract import HostedBackend
+from cascade.nodes.contract import PromptedBackend, ServiceBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.clusters import clusters_of
@@ -24,14 +26,19 @@ def trained_groups(taxonomy: Taxonomy) -> list[str]:
     return [group for group in taxonomy.graph.groups if taxonomy.scored_children(group)]
 
 
-def hosted_groups(dataset: Dataset) -> dict[str, HostedBackend]:
-    """The backend of each group whose model a service makes and keeps."""
-    found: dict[str, HostedBackend] = {}
+def service_groups(dataset: Dataset) -> dict[str, ServiceBackend]:
+    """The backend of each group whose model answers at a service.
+
+    One that is asked as it is needs no rows; what a service makes learns nothing where nothing varies.
+    """
+    found: dict[str, ServiceBackend] = {}
     for group in trained_groups(dataset.taxonomy):
         spec = dataset.taxonomy.groups[group].backend
         backend = make_backend(spec.kind, spec.options)
+        if not isinstance(backend, ServiceBackend):
+            continue
         own = dataset.rows(group, "siblings")
-        if isinstance(backend, HostedBackend) and varies(dataset.targets(group)[own]):
+        if isinstance(backend, PromptedBackend) or varies(dataset.targets(group)[own]):
             found[group] = backend
     return found
 
@@ -45,6 +52,26 @@ def held_out_rows(dataset: Dataset, seed: int) -> BoolArray:
     clusters = clusters_of(dataset.texts)
     fold_of = folds_of_cells(truth.rows, truth.columns, truth.n_columns, clusters, TENTHS, seed)
     return np.asarray(fold_of == 0)
+
+
+def most_asked_rows(backends: Iterable[ServiceBackend]) -> int | None:
+    """Most rows to ask models about that learn from none; None where one of them does, or there is none."""
+    found = [one.calibration_rows if isinstance(one, PromptedBackend) else None for one in backends]
+    known = [most for most in found if most is not None]
+    return min(known) if known and len(known) == len(found) else None
+
+
+def asked_rows(dataset: Dataset, most: int, seed: int) -> BoolArray:
+    """At most about so many rows, bool, shape (n_texts,), to ask models about that learn from none.
+
+    Every name is spread evenly, and texts that are nearly equal stand on one side.
+    """
+    parts = -(-len(dataset.texts) // max(most, 1))
+    if parts <= 1:
+        return np.ones(len(dataset.texts), dtype=bool)
+    truth = dataset.truth
+    clusters = clusters_of(dataset.texts)
+    return np.asarray(folds_of_cells(truth.rows, truth.columns, truth.n_columns, clusters, parts, seed) == 0)
 
 
 def enough_rows(dataset: Dataset, seed: int) -> BoolArray | None:

@@ -20,7 +20,14 @@ from cascade.errors import ModelError
 from cascade.model.folder import (
     write_node,
 )
-from cascade.nodes.contract import FittedNode, HostedBackend, NodeProblem
+from cascade.nodes.contract import (
+    FittedNode,
+    NodeModel,
+    NodeProblem,
+    PromptedBackend,
+    RowsError,
+    ServiceBackend,
+)
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.serialization import read_array, write_array
 from cascade.text.clusters import clusters_of
@@ -73,7 +80,7 @@ def fit_node(out: Path, task: NodeTask) -> str:
 
 def _fitted_node(task: NodeTask, folder: Path) -> FittedNode:
     backend = make_backend(task.kind, task.options)
-    if isinstance(backend, HostedBackend) and task.held_out is not None:
+    if isinstance(backend, ServiceBackend) and task.held_out is not None:
         return backend.adopt(task.problem, task.model, task.held_out)
     if isinstance(backend, TrunkBackend) and task.head is not None and task.held_out is not None:
         return backend.adopt_head(task.problem, task.head, task.held_out)
@@ -129,6 +136,22 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     if problem.part is not None:
         made_of.update(np.packbits(problem.part).tobytes())
     return made_of.hexdigest()
+
+
+def made_by(backend: ServiceBackend | None, model: str, head: Head | None) -> str:
+    """What else makes a node: a model at a service, the words it is asked with, or the head of a trunk."""
+    words = f" {backend.digest}" if isinstance(backend, PromptedBackend) else ""
+    return f"{model}{words}" if model else (head.digest if head is not None else "")
+
+
+def scored(model: NodeModel, texts: Texts) -> FloatArray:
+    """The scores of a model, NaN for texts that it failed on; RowsError where it fails on all."""
+    try:
+        return model.scores(texts)
+    except RowsError as error:
+        if len(error.reasons) == len(texts):
+            raise
+        return error.scores
 
 
 def digests(texts: Texts) -> NDArray[np.bytes_]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 
 from cascade.errors import BackendError, DataError
-from cascade.hosted.prices import NodePlan, Prices, flat_plan, node_plan
+from cascade.hosted.prices import PREDICTIONS, NodePlan, Prices, flat_plan, node_plan
+from cascade.learn.asking import PlannedQuestions, planned_questions, rows_to_ask, usd_of_text
 from cascade.learn.datasets import Dataset
-from cascade.learn.groups import held_out_rows, hosted_groups, trained_groups, varies
+from cascade.learn.groups import held_out_rows, service_groups, trained_groups, varies
 from cascade.learn.trunks import taught, trunk_groups
-from cascade.nodes.contract import HostedBackend
+from cascade.nodes.contract import HostedBackend, ServiceBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -81,6 +82,10 @@ class Plan:
         The day of the prices.
     trunks
         The fine-tunes of one's own.
+    asked
+        What is asked at each group whose model is asked as it is.
+    asked_rows
+        How many rows these are asked about, to be calibrated.
     """
 
     groups: tuple[Planned, ...]
@@ -88,19 +93,26 @@ class Plan:
     flat: NodePlan | None
     prices_of: date
     trunks: tuple[PlannedTrunk, ...] = ()
+    asked: tuple[PlannedQuestions, ...] = ()
+    asked_rows: int = 0
 
     def cost_usd(self) -> float | None:
-        """Of all fine-tunes; None where the price of one is not known."""
-        return _sum(one.cost_usd for one in self.groups)
+        """Of all fine-tunes and of asking to calibrate; None where a price is not known."""
+        asked = usd_of_text(self.asked)
+        return _sum(
+            [*(one.cost_usd for one in self.groups), None if asked is None else asked * self.asked_rows]
+        )
 
     def thousand_usd(self) -> float | None:
         """Of 1,000 texts through all hosted groups that they truly belong to; None where not known."""
         hosted = [(one.hosted, share) for one, share in zip(self.groups, self.questions, strict=True)]
-        return _sum(
+        asked = usd_of_text(self.asked)
+        tuned = [
             None if plan.thousand_usd is None else plan.thousand_usd * share
             for plan, share in hosted
             if plan is not None
-        )
+        ]
+        return _sum([*tuned, None if asked is None else asked * PREDICTIONS])
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
@@ -128,8 +140,10 @@ def plan(
     """
     check_lengths(texts, labels)
     dataset, prices = Dataset.make(taxonomy, texts, labels), Prices.load()
-    hosted = hosted_groups(dataset)
+    services = service_groups(dataset)
+    hosted = {name: one for name, one in services.items() if isinstance(one, HostedBackend)}
     trunks = trunk_groups(dataset)
+    asked = planned_questions(dataset, services, seed)
     unseen = held_out_rows(dataset, seed) if hosted or trunks else np.zeros(len(texts), dtype=bool)
     groups = trained_groups(taxonomy)
     plans = {
@@ -145,7 +159,17 @@ def plan(
             _planned_trunk(dataset, settings, names, unseen, seed, trainer or Trainer())
             for settings, names in trunks.items()
         ),
+        asked=tuple(asked),
+        asked_rows=_asked_rows(dataset, services, seed, unseen) if asked else 0,
     )
+
+
+def _asked_rows(
+    dataset: Dataset, services: Mapping[str, ServiceBackend], seed: int, unseen: BoolArray
+) -> int:
+    """How many rows models are asked about that learn from none."""
+    rows = rows_to_ask(dataset, services, seed)
+    return int((unseen if rows is None else rows).sum())
 
 
 def _planned_trunk(

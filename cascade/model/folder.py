@@ -176,6 +176,8 @@ class Manifest:
         What answers the texts that need no encoder; None where there is no such model.
     trunks
         The names of the trunks that its heads belong to, which predictions do not need.
+    is_calibrated
+        Whether rows have settled probabilities and thresholds; if not, they are what a language model states.
     """
 
     taxonomy: Mapping[str, Any]
@@ -194,6 +196,7 @@ class Manifest:
     encoders: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     first_look: FirstLook | None = None
     trunks: tuple[str, ...] = ()
+    is_calibrated: bool = True
     schema: int = SCHEMA
 
 
@@ -313,6 +316,8 @@ def _content(manifest: Manifest) -> bytes:
     for name in ("encoders", "trunks"):
         if not content[name]:
             del content[name]
+    if manifest.is_calibrated:
+        del content["is_calibrated"]
     if manifest.first_look is None:
         del content["first_look"]
     else:
@@ -388,8 +393,10 @@ _FIRST_LOOK_TYPES = {
 def _manifest(value: Mapping[str, Any]) -> Manifest:
     _check_types(value, _MANIFEST_TYPES)
     lists_of_old: dict[str, Any] = {"readings": [], "exclusive": [], "trunks": []}
-    value = {**lists_of_old, "promises": {}, "combination": None, "encoders": {}, **value}
-    _check_types(value, {**dict.fromkeys(lists_of_old, list), "promises": dict, "encoders": dict})
+    rest_of_old: dict[str, Any] = {"promises": {}, "combination": None, "encoders": {}, "is_calibrated": True}
+    value = {**lists_of_old, **rest_of_old, **value}
+    types = {"promises": dict, "encoders": dict, "is_calibrated": bool}
+    _check_types(value, {**dict.fromkeys(lists_of_old, list), **types})
     _check_types(value["encoders"], dict.fromkeys(value["encoders"], dict))
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})

@@ -28,12 +28,18 @@ class GroupDescription:
         Whether a text has at most one of the children, or any of them.
     task
         The group's name and description.
+    path
+        The names of the groups above it and its own, from the top; empty at the top.
+    about
+        Its description.
     descriptions, aliases
         Of those children that have any, by name.
     """
 
     choose: Literal["one", "many"] = "many"
     task: str = ""
+    path: str = ""
+    about: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -203,12 +209,12 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class HostedBackend(Protocol):
-    """A backend whose models are made and kept by a service: ordered side by side, then adopted."""
+class ServiceBackend(Backend, Protocol):
+    """A backend whose models answer at a service: one is named there, and taken over with what it says."""
 
     @property
     def model(self) -> str | None:
-        """The model that was tuned elsewhere, if the options name one."""
+        """The model that is asked as it is, if the options name one."""
         ...
 
     @property
@@ -221,6 +227,19 @@ class HostedBackend(Protocol):
         """Whether it is asked in batches, which take hours however small they are."""
         ...
 
+    def node(self, problem: NodeProblem, model: str) -> NodeModel:
+        """The model of that name, as one that answers for the children of a problem."""
+        ...
+
+    def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
+        """The model of that name, and its scores of the rows at these positions, which it must not know."""
+        ...
+
+
+@runtime_checkable
+class HostedBackend(ServiceBackend, Protocol):
+    """A backend whose models are made by a service, too: ordered side by side, then adopted."""
+
     def codec(self, problem: NodeProblem) -> Any:
         """How the children of a problem are asked for."""
         ...
@@ -229,12 +248,23 @@ class HostedBackend(Protocol):
         """What the service has to make for a problem of which the rows `held_out` must not be seen."""
         ...
 
-    def node(self, problem: NodeProblem, model: str) -> NodeModel:
-        """The model of that name, as one that answers for the children of a problem."""
+
+@runtime_checkable
+class PromptedBackend(ServiceBackend, Protocol):
+    """A backend whose models are asked as they are, in words that are made of the group."""
+
+    @property
+    def digest(self) -> str:
+        """The hash of the words that all its groups are asked with."""
         ...
 
-    def adopt(self, problem: NodeProblem, model: str, rows: IntArray) -> FittedNode:
-        """The model of that name, and its scores of the rows at these positions, which it must not know."""
+    @property
+    def calibration_rows(self) -> int:
+        """Most rows that are worth asking about, to calibrate it."""
+        ...
+
+    def price(self, problem: NodeProblem, rows: IntArray) -> Any:
+        """What a question about the rows at these positions takes, and costs."""
         ...
 
 
