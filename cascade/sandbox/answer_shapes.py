@@ -167,6 +167,11 @@ class AnswerToken:
     candidates: Sequence[tuple[str, float]]
 
 
+def tokens_of(text: str) -> list[AnswerToken]:
+    """A text of which every token is certain."""
+    return [AnswerToken(token, [(token, 1.0)]) for token in split(text)]
+
+
 def steps_of(segments: Sequence[Segment]) -> list[AnswerToken]:
     """An answer token by token."""
     return [step for segment in segments for step in _steps(segment)]

@@ -16,6 +16,7 @@ from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.completions import answer_many
 from cascade.sandbox.files import find_file, keep_file
 from cascade.sandbox.models import Models
+from cascade.sandbox.reader.reading import Reader
 from cascade.sandbox.responses import (
     ApiError,
     json_body,
@@ -53,7 +54,7 @@ class BatchWorker(Worker):
 
     def __init__(self, storage: Storage, models: Models, chaos: Chaos | None = None, pace: float = 0) -> None:
         super().__init__(storage, chaos, pace)
-        self.models = models
+        self.models, self.reader = models, Reader(chaos)
 
     def carry_out(self, batch: str) -> None:
         """Work one batch off."""
@@ -95,7 +96,7 @@ class BatchWorker(Worker):
             if self._stopped.is_set() or record is None or record["status"] == "cancelling":
                 break
             bodies = [one["body"] for one in requests[start : start + _AT_ONCE]]
-            found.extend(answer_many(bodies, format_, self.models))
+            found.extend(answer_many(bodies, format_, self.models, self.reader))
         return found
 
     def _finish(self, batch: str, requests: Sequence[Record], answered: Sequence[Any], expires: bool) -> None:

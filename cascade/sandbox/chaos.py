@@ -34,6 +34,16 @@ OTHERS: tuple[str, ...] = (
 )
 """What may happen to other things."""
 
+READING: tuple[str, ...] = (
+    "outside",  # an answer outside of the form that is wanted
+    "refused",  # a refusal in its place
+    "cut",  # an answer that ends in the middle
+    "endless",  # one that goes on until no more tokens are allowed
+    "obeys",  # what an instruction inside the text says is done
+    "slow_token",  # a whole answer that comes late
+)
+"""What may happen to answers of the model that reads."""
+
 _JOB_SHARE = 0.25
 _Item = TypeVar("_Item")
 
@@ -47,16 +57,17 @@ class Chaos:
     seed
         Fixes every draw.
     rate
-        How often trouble comes, in [0, 1]: of each request, each file, each batch; jobs fail less often.
+        How often trouble comes, in [0, 1]: of each request, each file, each batch, each answer of the model
+        that reads; jobs fail less often.
     kinds
-        What may happen, of `FAULTS` and `OTHERS`.
+        What may happen, of `FAULTS`, `OTHERS` and `READING`.
     pause
         Seconds that slow answers, hidden files, loading models and ``retry-after`` take.
     """
 
     seed: int = 0
     rate: float = 0.1
-    kinds: tuple[str, ...] = FAULTS + OTHERS
+    kinds: tuple[str, ...] = FAULTS + OTHERS + READING
     pause: float = 0.3
     _random: random.Random = field(init=False, repr=False)
     _lock: Any = field(init=False, repr=False)
@@ -98,6 +109,17 @@ class Chaos:
         faults = [one for one in FAULTS if one in self.kinds]
         return faults[int(number * len(faults))] if hit and faults else ""
 
+    def reading(self) -> tuple[str, float]:
+        """What happens to the next answer of the model that reads, or an empty string.
+
+        Beside it a number in [0, 1), by which one of the forms of a trouble is taken.
+        """
+        with self._lock:
+            hit = self._random.random() < self.rate
+            number, form = self._random.random(), self._random.random()
+        kinds = [one for one in READING if one in self.kinds]
+        return (kinds[int(number * len(kinds))] if hit and kinds else ""), form
+
     def strikes(self, kind: str) -> bool:
         """Whether a trouble of `OTHERS` comes now."""
         share = _JOB_SHARE if kind in ("failed", "moderated") and self.rate < 1 else 1.0
@@ -127,7 +149,7 @@ def _rate(text: str) -> float:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    known = FAULTS + OTHERS
+    known = FAULTS + OTHERS + READING
     found = tuple(text.split("+"))
     for one in found:
         if one not in known:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cascade.sandbox.answer_shapes import AnswerToken, Shape, steps_of
+from cascade.sandbox.answer_shapes import AnswerToken, tokens_of
 from cascade.sandbox.responses import ApiError, optional_number, required_text
 from cascade.sandbox.storage import Record, new_id
 from cascade.sandbox.tokens import count, count_messages
 from cascade.sandbox.training import Format, split_messages
-from cascade.system.array_types import FloatArray
 
 MOST_TOP = {"chat": 20, "completion": 5}
 # What old completions answer at most where the request does not say.
@@ -36,6 +35,8 @@ class Question:
     most: int
     stops: tuple[str, ...]
     top: int | None
+    messages: tuple[Record, ...]
+    body: Mapping[str, Any]
 
     @classmethod
     def of(cls, body: Mapping[str, Any], format_: Format) -> Question:
@@ -45,14 +46,14 @@ class Question:
                 raise ApiError(400, f"'{name}': only {allowed[1]} is known here.", "unsupported_value", name)
         model = required_text(body, "model")
         if format_ == "completion":
-            system, text = "", _prompt(body)
+            messages, system, text = [], "", _prompt(body)
             tokens = count(text)
         else:
             messages = _messages(body.get("messages"))
             system, text = split_messages(messages)
             tokens = count_messages([one["content"] for one in messages])
         most, stops, top = _bounds(body, format_)
-        return cls(format_, model, system, text, tokens, most, stops, top)
+        return cls(format_, model, system, text, tokens, most, stops, top, tuple(messages), body)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:
@@ -113,15 +114,28 @@ def _top(body: Mapping[str, Any], format_: Format) -> int | None:
     return (top or 0) if wanted else None
 
 
-def reply(question: Question, shape: Shape, row: FloatArray) -> Record:
-    """The official answer object."""
-    steps, finish = _cut(steps_of(shape.segments(row)), question)
+def reply(
+    question: Question, steps: Sequence[AnswerToken], finish: str = "", refusal: str = "", cached: int = 0
+) -> Record:
+    """The official answer object.
+
+    Parameters
+    ----------
+    finish
+        Why the answer ends, where that is neither its end nor a limit of the request.
+    refusal
+        What is said instead of an answer.
+    cached
+        Tokens of the prompt that were known already.
+    """
+    said = tokens_of(refusal) if refusal else steps
+    steps, ended = _cut(said, question)
     text = "".join(step.token for step in steps)
     usage = {
         "prompt_tokens": question.tokens,
         "completion_tokens": len(steps),
         "total_tokens": question.tokens + len(steps),
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
     }
     chat = question.format == "chat"
     choice = _chat_choice(text, steps, question) if chat else _completion_choice(text, steps, question)
@@ -130,10 +144,20 @@ def reply(question: Question, shape: Shape, row: FloatArray) -> Record:
         "object": "chat.completion" if chat else "text_completion",
         "created": int(time.time()),
         "model": question.model,
-        "choices": [{"index": 0, "finish_reason": finish, **choice}],
+        "choices": [
+            {"index": 0, "finish_reason": finish or ended, **(_refused(choice) if refusal else choice)}
+        ],
         "usage": usage,
         "system_fingerprint": "fp_sandbox",
     }
+
+
+def _refused(choice: Record) -> Record:
+    """The same, said as a refusal."""
+    message, logprobs = choice["message"], choice["logprobs"]
+    if logprobs is not None:
+        logprobs = {"content": None, "refusal": logprobs["content"]}
+    return {"message": message | {"content": None, "refusal": message["content"]}, "logprobs": logprobs}
 
 
 def _cut(steps: Sequence[AnswerToken], question: Question) -> tuple[Sequence[AnswerToken], str]:

@@ -12,11 +12,12 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cascade.sandbox.answer_shapes import Shape
+from cascade.sandbox.answer_shapes import Shape, steps_of
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.completion_objects import Question, reply
 from cascade.sandbox.models import Models, untrained_shape
 from cascade.sandbox.rate_limits import RateLimits, retry_after
+from cascade.sandbox.reader.reading import READER, Reader
 from cascade.sandbox.responses import ApiError, json_body, json_response
 from cascade.sandbox.storage import Record
 from cascade.sandbox.training import Format, TrainedModel
@@ -82,6 +83,7 @@ class Completions:
         self, models: Models, chaos: Chaos | None = None, meter: RateLimits | None = None, latency: float = 0
     ) -> None:
         self.models, self.chaos, self.latency = models, chaos, latency
+        self.reader = Reader(chaos)
         self._meter, self._queue = meter or RateLimits(), ScoringQueue()
         self.usage: dict[str, Counter[str]] = {}
 
@@ -98,11 +100,20 @@ class Completions:
         self._check_awake(question.model, model)
         if self.latency:
             await asyncio.sleep(self.latency)
-        shape, text = _reading(question, model)
-        row = shape.untrained() if model is None or text is None else await self._queue.ask(model, text)
-        found = reply(question, shape, row)
+        found = await (self._read(question) if question.model == READER else self._score(question, model))
         self.count(question.model, found["usage"])
         return json_response(found, headers=headers)
+
+    async def _score(self, question: Question, model: TrainedModel | None) -> Record:
+        shape, text = _reading(question, model)
+        row = shape.untrained() if model is None or text is None else await self._queue.ask(model, text)
+        return reply(question, steps_of(shape.segments(row)))
+
+    async def _read(self, question: Question) -> Record:
+        answer = await asyncio.to_thread(self.reader.answer, question.body, question.messages, question.most)
+        if answer.late and self.chaos is not None:
+            await asyncio.sleep(self.chaos.pause)
+        return reply(question, answer.steps, answer.finish, answer.refusal)
 
     def _check_awake(self, name: str, model: TrainedModel | None) -> None:
         if model is not None and self.chaos is not None and self.chaos.asleep(name):
@@ -125,24 +136,34 @@ def _reading(question: Question, model: TrainedModel | None) -> tuple[Shape, str
 
 
 def answer_many(
-    bodies: Sequence[Mapping[str, Any]], format_: Format, models: Models
+    bodies: Sequence[Mapping[str, Any]], format_: Format, models: Models, reader: Reader | None = None
 ) -> list[Record | ApiError]:
     """Answers of many requests at once, in their order: what a batch does."""
+    reader = reader or Reader()
     found: list[Record | ApiError] = []
     waiting: dict[int, tuple[TrainedModel, list[tuple[int, Question, str]]]] = {}
     for at, body in enumerate(bodies):
         try:
             question = Question.of(body, format_)
             model = models.find(question.model, format_)
+            found.append(_at_once(question, model, reader))
         except ApiError as refusal:
             found.append(refusal)
             continue
-        shape, text = _reading(question, model)
-        found.append(reply(question, shape, shape.untrained()) if model is None or text is None else {})
+        _, text = _reading(question, model)
         if model is not None and text is not None:
             waiting.setdefault(id(model), (model, []))[1].append((at, question, text))
     for tuned, asked in waiting.values():
         rows = tuned.probabilities([text for _, _, text in asked])
         for (at, question, _), row in zip(asked, np.asarray(rows), strict=True):
-            found[at] = reply(question, tuned.shape, row)
+            found[at] = reply(question, steps_of(tuned.shape.segments(row)))
     return found
+
+
+def _at_once(question: Question, model: TrainedModel | None, reader: Reader) -> Record:
+    """An answer that needs no scores; what a model makes of a text that it cannot read, else."""
+    if question.model == READER:
+        answer = reader.answer(question.body, question.messages, question.most)
+        return reply(question, answer.steps, answer.finish, answer.refusal)
+    shape, _ = _reading(question, model)
+    return reply(question, steps_of(shape.segments(shape.untrained())))

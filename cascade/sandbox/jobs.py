@@ -27,7 +27,7 @@ from cascade.sandbox.storage import Record, Storage, new_id, public
 from cascade.sandbox.trainer import ENDED, Trainer
 
 # Models that cannot be tuned, as one of the real service.
-CLOSED = ("gpt-6-luna",)
+CLOSED = ("gpt-6-luna", "reader")
 _MODEL = re.compile(r"[\w.:/@-]{1,200}")
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cascade.sandbox.answer_shapes import Shape
+from cascade.sandbox.reader.reading import READER
 from cascade.sandbox.responses import ApiError, json_response
 from cascade.sandbox.storage import Record, Storage, public
 from cascade.sandbox.training import Format, TrainedModel
@@ -21,6 +22,7 @@ BASES: Mapping[str, tuple[Format, ...]] = {
     "gpt-6-luna": ("chat",),
     "babbage-002": ("completion",),
     "davinci-002": ("completion",),
+    READER: ("chat",),
 }
 
 
