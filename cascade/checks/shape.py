@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from cascade.backends import base_of, encoder_of
+from cascade.backends import KINDS, base_of, encoder_of
 from cascade.checks.findings import SHOWN_NAMES, SHOWN_ROWS, Finding, Severity, counted, first_few, listed
 from cascade.checks.subject import Subject, labels_of, line_of, one_line, quoted
 from cascade.hosted.codecs import MOST_INDICATORS

@@ -22,16 +22,18 @@ from cascade.cli.shell import (
     print_json,
     show,
 )
-from cascade.errors import DataError
+from cascade.errors import DataError, ModelError, suggestion
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
     from rich.tree import Tree
 
+    from cascade.fitted import Cascade
     from cascade.show.explain import Explanation, Step
 
 _MOST_CHARACTERS = 1_000_000
+_TOP = "."
 _MARKS = {"chosen": "[x]", "backed off": "[x]", "entered": "[>]"}
 _STYLES = {"chosen": "bold green", "backed off": "bold green", "entered": "bold"}
 
@@ -47,10 +49,19 @@ _STYLES = {"chosen": "bold green", "backed off": "bold green", "entered": "bold"
     metavar="N",
     help="Words told for a node, and as many against it.",
 )
+@click.option(
+    "--prompt",
+    is_flag=False,
+    flag_value=_TOP,
+    metavar="[GROUP]",
+    help="Show what a language model is asked about TEXT at a group, the top level if not said, and ask nothing.",
+)
 @click.option("--all", "everything", is_flag=True, help="Show all that was looked at, not the best few.")
 @json_option
 @debug_option
-def explain(text: str, model: Path | None, words: int, *, everything: bool, as_json: bool) -> int:
+def explain(
+    text: str, model: Path | None, words: int, prompt: str | None, *, everything: bool, as_json: bool
+) -> int:
     """Tell why a text gets its labels: the walk with scores, thresholds and decisions, and what words did.
 
     TEXT is the text itself, or - to read it from standard input.
@@ -59,15 +70,46 @@ def explain(text: str, model: Path | None, words: int, *, everything: bool, as_j
     from cascade.show.explain import explain as explained
 
     loaded = Cascade.load(chosen_model(model))
+    given = _standard_input() if text == "-" else text
+    if prompt is not None:
+        return _show_question(loaded, given, "" if prompt == _TOP else prompt, as_json=as_json)
     if loaded.is_hosted:
         keep_answers(loaded.folder, is_awaited=True)
-    found = explained(loaded, _standard_input() if text == "-" else text, words)
+    found = explained(loaded, given, words)
     if as_json:
         print_json(found.to_json())
         return DONE
     show(_drawing(found, most_others=None if everything else _most_others()))
     for group, why in found.silent.items():
         note(f"{group or TOP_LEVEL}: {why}")
+    return DONE
+
+
+def _show_question(model: Cascade, text: str, group: str, *, as_json: bool) -> int:
+    """The very messages that a text is asked about with at a group, or the whole request."""
+    from cascade.prompt.model import Asked, PromptModel
+    from cascade.text.texts import Texts
+
+    if group and group not in model.taxonomy.groups:
+        hint = suggestion(group, model.taxonomy.groups)
+        raise ModelError(f"{model.folder}: no group {group!r}.{hint}")
+    node = model.node(group) if group in model.manifest.groups else None
+    if not isinstance(node, PromptModel):
+        asked = [
+            name or TOP_LEVEL
+            for name, one in model.manifest.groups.items()
+            if one.backend["kind"] == "prompt"
+        ]
+        told = ", ".join(asked) or "none: no group has the backend 'prompt'"
+        raise ModelError(
+            f"{model.folder}: {group or TOP_LEVEL} is not asked in words; those that are: {told}"
+        )
+    for question in node.questions(Texts([text])):
+        if as_json:
+            print_json({"model": question.model, **question.codec.request(question.text)})
+        elif isinstance(question.codec, Asked):
+            for message in question.codec.messages(question.text):
+                click.echo(f"[{message['role']}]\n{message['content']}\n")
     return DONE
 
 

@@ -26,12 +26,16 @@ from cascade.cli.shell import (
     note,
     number,
     progress,
+    show,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cascade.fitted import Cascade
     from cascade.predict.request import Outcome, Request
     from cascade.predict.request import Progress as Step
+    from cascade.rows.readings import Columns, Reading
 
 
 ALL_COLUMNS = "*"
@@ -76,6 +80,9 @@ ALL_COLUMNS = "*"
 @click.option(
     "--batch", is_flag=True, help="Ask services by their Batch API: for less money, within a day a level."
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Tell what services would be asked and what it costs, and ask nothing."
+)
 @click.option("--no-cache", is_flag=True, help="Ask services anew, and keep none of their answers.")
 @click.option(
     "--debug-http", is_flag=True, help="Show what is sent to services and what comes, texts included."
@@ -90,6 +97,7 @@ def predict(
     batch: bool,
     no_cache: bool,
     debug_http: bool,
+    dry_run: bool,
     keep: str | None,
     **settings: Any,
 ) -> int:
@@ -110,6 +118,8 @@ def predict(
     if loaded.is_hosted:
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
     columns, known = loaded.columns_of_texts(text=text_column, id=id_column)
+    if dry_run:
+        return _forecast(loaded, source, columns, known)
     in_batches = batch or loaded.can_wait
     request = Request(
         source=source,
@@ -124,6 +134,27 @@ def predict(
     if loaded.asks_services:
         tell_usage(loaded.manifest)
     return _told_outcome(outcome, request)
+
+
+def _forecast(model: Cascade, source: str, columns: Columns, readings: Sequence[Reading]) -> int:
+    """Tell what the texts of a file would take at services; nothing is sent."""
+    from cascade.cli.asking import forecast_lines, forecast_table
+    from cascade.predict.forecast import forecast
+    from cascade.rows.reading import read_rows
+    from cascade.rows.row import Row
+
+    with progress("reading"):
+        rows = read_rows(source, columns, None, readings)
+        texts = [row.text for row in rows if isinstance(row, Row)]
+    if not model.is_hosted:
+        note(f"{counted(len(texts), 'row')}: all models are embedded, and nothing is asked of a service")
+        return DONE
+    found = forecast(model.looks.last, texts)
+    show(forecast_table(found))
+    for line in forecast_lines(found):
+        note(line)
+    note("dry run: nothing was sent or written")
+    return DONE
 
 
 def _predicted(model: Cascade, request: Request) -> Outcome:

@@ -103,7 +103,22 @@ def description_of(taxonomy: Taxonomy, group: str) -> GroupDescription:
         about=about or "",
         descriptions={one.last_name: one.description for one in children if one.description},
         aliases={one.last_name: one.aliases for one in children if one.aliases},
+        includes={
+            taxonomy.last_name(name): tuple(map(taxonomy.last_name, _labels_below(taxonomy, name)))
+            for name in taxonomy.scored_children(group)
+            if name in taxonomy.groups
+        },
     )
+
+
+def _labels_below(taxonomy: Taxonomy, group: str) -> list[str]:
+    """The labels of a group and of all groups below it, those nearest to it first."""
+    level, found = [group], dict[str, None]()
+    while level:
+        below = [child for one in level for child in taxonomy.graph.children[one]]
+        found |= dict.fromkeys(child for child in below if child not in taxonomy.groups)
+        level = [child for child in below if child in taxonomy.groups]
+    return list(found)
 
 
 def _way_to(taxonomy: Taxonomy, group: str) -> list[str]:

@@ -43,9 +43,13 @@ def summary(record: GroupRecord) -> str:
     return made + (", negatives all" if record.negatives == "all" else "") + settled(record.notes)
 
 
+# What tells people nothing.
+_UNTOLD = ("prompt",)
+
+
 def settled(notes: Mapping[str, Any]) -> str:
     """What its backend settled, in words."""
-    return "".join(f", {name} = {_shown(value)}" for name, value in notes.items())
+    return "".join(f", {name} = {_shown(value)}" for name, value in notes.items() if name not in _UNTOLD)
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 
+from cascade.backends import KINDS
 from cascade.errors import BackendError, DataError
 from cascade.hosted.prices import PREDICTIONS, NodePlan, Prices, flat_plan, node_plan
 from cascade.learn.asking import PlannedQuestions, planned_questions, rows_to_ask, usd_of_text
@@ -218,9 +219,10 @@ def _planned(dataset: Dataset, group: str, hosted: NodePlan | None) -> Planned:
     rows = dataset.rows(group, "siblings")
     targets = dataset.targets(group)[rows]
     settings = dataset.taxonomy.groups[group]
+    kind = settings.backend.kind
     return Planned(
         group=group,
-        backend=settings.backend.kind if varies(targets) else "constant",
+        backend=kind if varies(targets) or KINDS[kind].prompted else "constant",
         rows=len(rows),
         children=dataset.taxonomy.scored_children(group),
         positives=tuple(int(count) for count in targets.sum(axis=0)),

@@ -34,6 +34,8 @@ class GroupDescription:
         Its description.
     descriptions, aliases
         Of those children that have any, by name.
+    includes
+        Of those children that are groups what lies below them, by name.
     """
 
     choose: Literal["one", "many"] = "many"
@@ -42,6 +44,7 @@ class GroupDescription:
     about: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    includes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

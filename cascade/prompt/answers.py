@@ -234,9 +234,6 @@ class Listed(Form):
     def how(self) -> str:
         return filled(text_of("list"), {"which": _WHICH[self.choose]})
 
-    def lines(self) -> list[str]:
-        return [f"- {choice_line(name, self.description)}" for name in self.children]
-
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Each child as it stands in a question."""
@@ -284,12 +281,20 @@ class Listed(Form):
         label, confidence = told.get("label"), told.get("confidence")
         if not isinstance(label, str):
             raise UnreadableAnswer("expected a label with a confidence, found something else")
-        number = self.names.index(label) if label in self.names else self._number_of.get(folded(label))
+        number = self._number_named(label)
         if number is None:
             raise UnreadableAnswer(f"expected some of {len(self.names)} choices, found another name")
         if isinstance(confidence, bool) or not isinstance(confidence, int | float):
             raise UnreadableAnswer("expected a confidence from 0 to 100, found something else")
         return number, min(max(float(confidence) / 100, 0.0), 1.0)
+
+    def _number_named(self, label: str) -> int | None:
+        """The child that a label names, with its number before it or not."""
+        if label in self.names:
+            return self.names.index(label)
+        number, _, bare = label.partition(" ")
+        by_number = number in self.numbers and folded(bare) == folded(self.names[int(number)])
+        return int(number) if by_number else self._number_of.get(folded(label))
 
 
 @dataclass(frozen=True)
@@ -301,9 +306,6 @@ class Decided(Form):
 
     def how(self) -> str:
         return ""
-
-    def lines(self) -> list[str]:
-        return [f"- {choice_line(name, self.description)}" for name in self.children]
 
     @property
     def _names(self) -> list[str]:

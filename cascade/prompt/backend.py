@@ -241,6 +241,7 @@ def _described(told: Mapping[str, Any]) -> tuple[tuple[str, ...], GroupDescripti
         about=str(told["about"]),
         descriptions={str(name): str(one) for name, one in told["descriptions"].items()},
         aliases={str(name): tuple(map(str, known)) for name, known in told["aliases"].items()},
+        includes={str(name): tuple(map(str, below)) for name, below in told["includes"].items()},
     )
     return tuple(children), description
 

@@ -215,6 +215,7 @@ class PromptModel:
                 "about": about.about,
                 "descriptions": dict(about.descriptions),
                 "aliases": {name: list(known) for name, known in about.aliases.items()},
+                "includes": {name: list(below) for name, below in about.includes.items()},
                 "examples": self.n_examples,
                 "shortlist": self.shortlister is not None,
             },

@@ -22,7 +22,7 @@ PLACES = ("path", "about", "choices", "how")
 NONE = "none of these"
 _PLACE = re.compile(r"\{(\w+)\}")
 _MOST_DESCRIPTION = 400
-_MOST_ALIASES = 12
+_MOST_ALIASES, _MOST_BELOW = 12, 24
 
 
 @cache
@@ -75,11 +75,18 @@ def instructions(template: str, description: GroupDescription, choices: Iterable
 
 
 def choice_line(name: str, description: GroupDescription) -> str:
-    """What is told of a child, on one line: its name, what it is, and what else it is called."""
+    """What is told of a child, on one line: its name, what it is, what it holds, and what else it is called."""
     about = _shortened(description.descriptions.get(name, ""))
-    also = [on_one_line(alias) for alias in description.aliases.get(name, ())][:_MOST_ALIASES]
+    also = _few(description.aliases.get(name, ()), _MOST_ALIASES)
+    below = _few(description.includes.get(name, ()), _MOST_BELOW)
+    told = [f"{word}: {', '.join(names)}" for word, names in (("includes", below), ("also", also)) if names]
     line = on_one_line(name) + (f": {about}" if about else "")
-    return line + (f" (also: {', '.join(also)})" if also else "")
+    return line + (f" ({'; '.join(told)})" if told else "")
+
+
+def _few(names: Sequence[str], most: int) -> list[str]:
+    shown = [on_one_line(name) for name in names[:most]]
+    return shown if len(names) <= most else [*shown, "..."]
 
 
 def _shortened(text: str) -> str:
