@@ -45,7 +45,8 @@ def _tokens(price: QuestionPrice) -> tuple[str, str, str]:
 def forecast_lines(found: Forecast) -> Iterator[str]:
     """The same in words, with what it leans on."""
     n_in, _ = found.tokens
-    line = f"{number(found.rows)} texts, about {found.questions:.1f} questions and {number(round(n_in))} tokens a text"
+    each = f"about {found.questions:.1f} questions and {number(round(n_in))} tokens a text"
+    line = f"{number(found.rows)} texts, {each}"
     if found.flat is not None:
         line += f"; all labels at once: 1 question and {number(round(found.flat.tokens_in))} tokens"
     yield line

@@ -54,7 +54,7 @@ _STYLES = {"chosen": "bold green", "backed off": "bold green", "entered": "bold"
     is_flag=False,
     flag_value=_TOP,
     metavar="[GROUP]",
-    help="Show what a language model is asked about TEXT at a group, the top level if not said, and ask nothing.",
+    help="Show what a model is asked about TEXT at a group (if not said, the top level); ask nothing.",
 )
 @click.option("--all", "everything", is_flag=True, help="Show all that was looked at, not the best few.")
 @json_option

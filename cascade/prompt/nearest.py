@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,9 +53,9 @@ class Pool:
 
     @classmethod
     def of(cls, problem: NodeProblem, encoder: Encoder | None = None) -> Pool:
-        """The rows of a problem that truly reach its group; one of each text."""
+        """The rows of a problem that truly reach its group; one of each text, however it is typed."""
         own = np.flatnonzero(problem.own)
-        forms = normal_forms([problem.texts[int(row)] for row in own])
+        forms = bare_forms([problem.texts[int(row)] for row in own])
         first = np.sort(np.unique(np.array(forms, dtype=object), return_index=True)[1]) if len(own) else own
         rows = sampled(own[first], MOST_KEPT, problem.seed)
         texts = Texts([problem.texts[int(row)] for row in rows])
@@ -71,8 +72,9 @@ class Pool:
         same = SAME_WORDS if self.encoder is None else SAME_MEANING
         for start in range(0, len(texts), _AT_ONCE):
             some = texts.take(np.arange(start, min(start + _AT_ONCE, len(texts))))
-            for likeness in self._likeness(some):
-                allowed = np.where(likeness >= same, -np.inf, likeness)
+            for form, likeness in zip(bare_forms(list(some)), self._likeness(some), strict=True):
+                is_same = (likeness >= same) | (self._forms == form)
+                allowed = np.where(is_same, -np.inf, likeness)
                 best = np.argsort(-allowed, kind="stable")[:most]
                 found.append(best[allowed[best] > 0][::-1])
         return found
@@ -90,12 +92,21 @@ class Pool:
         return np.asarray((_unit(_counts(texts), idf) @ rows.T).toarray(), dtype=np.float32)
 
     @cached_property
+    def _forms(self) -> NDArray[np.object_]:
+        return np.array(bare_forms(list(self.texts)), dtype=object)
+
+    @cached_property
     def _weighed(self) -> tuple[Any, NDArray[np.float32]]:
         """The rows by their features, of unit length, and what each feature weighs (idf)."""
         counts = _counts(self.texts)
         having = np.bincount(counts.indices, minlength=WIDTH)
-        idf = np.log((1 + len(self)) / (1 + having)).astype(np.float32)
+        idf = np.log((1 + len(self)) / (1 + np.maximum(having, 1))).astype(np.float32)
         return _unit(counts, idf), idf
+
+
+def bare_forms(texts: Sequence[str]) -> list[str]:
+    """The words of each text in their normal form, without marks between them."""
+    return [" ".join(re.findall(r"\w+", form)) for form in normal_forms(texts)]
 
 
 def _counts(texts: Sequence[str]) -> Any:

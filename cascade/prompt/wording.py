@@ -75,11 +75,13 @@ def instructions(template: str, description: GroupDescription, choices: Iterable
 
 
 def choice_line(name: str, description: GroupDescription) -> str:
-    """What is told of a child, on one line: its name, what it is, what it holds, and what else it is called."""
+    """What is told of a child, on one line: its name, what it is and holds, and what else it is called."""
     about = _shortened(description.descriptions.get(name, ""))
     also = _few(description.aliases.get(name, ()), _MOST_ALIASES)
     below = _few(description.includes.get(name, ()), _MOST_BELOW)
     told = [f"{word}: {', '.join(names)}" for word, names in (("includes", below), ("also", also)) if names]
+    if told:
+        about = about.rstrip(".")
     line = on_one_line(name) + (f": {about}" if about else "")
     return line + (f" ({'; '.join(told)})" if told else "")
 

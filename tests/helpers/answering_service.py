@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import threading
 import time
@@ -46,6 +47,25 @@ INVALID = error(400, "invalid_value", "Invalid value for 'messages'")
 BROKEN = error(500, "server_error")
 
 
+def said(content, finish="stop", logprobs=None, **message):
+    """A choice of a chat."""
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": content} | message,
+    }
+    return choice if logprobs is None else choice | {"logprobs": {"content": logprobs, "refusal": None}}
+
+
+def token(text, **chances):
+    """A token of an answer with what could have stood there, by probability."""
+    listed = [{"token": one, "logprob": math.log(chance), "bytes": None} for one, chance in chances.items()]
+    own = next(
+        (one for one in listed if one["token"] == text), {"token": text, "logprob": 0.0, "bytes": None}
+    )
+    return own | {"top_logprobs": listed}
+
+
 @dataclass
 class Script:
     """What the service does.
@@ -54,6 +74,9 @@ class Script:
     ----------
     answer
         From a text to the content of the answer.
+    choose
+        From the body of a request to the whole choice of the answer, or to all of it where that has none; in
+        the place of `answer`.
     latency
         Seconds, or what makes them of a text.
     rpm
@@ -71,6 +94,7 @@ class Script:
     """
 
     answer: Callable[[str], str] = lambda text: text
+    choose: Callable[[Any], Any] | None = None
     latency: float | Callable[[str], float] = 0.0
     rpm: int | None = None
     headers: bool = True
@@ -93,6 +117,7 @@ class Service:
         self.paths: Counter[tuple[str, str]] = Counter()
         self.texts: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
+        self.bodies: list[Any] = []
         self.statuses: Counter[int] = Counter()
         self.refused_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
@@ -142,13 +167,15 @@ class Service:
             return error(401, "invalid_api_key")
         path, _, query = path.partition("?")
         self.paths[method, path] += 1
-        if path in ("/v1/chat/completions", "/v1/completions"):
+        if path in ("/v1/chat/completions", "/v1/completions", "/v1/decisions"):
             return self._completion(json.loads(body))
         return self._filed(method, path, query, headers, body)
 
     def _completion(self, body):
-        text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+        messages = body.get("messages") or body.get("input")
+        text = messages[-1]["content"] if messages else body["prompt"]
         self.texts[text] += 1
+        self.bodies.append(body)
         self.models[body["model"]] += 1
         limited, headers = self._limited()
         if limited:
@@ -161,7 +188,7 @@ class Service:
             return always
         latency = self.script.latency
         delay = latency(text) if callable(latency) else latency
-        return Reply(200, self._chat(text), headers, delay)
+        return Reply(200, self._chat(text, body), headers, delay)
 
     def _trouble(self, text):
         waiting = self.script.troubles.get(text)
@@ -186,9 +213,14 @@ class Service:
         wait = self._arrivals[0] + self.script.minute - now
         return error(429, "rate_limit_exceeded", headers=headers | {"retry-after": f"{wait:.3f}"}), {}
 
-    def _chat(self, text):
-        answer = self.script.answer(text)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+    def _chat(self, text, body=None):
+        if self.script.choose is not None:
+            choice = self.script.choose(body)
+            if "answers" in choice:
+                used = {"input_tokens": 20, "output_tokens": 1, "input_tokens_details": {"cached_tokens": 8}}
+                return {"model": body["model"], "usage": used, **choice}
+        else:
+            choice = said(self.script.answer(text))
         if self.script.logprobs is not None:
             choice["logprobs"] = self.script.logprobs
         usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
@@ -268,6 +300,7 @@ class Service:
             assert request["method"] == "POST"
             assert request["url"] == batch["endpoint"]
             text = request["body"]["messages"][-1]["content"]
+            self.bodies.append(request["body"])
             line = {"id": f"r{place}", "custom_id": request["custom_id"]}
             self.texts[text] += not expires(place)
             if expires(place):
@@ -281,7 +314,11 @@ class Service:
                 )
             else:
                 done.append(
-                    line | {"response": {"status_code": 200, "body": self._chat(text)}, "error": None}
+                    line
+                    | {
+                        "response": {"status_code": 200, "body": self._chat(text, request["body"])},
+                        "error": None,
+                    }
                 )
         random.Random(len(done)).shuffle(done)
         batch["output_file_id"] = self._keep(done)
