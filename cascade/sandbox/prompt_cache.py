@@ -34,6 +34,10 @@ class PromptCache:
         self._most, self._clock, self._lock = most, clock, threading.Lock()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many blocks are remembered."""
+        return len(self._seen)
+
     def cached(
         self, model: str, messages: Sequence[Mapping[str, str]], n_tokens: int, before: Any = None
     ) -> int:
