@@ -16,6 +16,7 @@ from cascade.sandbox.answer_shapes import Shape, steps_of
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.completion_objects import Question, reply
 from cascade.sandbox.models import Models, untrained_shape
+from cascade.sandbox.prompt_cache import PromptCache
 from cascade.sandbox.rate_limits import RateLimits, retry_after
 from cascade.sandbox.reader.reading import READER, Reader
 from cascade.sandbox.responses import ApiError, json_body, json_response
@@ -83,7 +84,7 @@ class Completions:
         self, models: Models, chaos: Chaos | None = None, meter: RateLimits | None = None, latency: float = 0
     ) -> None:
         self.models, self.chaos, self.latency = models, chaos, latency
-        self.reader = Reader(chaos)
+        self.reader, self.prompts = Reader(chaos), PromptCache()
         self._meter, self._queue = meter or RateLimits(), ScoringQueue()
         self.usage: dict[str, Counter[str]] = {}
 
@@ -107,13 +108,18 @@ class Completions:
     async def _score(self, question: Question, model: TrainedModel | None) -> Record:
         shape, text = _reading(question, model)
         row = shape.untrained() if model is None or text is None else await self._queue.ask(model, text)
-        return reply(question, steps_of(shape.segments(row)))
+        return reply(question, steps_of(shape.segments(row)), cached=self._cached(question))
 
     async def _read(self, question: Question) -> Record:
         answer = await asyncio.to_thread(self.reader.answer, question.body, question.messages, question.most)
         if answer.late and self.chaos is not None:
             await asyncio.sleep(self.chaos.pause)
-        return reply(question, answer.steps, answer.finish, answer.refusal)
+        return reply(question, answer.steps, answer.finish, answer.refusal, self._cached(question))
+
+    def _cached(self, question: Question) -> int:
+        """Tokens that another prompt began with; batches and old completions have none."""
+        form = question.body.get("response_format")
+        return self.prompts.cached(question.model, question.messages, question.tokens, form)
 
     def _check_awake(self, name: str, model: TrainedModel | None) -> None:
         if model is not None and self.chaos is not None and self.chaos.asleep(name):
@@ -126,6 +132,7 @@ class Completions:
         counter["requests"] += 1
         counter["prompt_tokens"] += usage["prompt_tokens"]
         counter["completion_tokens"] += usage["completion_tokens"]
+        counter["cached_tokens"] += usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
 
 
 def _reading(question: Question, model: TrainedModel | None) -> tuple[Shape, str | None]:

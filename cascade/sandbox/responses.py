@@ -48,9 +48,14 @@ class ApiError(Exception):
         return json_response(self.body, self.status, self.headers)
 
 
+def json_text(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with JSON."""
-    content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    content = json_text(value).encode("utf-8", "replace")
     return Response(content, status, headers, "application/json")
 
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from cascade.sandbox.batches import Batches, BatchWorker
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.completions import Completions
+from cascade.sandbox.decisions import Decisions
 from cascade.sandbox.embeddings import Embeddings
 from cascade.sandbox.files import Files
 from cascade.sandbox.jobs import Jobs
@@ -79,10 +80,12 @@ class Service:
         limits = RateLimits(options.rpm, options.tpm)
         self.scoring = Completions(models, chaos, limits, options.latency)
         embeddings = Embeddings(limits, self.scoring.count)
+        decisions = Decisions(limits, self.scoring.prompts, self.scoring.count, chaos, options.latency)
         jobs = Jobs(self.storage, chaos, self.trainer, options.training)
         routes = [
             *_scoring_routes(self.scoring),
             Route("/v1/embeddings", embeddings.create, methods=["POST"]),
+            Route("/v1/decisions", decisions.create, methods=["POST"]),
             *_model_routes(models),
             *_file_routes(Files(self.storage, chaos)),
             *_job_routes(jobs),

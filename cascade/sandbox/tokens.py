@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
@@ -48,6 +48,15 @@ def count(text: str) -> int:
 def count_messages(texts: list[str]) -> int:
     """How many tokens the contents of some messages cost as a prompt."""
     return _PER_ANSWER + sum(_PER_MESSAGE + count(text) for text in texts)
+
+
+def identities(text: str) -> Sequence[int | str]:
+    """What tells the tokens of a text from others, in their order."""
+    encoding = _encoding()
+    found: Sequence[int | str] = (
+        _PATTERN.findall(text) if encoding is None else encoding.encode_ordinary(clean(text))
+    )
+    return found
 
 
 @lru_cache(maxsize=100_000)

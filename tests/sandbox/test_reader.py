@@ -6,9 +6,10 @@ import json
 import math
 
 import jsonschema
+import openai
 import pytest
-from prompts_to_read import NOTHING, ROOM, TEXTS, answer, messages, names_of, numbers, request, schema
-from sandbox_helpers import Checker, client_of, sandbox
+from prompts_to_read import NOTHING, ROOM, TEXTS, answer, held, messages, names_of, numbers, request, schema
+from sandbox_helpers import SPEC, Checker, chat_lines, client_of, code, ended, rows, sandbox, uploaded
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,101 @@ def test_a_second_look_says_yes_or_no(client, text, yes, opposite):
     assert found.message.content == yes
     listed = chances(found.logprobs.content[0])
     assert listed["yes"] + listed["no"] > 0.98
+
+
+def test_a_question_that_is_asked_again_is_answered_as_before(client):
+    body = request("number", TEXTS["bed"])
+    again = [*body["messages"], {"role": "user", "content": "Your answer was no number. Answer again."}]
+    assert said(client, body | {"messages": again}) == said(client, body)
+
+
+# Examples
+
+
+@pytest.mark.parametrize("way", ["number", "each", "list"])
+def test_examples_like_the_text_speak_for_their_answers(client, way):
+    text = "The tram rattled past at five in the morning."
+    examples = [("A tram rattled by all morning.", ["noise: at night"]), ("It was fine.", [])]
+    assert json.loads(said(client, request(way, text))) == json.loads(answer(way, []))
+    found = said(client, request(way, text, examples))
+    if way == "list":
+        assert [one["label"] for one in json.loads(found)["labels"]] == ["noise: at night"]
+    else:
+        assert found == answer(way, ["noise: at night"])
+
+
+# Drawn answers
+
+
+def drawn(client, n_times, **more):
+    body = request("number", "The internet and the pillow.", temperature=1, **more)
+    return [said(client, body) for _ in range(n_times)]
+
+
+def test_with_a_temperature_answers_are_drawn_and_every_new_reader_draws_the_same(tmp_path):
+    found = []
+    for name in "ab":
+        with sandbox(tmp_path / name) as process, client_of(process.address) as client:
+            found.append(drawn(client, 20))
+            assert len(set(drawn(client, 8, seed=7))) == 1
+    assert found[0] == found[1]
+    assert {"01", "03"} <= set(found[0])
+
+
+# Batches and models
+
+
+def test_a_batch_of_readings_answers_as_requests_do(client):
+    bodies = [request("each", text) for text in TEXTS.values()]
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for name, body in zip(TEXTS, bodies, strict=True)
+    ]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    batch = client.batches.create(
+        input_file_id=uploaded(client, content, "batch"),
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+    )
+    batch = ended(client.batches.retrieve, batch.id)
+    assert batch.request_counts.completed == len(TEXTS)
+    found = map(json.loads, client.files.content(batch.output_file_id).text.splitlines())
+    answers = {
+        line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in found
+    }
+    assert answers == {name: said(client, body) for name, body in zip(TEXTS, bodies, strict=True)}
+
+
+def test_the_reader_is_listed_and_learns_nothing(client):
+    assert "reader" in [one.id for one in client.models.list()]
+    with pytest.raises(openai.NotFoundError, match="This is a chat model"):
+        client.completions.create(model="reader", prompt="hello")
+    training = uploaded(client, chat_lines(rows(20, seed=1), code))
+    with pytest.raises(openai.BadRequestError, match="not available for fine-tuning"):
+        client.fine_tuning.jobs.create(model="reader", training_file=training)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "schema"),
+        ({"response_format": held({"anyOf": 3})}, "schema"),
+        ({"response_format": held({"$ref": "#"})}, "refers to itself"),
+        ({"structured_outputs": {"choice": []}}, "choice"),
+        ({"grammar": "root ::= [0-9]+"}, "grammar"),
+        ({"grammar": 'root ::= "\\q"'}, "grammar"),
+    ],
+)
+def test_a_form_that_is_none_is_refused(client, more, found):
+    with pytest.raises(openai.BadRequestError, match=found):
+        choice_of(client, request("number", TEXTS["bed"]) | more)
+
+
+def test_every_exchange_with_the_reader_was_as_the_official_description_has_it(client, checker):
+    if not SPEC.exists():
+        pytest.skip(f"no {SPEC.name}: the description is not part of the project")
+    for way in ("number", "each", "list", "quotes"):
+        said(client, request(way, TEXTS["wifi"], [("The bed!", ["bed"])]))
+    assert checker.faults == []
+    assert ("POST", "/v1/chat/completions") in checker.checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from cascade.sandbox.reader import schemas, writing
 from cascade.sandbox.reader.prompts import Choice, Prompt
 from cascade.sandbox.reader.schemas import Schema
 from cascade.sandbox.reader.scoring import Verdict, chances_of_names
+from cascade.sandbox.responses import json_text
 
 # What is less probable is not listed at all.
 LEAST_LISTED = 0.3
@@ -39,7 +39,7 @@ class Pieces:
             self.found.append(Segment(text, {text: 1.0}))
 
     def json(self, value: Any) -> None:
-        self.text(_json(value))
+        self.text(json_text(value))
 
     def pick(self, chances: Mapping[str, float]) -> str:
         """Add one of several texts, and return it."""
@@ -49,10 +49,6 @@ class Pieces:
             taken = self.luck.choices(list(chances), raised)[0]
         self.found.append(Segment(taken, chances))
         return taken
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,7 @@ class Filler:
         names += [name for name in required if name not in properties]
         self.pieces.text("{")
         for at, name in enumerate(names):
-            self.pieces.text(f"{',' if at else ''}{_json(name)}:")
+            self.pieces.text(f"{',' if at else ''}{json_text(name)}:")
             choice = self.meant(name)
             inner = place.below(key=name, choice=place.choice if choice is None else choice)
             self._value(properties.get(name, schema.get("additionalProperties", True)), inner)
@@ -195,7 +191,7 @@ class Filler:
 
     def _enum(self, values: Sequence[Any], place: Place) -> None:
         """One of some values: yes or no of a choice, a choice, or the value whose words fit."""
-        told = {_json(value): value for value in values}
+        told = {json_text(value): value for value in values}
         signs = {text: _sign(text) for text in told}
         if place.choice is not None and set(signs.values()) == {False, True} and len(told) == 2:
             chance = self.verdict.apart[place.choice]

@@ -39,7 +39,7 @@ def impossible(what: str) -> ApiError:
 
 
 def resolved(schema: Any, root: Schema) -> Schema:
-    """A schema without references and alternatives: of alternatives, the first is taken.
+    """A schema without references and alternatives, of which the first is taken.
 
     Raises
     ------
@@ -61,7 +61,9 @@ def resolved(schema: Any, root: Schema) -> Schema:
 
 
 def _merged(schema: Schema, name: str) -> Schema:
-    parts = schema[name] if isinstance(schema[name], list) else []
+    parts = schema[name]
+    if not isinstance(parts, list):
+        raise impossible(f"{name!r} is no list")
     found = {key: value for key, value in schema.items() if key != name}
     for part in parts if name == "allOf" else parts[:1]:
         found |= part if isinstance(part, dict) else {}
@@ -99,15 +101,19 @@ def number(kind: str, schema: Schema, share: float | None = None, at: int = 0) -
     step = float(schema.get("multipleOf") or (1 if kind == "integer" else 0))
     low, high = _bounds(schema, step)
     if share is not None:
-        usual = (0.0, 100.0 if kind == "integer" else 1.0)
-        bottom, top = usual[0] if low is None else low, usual[1] if high is None else high
-        value = bottom + share * (top - bottom)
+        bottom = 0.0 if low is None else low
+        value = bottom + share * ((max(bottom, 100.0 if step else 1.0) if high is None else high) - bottom)
     else:
-        value = low if low is not None else min(0.0, high if high is not None else 0.0)
-    value = _stepped(value, step, low, high) + at * (step or _gap(low, high))
-    if high is not None and value > high:
-        value = high
-    return int(value) if value == int(value) and (kind == "integer" or share is None) else round(value, 6)
+        value = low if low is not None else min(0.0, 0.0 if high is None else high)
+    value = _within(_stepped(value, step, low, high) + at * (step or _gap(low, high)), low, high)
+    tidy = round(value, 6)
+    value = tidy if _within(tidy, low, high) == tidy else value
+    return int(value) if value == int(value) else value
+
+
+def _within(value: float, low: float | None, high: float | None) -> float:
+    value = value if low is None else max(low, value)
+    return value if high is None else min(high, value)
 
 
 def _bounds(schema: Schema, step: float) -> tuple[float | None, float | None]:

@@ -37,17 +37,17 @@ class Weights:
         What the votes of examples add to a score, at most.
     """
 
-    name: float = 1.0
+    name: float = 0.7
     alias: float = 1.0
     description: float = 0.6
     length: float = 0.35
-    shared: float = 1.0
-    slope: float = 2.2
+    shared: float = 1.2
+    slope: float = 5.0
     offset: float = -1.6
-    lead: float = 1.0
-    nothing: float = 0.35
-    sharpness: float = 3.0
-    voice: float = 2.0
+    lead: float = 2.2
+    nothing: float = 0.22
+    sharpness: float = 5.0
+    voice: float = 1.0
 
 
 WEIGHTS = Weights()

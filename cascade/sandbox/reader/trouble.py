@@ -22,6 +22,8 @@ _ORDER = (
 _MARKS = "\"'`\u201c\u201d\u2018\u2019"
 _QUOTED = re.compile(f"{_ORDER}[{_MARKS}]([^{_MARKS}\\n]{{1,80}})[{_MARKS}]", re.IGNORECASE)
 _BARE = re.compile(_ORDER + r"([\w][\w /&-]{0,60}\w|\w)", re.IGNORECASE)
+_ITEM = re.compile(r"\{[^{}]*\}")
+_PAIR = re.compile(r'"[^"]*":[^,{}\[\]]+')
 _INTRUDES = re.compile(r"\b(?:ignore|disregard|forget|instructions?|system prompt)\b", re.IGNORECASE)
 
 
@@ -65,16 +67,21 @@ def _with_strange_label(text: str) -> str:
 
 def endless(steps: Sequence[AnswerToken], most: int) -> list[AnswerToken]:
     """An answer whose last part comes again and again, as many tokens as are allowed."""
-    text = "".join(step.token for step in steps)
-    cut = max(text.rfind("}"), text.rfind("]")) if text[-1:] in ("}", "]") else -1
-    inner = text[: text.rfind("}", 0, cut) + 1] or text[:cut] if cut > 0 else text
-    begun = max(inner.rfind("{"), inner.rfind("["), inner.rfind(",")) if cut > 0 else 0
-    part = tokens_of("," + (inner[max(0, begun) :].lstrip(",[") or inner))
-    found = list(tokens_of(inner))
+    begun, part = _unending("".join(step.token for step in steps))
+    found, again = tokens_of(begun), tokens_of(part)
     length = min(most, MOST_ENDLESS)
     while len(found) < length:
-        found += part
+        found += again
     return found[:length]
+
+
+def _unending(text: str) -> tuple[str, str]:
+    """Where an answer stops making progress, and what it goes on with: an item, a pair, the answer itself."""
+    items = [found for found in _ITEM.finditer(text) if found.end() < len(text)]
+    if items:
+        return text[: items[-1].end()], f",{items[-1][0]}"
+    pairs = _PAIR.findall(text)
+    return (text[:-1], f",{pairs[-1]}") if pairs else (text, f", {text}")
 
 
 def obeyed(prompt: Prompt) -> str:
