@@ -168,6 +168,11 @@ def asks_service(options: Mapping[str, Any]) -> bool:
     return isinstance(options.get("encoder"), Mapping)
 
 
+def encodes(backend: Mapping[str, Any]) -> bool:
+    """Whether a backend, with its kind and options, reads vectors of texts."""
+    return backend["kind"] == "encoder" or backend.get("encoder") is not None
+
+
 def words_alone(taxonomy: Taxonomy) -> Taxonomy | None:
     """The same taxonomy without encoders; None where no group has one, so that it would be the same."""
     options = {name: dict(group.backend.options) for name, group in taxonomy.groups.items()}

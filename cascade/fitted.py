@@ -34,6 +34,7 @@ from cascade.model.soundness import calibration_of, check_against, check_first_l
 from cascade.model.walk import Walked, batches
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
+from cascade.predict.evidence import LabelEvidence, evidence_of
 from cascade.predict.extras import Style
 from cascade.predict.look import Look, Looks, Part
 from cascade.rows.frames import FRAME, frame_of, frame_rows, has_objects, is_frame, texts_of
@@ -293,15 +294,30 @@ class Cascade:
             answers.extend(chosen.by_text([self.graph.nodes[column] for column in chosen.columns.tolist()]))
         return answers
 
-    def predict_frame(self, data: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
+    def evidence(self, texts: Sequence[str]) -> list[tuple[LabelEvidence, ...]]:
+        """For each text what in it carries each of its labels, in the order of `predict`."""
+        texts = _strings(texts)
+        found: dict[int, tuple[LabelEvidence, ...]] = {}
+        for rows in batches(len(texts), self.graph, CHUNK):
+            for part in self.parts(self.walk(texts[rows]).whole()):
+                chosen = Ranked.of(part.walked.paths, part.look.decide(part.walked))
+                names = [self.graph.nodes[column] for column in chosen.columns.tolist()]
+                places = (rows.start + part.rows).tolist()
+                own, labels = [texts[place] for place in places], list(chosen.by_text(names))
+                found.update(zip(places, evidence_of(part.look, own, part.walked, labels), strict=True))
+        return [found[place] for place in range(len(texts))]
+
+    def predict_frame(self, data: pd.DataFrame | Sequence[str], *, evidence: bool = False) -> pd.DataFrame:
         """The answers as a frame of the kind of `data`, with its index where that is a frame of pandas.
 
         Its columns are ``labels``, a list of names for each row, the most probable first, and ``scores``, the
-        path probability of each of them: by name in pandas, else in the order of ``labels``.
+        path probability of each of them: by name in pandas, else in the order of ``labels``. With `evidence`
+        there is a third one: for each label an object as in the rows of ``cascade predict --evidence``.
         """
         texts = _strings(texts_of(data, *self.columns_of_texts()))
-        rows = prediction_rows(self, list(range(len(texts))), texts, Style())
-        found = {name: [row[name] for row in rows] for name in ("labels", "scores")}
+        rows = prediction_rows(self, list(range(len(texts))), texts, Style(evidence=evidence))
+        names = ("labels", "scores", "evidence") if evidence else ("labels", "scores")
+        found = {name: [row[name] for row in rows] for name in names}
         if is_frame(data) and not has_objects(data):
             found["scores"] = [list(scores.values()) for scores in found["scores"]]
         frame: pd.DataFrame = frame_of(found, data)

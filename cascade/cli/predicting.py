@@ -56,6 +56,7 @@ ALL_COLUMNS = "*"
     help="Scores of the chosen labels, or of all that were looked at.",
 )
 @click.option("--trace", is_flag=True, help="Tell for each row which nodes were visited, and why.")
+@click.option("--evidence", is_flag=True, help="Tell which words of a text carry each of its labels.")
 @click.option(
     "--keep",
     is_flag=False,

@@ -38,12 +38,14 @@ class Nobody:
 class Counts:
     """Of the texts that this process wanted vectors for: how many it encoded, and how many had one.
 
-    `spared` were answered without one, though others of the same model were not.
+    `spared` were answered without one, though others of the same model were not; `taken_apart` were encoded
+    to see what is missed in them, see `cascade.nodes.occlusion`.
     """
 
     encoded: int = 0
     kept: int = 0
     spared: int = 0
+    taken_apart: int = 0
 
 
 counts = Counts()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cascade.encoders.contract import Encoder, Listener, counts, listening
+from cascade.encoders.contract import Encoder, Listener, Nobody, counts, listening
 from cascade.encoders.vector_cache import VectorCache, path
 from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray
@@ -35,6 +35,19 @@ def vectors_of(encoder: Encoder, texts: Sequence[str], threads: int | None = Non
     rows = [row for row, text in enumerate(texts) if text in place]
     answer[rows] = found[[place[texts[row]] for row in rows]]
     return answer
+
+
+def vectors_once(encoder: Encoder, texts: Sequence[str]) -> FloatArray:
+    """The same of texts that nobody will ask for again: nothing is kept, and nobody is told.
+
+    Texts of one length after the other are encoded fastest.
+    """
+    found = np.zeros((len(texts), encoder.dims), dtype=np.float32)
+    rows = [row for row, text in enumerate(texts) if text.strip()]
+    if rows:
+        found[rows] = encoder.encode([texts[row] for row in rows], _threads(), Nobody())
+        counts.taken_apart += len(rows)
+    return found
 
 
 def _encode_rest(

@@ -5,7 +5,7 @@ A backend knows no tree, no file of ours but its own node folder, and no command
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import BackendError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
+from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
 
 
@@ -147,20 +148,40 @@ class Contributions:
         is `beside` it sums up to that of the text.
     beside
         float64, shape (n_children,): what the text as a whole pushed by, under a name for it.
+    unit
+        What 1 of all these is in log odds of the score.
     """
 
     spans: IntArray
     values: NDArray[np.float64]
     rest: NDArray[np.float64]
     beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    unit: float = 1.0
 
 
 @runtime_checkable
 class Explainable(Protocol):
     """A node model that can tell what each word of a text did."""
 
-    def contributions(self, text: str) -> Contributions:
-        """The contributions of the words of a text."""
+    def contributions(self, texts: Texts, pieces: Sequence[Pieces] | None = None) -> Iterator[Contributions]:
+        """The contributions of the words of each text.
+
+        A model that reads a text as a whole takes `pieces` out of each, and sees what is missed: by default
+        those of `cascade.text.pieces.pieces_of`. One that counts words needs none.
+        """
+        ...
+
+
+@runtime_checkable
+class Quoting(Protocol):
+    """A node model that can quote from a text what speaks for a child."""
+
+    def quotations(self, texts: Texts) -> Sequence[Mapping[int, Sequence[str]]]:
+        """For each text and each child that it was given, by column, what was quoted, the best first.
+
+        Only what stands in the text will count, see `cascade.text.quotations.standing`: nothing has to be
+        checked here. A text that was not asked about has no child.
+        """
         ...
 
 

@@ -8,9 +8,10 @@ and on those of all folds but one, some children to a block, and the rows that w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem, most_frequent_children, sampled
 from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
+from cascade.nodes.pushes import pushes_of, traces
 from cascade.nodes.solver import Block, Solution, blocks_of
 from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
@@ -29,8 +31,8 @@ from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
 from cascade.text.clusters import clusters_of
 from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
-from cascade.text.hashing import BUCKETS_OF_EACH, MOST_COUNTED, WIDTH
-from cascade.text.occurrences import occurrences_of
+from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
+from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
 from cascade.validation.folds import stratified_folds
@@ -136,33 +138,21 @@ class LinearModel:
         """The share of each text that it knows: see `known_shares`."""
         return known_shares(bags(texts, self.features), texts, self.weighting)
 
-    def contributions(self, text: str) -> Contributions:
+    def contributions(self, texts: Texts, pieces: Sequence[Pieces] | None = None) -> Iterator[Contributions]:
         """What each word did to the margin of each child: see `Contributions`.
 
         A feature's product of value and weight is shared by its occurrences alike, and that of an occurrence
-        by the words that it lies in, see `Occurrences`.
+        by the words that it lies in, see `Occurrences`. The vector of a text counts for a word as much as is
+        missed without it; what only words together do stands beside them.
         """
-        from scipy.sparse import csr_array  # predictions do without
-
-        found = occurrences_of(text, self.features)
-        columns, owner, counts = np.unique(found.columns, return_inverse=True, return_counts=True)
-        values, features = self._values(columns, counts)
-        each = (values / np.maximum(counts, 1))[owner][found.owners] * found.shares
-        shape = (len(found.spans), len(columns))
-        pushes = csr_array((each, (found.words, owner[found.owners])), shape=shape)
-        used = features >= 0
-        weights = np.zeros((len(features), len(self.biases)))
-        weights[used] = self.weights.dense[features[used], : len(self.biases)]
-        beside = {} if self.meaning is None else self.meaning.contributions(text)
-        return Contributions(found.spans, pushes @ weights, self.biases.astype(np.float64), beside)
-
-    def _values(self, columns: NDArray[np.int32], counts: IntArray) -> tuple[NDArray[np.float64], IntArray]:
-        """The values of features of a text of unit length, and their rows in `weights`, -1 for none."""
-        features = self.weighting.places(columns)
-        idf = self.weighting.rare * np.where(columns >= BUCKETS_OF_EACH, INSIDE_WEIGHT, 1)
-        idf[features >= 0] = self.weighting.idf[features[features >= 0]]
-        values = DAMPED[np.minimum(counts, MOST_COUNTED)] * idf
-        return values / (np.sqrt((values**2).sum()) or 1), features
+        n_children, rest = len(self.biases), self.biases.astype(np.float64)
+        found = repeat(None) if self.meaning is None else self.meaning.contributions(texts, pieces)
+        for trace, of_meaning in zip(traces(texts, self.features), found, strict=False):
+            values = pushes_of(trace, self.weighting, self.weights, n_children)
+            beside = {}
+            if of_meaning is not None:
+                values, beside = values + of_meaning[0], of_meaning[1]
+            yield Contributions(trace.spans, values, rest, beside, unit=2.0)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "linear.json", {"features": self.features, "rare": self.weighting.rare})

@@ -6,7 +6,7 @@ words have been seen too seldom to say much, and the vector has to count for mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from cascade.encoders.contract import Encoder
 from cascade.errors import ModelError
+from cascade.nodes.occlusion import cut_up, vectors_without
 from cascade.nodes.weighting import UNROLLED, Weighted
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import WAY_OUT, read_array, read_json, write_array, write_json
 from cascade.text.normal import normal_forms
+from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
 
 WEIGHTS = (1.0, 0.5, 2.0)
@@ -134,9 +136,20 @@ class Meaning:
         _multiply(vectors(self.encoder, texts), self.values, found)
         return found
 
-    def contributions(self, text: str) -> dict[str, NDArray[np.float64]]:
-        """What the vector of a text pushes each child by, shape (n_children,), under a name for it."""
-        return {f"meaning ({self.encoder.name})": self.margins(Texts([text]))[0].astype(np.float64)}
+    def contributions(
+        self, texts: Texts, pieces: Sequence[Pieces] | None
+    ) -> Iterator[tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]]:
+        """For each text what its words do to each child by its vector, and under a name what is left.
+
+        The first is of shape (n_words, n_children), by occlusion: see `cascade.nodes.occlusion`.
+        """
+        pieces = cut_up(texts) if pieces is None else pieces
+        whole = self.margins(texts).astype(np.float64)
+        for of_text, vectors_of_text, own in zip(
+            whole, vectors_without(self.encoder, texts, pieces), pieces, strict=True
+        ):
+            missed = own.shares @ (of_text - vectors_of_text.astype(np.float64) @ self.values)
+            yield missed, {f"meaning ({self.encoder.name})": of_text - missed.sum(axis=0)}
 
     def save(self, folder: Path) -> None:
         told = {

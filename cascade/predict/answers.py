@@ -14,6 +14,7 @@ from cascade.model.decide import Ranked, contenders
 from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, batches, edges
 from cascade.nodes.contract import NodeModel
+from cascade.predict.evidence import evidence_of
 from cascade.predict.extras import NO_EXTRAS, ExtraColumns, Extras, Style
 from cascade.predict.look import Look, Part
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -65,8 +66,8 @@ Refuse = Callable[[int, str], None]
 class Answer(NamedTuple):
     """What is told of one text: rows and bytes are both made from this.
 
-    Labels and scores come the most probable first, equal ones in the order of the taxonomy. `trace` is None
-    where none was asked for; `extras` are more columns.
+    Labels and scores come the most probable first, equal ones in the order of the taxonomy. `trace` and
+    `evidence` are None where none was asked for; `extras` are more columns.
     """
 
     id: str | int
@@ -74,9 +75,10 @@ class Answer(NamedTuple):
     scores: list[tuple[str, float]]
     trace: list[dict[str, Any]] | None = None
     extras: Extras | None = None
+    evidence: list[dict[str, Any]] | None = None
 
     def row(self) -> dict[str, Any]:
-        """``{"id", "labels", "scores"}``, ``"trace"`` where there is one, and more columns among them."""
+        """``{"id", "labels", "scores"}``, what else was asked for, and more columns among them."""
         before, between, after = self.extras or NO_EXTRAS
         row = {
             "id": self.id,
@@ -84,6 +86,7 @@ class Answer(NamedTuple):
             "labels": self.labels,
             **between,
             "scores": dict(self.scores),
+            **({} if self.evidence is None else {"evidence": self.evidence}),
             **after,
         }
         return row if self.trace is None else row | {"trace": self.trace}
@@ -154,26 +157,43 @@ def _answers(
         if by_first is not None and walked.by_first is not None:
             by_first(int(np.count_nonzero(walked.by_first)))
         if refuse is None or not walked.failed:
-            yield from _answers_of_walk(model, ids[batch], walked.whole(), style)
+            yield from _answers_of_walk(model, ids[batch], texts[batch], walked.whole(), style)
             continue
         for row, why in walked.failed.items():
             refuse(batch.start + row, why)
         left = [row for row in range(len(walked)) if row not in walked.failed]
         answered = walked.of(np.array(left, dtype=np.int64))
-        yield from _answers_of_walk(model, [ids[batch][row] for row in left], answered, style)
+        some_ids, some_texts = [ids[batch][row] for row in left], [texts[batch][row] for row in left]
+        yield from _answers_of_walk(model, some_ids, some_texts, answered, style)
 
 
 def _answers_of_walk(
-    model: Model, ids: Sequence[str | int], walked: Walked, style: Style
+    model: Model, ids: Sequence[str | int], texts: Sequence[str], walked: Walked, style: Style
 ) -> Iterator[Answer]:
     parts = model.parts(walked)
     if len(parts) == 1:
-        return _answers_of_part(parts[0], ids, style)
+        return _told_of_part(parts[0], ids, texts, style)
     found: dict[int, Answer] = {}
     for part in parts:
         rows = part.rows.tolist()
-        found.update(zip(rows, _answers_of_part(part, [ids[row] for row in rows], style), strict=True))
+        own_ids, own_texts = [ids[row] for row in rows], [texts[row] for row in rows]
+        found.update(zip(rows, _told_of_part(part, own_ids, own_texts, style), strict=True))
     return (found[row] for row in range(len(walked)))
+
+
+def _told_of_part(
+    part: Part, ids: Sequence[str | int], texts: Sequence[str], style: Style
+) -> Iterator[Answer]:
+    """The answers, with the evidence for their labels if that is asked for."""
+    answers = _answers_of_part(part, ids, style)
+    if not style.evidence:
+        return answers
+    answered = list(answers)
+    found = evidence_of(part.look, texts, part.walked, [answer.labels for answer in answered])
+    return (
+        answer._replace(evidence=[one.to_json() for one in own])
+        for answer, own in zip(answered, found, strict=True)
+    )
 
 
 def _answers_of_part(part: Part, ids: Sequence[str | int], style: Style) -> Iterator[Answer]:

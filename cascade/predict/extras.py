@@ -24,7 +24,7 @@ class Style:
     """What a prediction row shows; see `Request`.
 
     `keep` are columns of the input, `ALL` of them or some; `wide` adds a column for each label; `paths` one
-    for each level of the taxonomy.
+    for each level of the taxonomy; `evidence` what in the text carries each label.
     """
 
     top: int | None = None
@@ -33,6 +33,7 @@ class Style:
     keep: tuple[str, ...] = ()
     wide: Literal["flags", "scores"] | None = None
     paths: bool = False
+    evidence: bool = False
 
     @property
     def shows_all(self) -> bool:
@@ -68,7 +69,7 @@ class ExtraColumns:
 
         `present` is None where rows have columns of their own.
         """
-        own = (*_ANSWER, *self.levels)
+        own = (*self.answer, *self.levels)
         for label in self.taxonomy.labels if self.style.wide else ():
             if label in own:
                 raise DataError(
@@ -93,8 +94,14 @@ class ExtraColumns:
         for column in wanted:
             if column not in source:
                 continue
-            taken = column in _ANSWER or column in self.levels or (self.style.wide and column in self._labels)
+            own = column in self.answer or column in self.levels
+            taken = own or (self.style.wide and column in self._labels)
             yield (f"{column} (input)" if taken else column), source[column]
+
+    @cached_property
+    def answer(self) -> tuple[str, ...]:
+        """The names of the columns that an answer has of its own, or may have."""
+        return (*_ANSWER, "evidence") if self.style.evidence else _ANSWER
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
@@ -139,8 +146,10 @@ class ExtraColumns:
     def shape(self) -> TableShape:
         """The columns of a table of answers."""
         wide = tuple(self.taxonomy.labels) if self.style.wide else ()
+        evidence = ("evidence",) if self.style.evidence else ()
         trace = ("trace",) if self.style.trace else ()
         kinds: dict[str, Kind] = {"labels": "names", "scores": "numbers by name"}
+        kinds |= dict.fromkeys(evidence, "evidence")
         kinds |= dict.fromkeys(wide, "flag" if self.style.wide == "flags" else "number")
-        behind = ("labels", *self.levels, "scores", *wide, *trace)
+        behind = ("labels", *self.levels, "scores", *evidence, *wide, *trace)
         return TableShape(("id",), behind, kinds, has_more=bool(self.style.keep))

@@ -12,7 +12,7 @@ from typing import Any
 from cascade.errors import DataError
 from cascade.predict.answers import Answer
 from cascade.predict.extras import Style
-from cascade.rows.writing import DELIMITERS, label_cell, table_lines
+from cascade.rows.writing import DELIMITERS, evidence_cell, label_cell, table_lines
 
 _LINES = (".jsonl", ".ndjson")
 _MADE = (".xlsx", ".parquet")
@@ -54,7 +54,8 @@ class Form:
 
     def head(self) -> bytes:
         """What stands before the first row."""
-        names = ["id", "labels", "scores", *(["trace"] if self.style.trace else [])]
+        more = [name for name in ("evidence", "trace") if getattr(self.style, name)]
+        names = ["id", "labels", "scores", *more]
         return b"" if self.delimiter is None else table_lines([names], self.delimiter)
 
     def lines(self, answers: Iterable[Answer]) -> bytes:
@@ -75,8 +76,9 @@ def _json_line(answer: Answer) -> str:
         return _json_of_any(plain_values(answer.row())) + "\n"
     identity = _json(answer.id) if isinstance(answer.id, str) else str(answer.id)
     labels = ", ".join([_json(name) for name in answer.labels])
+    evidence = "" if answer.evidence is None else f', "evidence": {_json(answer.evidence)}'
     trace = "" if answer.trace is None else f', "trace": {_json(answer.trace)}'
-    return f'{{"id": {identity}, "labels": [{labels}], "scores": {_json_scores(answer)}{trace}}}\n'
+    return f'{{"id": {identity}, "labels": [{labels}], "scores": {_json_scores(answer)}{evidence}{trace}}}\n'
 
 
 def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,4 +95,5 @@ def _json_scores(answer: Answer) -> str:
 
 def _table_row(answer: Answer) -> list[str | int]:
     cells = [answer.id, label_cell(answer.labels), _json_scores(answer)]
+    cells += [] if answer.evidence is None else [evidence_cell(answer.evidence)]
     return cells if answer.trace is None else [*cells, _json(answer.trace)]

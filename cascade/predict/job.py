@@ -34,6 +34,7 @@ def job_of(model: Model, request: Request) -> dict[str, Any] | None:
         "keep": request.keep,
         "wide": request.wide,
         "paths": request.paths,
+        "evidence": request.evidence,
         "slice_rows": request.slice_rows,
         "to_folder": request.is_to_folder,
         "errors": None if request.errors is None else str(request.errors.resolve()),

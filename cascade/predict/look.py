@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cascade.backends import KINDS
+from cascade.backends import KINDS, asks_service, encodes
 from cascade.encoders.contract import counts
 from cascade.model.combine import Combiner
 from cascade.model.decide import decide
@@ -33,6 +33,8 @@ class Look:
     ----------
     taxonomy, manifest
         What was fitted and settled.
+    combination
+        How scores of a label become its probability.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class Look:
         self.taxonomy, self.manifest = taxonomy, manifest
         self._nodes, self._seconds = nodes, seconds
         self._calibrations = {group: calibration_of(record) for group, record in manifest.groups.items()}
-        self._combiner = Combiner(taxonomy, combination_of(manifest))
+        self.combination = combination_of(manifest)
+        self._combiner = Combiner(taxonomy, self.combination)
         self._is_hosted = any(KINDS[one.backend["kind"]].hosted for one in manifest.groups.values())
 
     @property
@@ -56,6 +59,24 @@ class Look:
     def node(self, group: str) -> NodeModel:
         """The model of a group; KeyError where it has none."""
         return self._nodes[group]
+
+    def second(self, group: str) -> tuple[NodeModel, Calibration] | None:
+        """The second model of a group and its calibration; None where it has none."""
+        return self._seconds.get(group)
+
+    def calibration(self, group: str) -> Calibration:
+        """That of the model of a group."""
+        return self._calibrations[group]
+
+    @property
+    def encodes(self) -> bool:
+        """Whether some group's model reads vectors of texts."""
+        return any(encodes(record.backend) for record in self.manifest.groups.values())
+
+    @property
+    def asks_encoder_service(self) -> bool:
+        """Whether some of these vectors come from a service, which costs money."""
+        return any(asks_service(record.backend) for record in self.manifest.groups.values())
 
     def walk(self, batch: Texts) -> Walked:
         """Probabilities of all nodes and conditional scores of all edges that were visited.

@@ -44,6 +44,8 @@ class Request:
         A column for each label: 0 and 1, or the path probability.
     paths
         A column for each level of the taxonomy.
+    evidence
+        Whether it is told what in the text carries each label, see `cascade.predict.evidence`.
     jobs
         Worker processes, None for one a core; with any number of them the same bytes are written.
     engine
@@ -67,6 +69,7 @@ class Request:
     keep: tuple[str, ...] = ()
     wide: Literal["flags", "scores"] | None = None
     paths: bool = False
+    evidence: bool = False
     jobs: int | None = 1
     engine: str | None = None
     slice_rows: int = SLICE_ROWS
@@ -82,7 +85,9 @@ class Request:
     @property
     def style(self) -> Style:
         """What a row shows."""
-        return Style(self.top, self.scores, self.trace, self.keep, self.wide, self.paths)
+        return Style(
+            self.top, self.scores, self.trace, self.keep, self.wide, self.paths, evidence=self.evidence
+        )
 
     @property
     def form(self) -> Form:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cascade.errors import DataError
-from cascade.rows.writing import DELIMITERS, label_cell, table_lines
+from cascade.rows.writing import DELIMITERS, evidence_cell, label_cell, table_lines
 from cascade.system.files import atomic_write, writing
 
 _BATCH_ROWS = 2000
@@ -18,12 +18,12 @@ _SHEET_ROWS = 1 << 20
 _SHEET_COLUMNS = 1 << 14
 _CELL_CHARACTERS = (1 << 15) - 1
 _EXACT_INTEGERS = 1 << 53
-_WIDTHS = {"id": 10, "labels": 32, "scores": 32}
+_WIDTHS = {"id": 10, "labels": 32, "scores": 32, "evidence": 48}
 _TEXT_WIDTH, _FLAG_WIDTH = 48, 9
 SHEET = "predictions"
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
-Kind = Literal["names", "numbers by name", "flag", "number"]
+Kind = Literal["names", "numbers by name", "flag", "number", "evidence"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ def write_table(path: Path, parts: Sequence[Path], shape: TableShape, folder: Pa
     columns = _columns(rows, shape)
     match path.suffix.lower():
         case ".xlsx":
-            return _write_sheet(path, rows(), columns, folder)
+            return _write_sheet(path, _readable(rows(), shape), columns, folder)
         case ".parquet":
             _write_parquet(path, rows, columns, shape.kinds, folder)
         case suffix:
-            _write_text(path, rows(), columns, DELIMITERS[suffix], folder)
+            _write_text(path, _readable(rows(), shape), columns, DELIMITERS[suffix], folder)
     return []
 
 
@@ -72,6 +72,13 @@ def _columns(rows: Rows, shape: TableShape) -> list[str]:
     fixed = frozenset((*shape.before, *shape.behind))
     more = dict.fromkeys(name for row in rows() for name in row) if shape.has_more else {}
     return [*shape.before, *(name for name in more if name not in fixed), *shape.behind]
+
+
+def _readable(rows: Iterable[dict[str, Any]], shape: TableShape) -> Iterator[dict[str, Any]]:
+    """The rows with evidence as people read it."""
+    told = [column for column, kind in shape.kinds.items() if kind == "evidence"]
+    for row in rows:
+        yield row | {column: evidence_cell(row[column]) for column in told if column in row}
 
 
 def _cell(value: Any) -> Any:
@@ -177,7 +184,10 @@ def _write_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = {"start": pa.int64(), "end": pa.int64(), "text": pa.string(), "share": pa.float64()}
+    spans = pa.list_(pa.struct(place.items()))
     known = {
+        "evidence": pa.list_(pa.struct([("label", pa.string()), ("by", pa.string()), ("spans", spans)])),
         "names": pa.list_(pa.string()),
         "numbers by name": pa.map_(pa.string(), pa.float64()),
         "flag": pa.int8(),

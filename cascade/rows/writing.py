@@ -90,6 +90,18 @@ def label_cell(labels: Sequence[str]) -> str:
     return DELIMITER.join(labels)
 
 
+def evidence_cell(evidence: Sequence[Mapping[str, Any]]) -> str:
+    """What carries each label, for people: ``nobody answers ... my emails [no_reply]; took twice [charge]``.
+
+    A label of which nothing tells is left out.
+    """
+    told = (
+        (" ... ".join(" ".join(span["text"].split()) for span in one["spans"]), one["label"])
+        for one in evidence
+    )
+    return "; ".join(f"{said} [{label}]" for said, label in told if said)
+
+
 class _Lines(list[str]):
     write = list.append
 

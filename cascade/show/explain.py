@@ -15,11 +15,13 @@ from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
 from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
+from cascade.predict.evidence import LabelEvidence, contributions_of, evidence_of
 from cascade.predict.look import Look
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
 from cascade.text.normal import normal
+from cascade.text.texts import Texts
 
 MOST_WORDS = 3
 MOST_OTHERS = 3
@@ -119,6 +121,8 @@ class Explanation:
         Whether the embedded models know too little of the text to say anything.
     look
         Which look answered, ``first`` (words alone) or ``second``; None where the model has only one.
+    evidence
+        What in the text carries each of the labels, in their order.
     """
 
     text: str
@@ -127,10 +131,11 @@ class Explanation:
     silent: Mapping[str, str]
     nothing_known: bool = False
     look: str | None = None
+    evidence: tuple[LabelEvidence, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object; ``look`` only where there are two."""
-        found = asdict(self)
+        found = asdict(self) | {"evidence": [one.to_json() for one in self.evidence]}
         return found if self.look is not None else {key: found[key] for key in found if key != "look"}
 
     def __repr__(self) -> str:
@@ -176,8 +181,9 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     walked = part.walked
     explainer = _Explainer(part.look, text, walked, part.look.decide(walked)[0], most_words)
     nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
-    steps = tuple(explainer.steps(ROOT))
-    return Explanation(text, explainer.labels, steps, explainer.silent, nothing, part.name)
+    steps, labels = tuple(explainer.steps(ROOT)), explainer.labels
+    [evidence] = evidence_of(part.look, explainer.texts, walked, [[name for name, _ in labels]])
+    return Explanation(text, labels, steps, explainer.silent, nothing, part.name, evidence)
 
 
 class _Explainer:
@@ -185,6 +191,7 @@ class _Explainer:
 
     def __init__(self, model: Look, text: str, walked: Walked, chosen: BoolArray, most_words: int) -> None:
         self.model, self.taxonomy, self.text, self.most_words = model, model.taxonomy, text, most_words
+        self.texts = Texts([text])
         self.paths, self.chosen = (walked.before or walked).paths[0], chosen
         self.probabilities = walked.paths[0]
         self.left = contenders(model.taxonomy, walked.paths, model.manifest.exclusive)[0]
@@ -313,7 +320,7 @@ class _Explainer:
             kind = self.model.manifest.groups[group].backend["kind"]
             self.silent[group] = _SILENT.get(kind, f"a model of kind {kind} does not tell")
             return {}
-        found = node.contributions(self.text)
+        [found] = contributions_of(self.model, node, self.texts)
         return {child: self.words(found, column) for column, child in enumerate(children)}
 
     def words(self, found: Contributions, column: int) -> tuple[Word, ...]:

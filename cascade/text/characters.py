@@ -180,6 +180,11 @@ def _composing() -> frozenset[int]:
     return frozenset(int(pair[1], 16) for pair in halves if len(pair) == 2 and pair[0][0] != "<")
 
 
+def is_unparted(code: int) -> bool:
+    """Whether a code point is of a script that writes no blanks between words, and has letters."""
+    return any(first <= code <= last for first, last in _UNPARTED)
+
+
 @cache
 def classes_of_words() -> NDArray[np.uint8]:
     r"""`OTHER`, `WORD`, `SPACE` or `IDEOGRAPH` for each code point, uint8, shape (`N_CODES`,).

@@ -5,8 +5,9 @@ The trunk was trained for all groups together; what it makes of a text is comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from cascade.errors import BackendError, ModelError
 from cascade.nodes.contract import Contributions, FittedNode, NodeProblem
 from cascade.nodes.linear import LinearBackend, LinearModel
 from cascade.nodes.meaning import vectors
+from cascade.nodes.occlusion import cut_up, vectors_without, word_spans
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.serialization import WAY_OUT, read_array, read_json, write_array, write_json
+from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
 from cascade.trunk.heads import Head, Weights
 from cascade.trunk.settings import TrunkSettings
@@ -65,24 +68,29 @@ class EncoderModel:
         """The share of each text that its words know, float32, shape (n_texts,); 1 without words."""
         return np.ones(len(texts), dtype=np.float32) if self.words is None else self.words.known(texts)
 
-    def contributions(self, text: str) -> Contributions:
+    def contributions(self, texts: Texts, pieces: Sequence[Pieces] | None = None) -> Iterator[Contributions]:
         """What each word did to the log odds of each child: see `Contributions`.
 
-        Of the head by occlusion: by how much less they are without the word (Zeiler and Fergus, "Visualizing
-        and Understanding Convolutional Networks", ECCV 2014, section 4.2, with a word for a patch). Words act
-        together there, so that these do not sum up; what is left stands beside them.
+        Of the head by occlusion, see `cascade.nodes.occlusion`. Words act together there, so that these do
+        not sum up; what is left stands beside them.
         """
-        from cascade.text.occurrences import occurrences_of
-
-        spans = occurrences_of(text).spans
-        without = [text[:start] + " " + text[end:] for start, end in spans.tolist()]
-        found = self._of_head(Texts([text, *without, ""])) * (1 - self.share)
-        values, rest = found[0] - found[1:-1], found[-1]
-        together = found[0] - rest - values.sum(axis=0)
-        if self.words is not None:
-            said = self.words.contributions(text)
-            values, rest = values + 2 * self.share * said.values, rest + 2 * self.share * said.rest
-        return Contributions(spans, values, rest, {f"words together ({self.head.encoder.name})": together})
+        pieces = cut_up(texts) if pieces is None else pieces
+        of_words = repeat(None) if self.words is None else self.words.contributions(texts)
+        without = vectors_without(self.head.encoder, texts, pieces)
+        whole, [rest] = self._of_head(texts), self._of_head(Texts([""]))
+        beside = f"words together ({self.head.encoder.name})"
+        for text, of_text, vectors_of_text, own, said in zip(
+            texts, whole, without, pieces, of_words, strict=False
+        ):
+            missed = own.shares @ (of_text - self.head.weights.log_odds(vectors_of_text))
+            share = 1 - self.share
+            values, least = missed * share, rest * share
+            together = {beside: (of_text - rest) * share - values.sum(axis=0)}
+            if said is None:
+                yield Contributions(word_spans(text), values, least, together)
+            else:
+                values, least = values + 2 * self.share * said.values, least + 2 * self.share * said.rest
+                yield Contributions(said.spans, values, least, together)
 
     def save(self, folder: Path) -> None:
         encoder, weights = self.head.encoder, self.head.weights

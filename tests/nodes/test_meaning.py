@@ -141,7 +141,7 @@ def test_a_model_that_was_saved_gives_the_same_scores(fitted, tmp_path):
 
 def test_contributions_with_meaning_sum_up_to_the_margin(fitted):
     for text in ("my refund please", "livid, again", "xylophone", ""):
-        found = fitted.model.contributions(text)
+        [found] = fitted.model.contributions(Texts([text]))
         assert list(found.beside) == ["meaning (tiny)"]
         total = found.values.sum(axis=0) + found.rest + found.beside["meaning (tiny)"]
         score = fitted.model.scores(Texts([text]))[0].astype(float)

@@ -93,7 +93,7 @@ def test_a_word_becomes_what_its_stretch_of_the_text_becomes(text):
 @settings(max_examples=150, deadline=None)
 @given(texts)
 def test_contributions_sum_up_to_the_decision_value(model, text):
-    found = model.contributions(text)
+    [found] = model.contributions(Texts([text]))
     margins = found.values.sum(axis=0) + found.rest
     (scores,) = model.scores(Texts([text]))
     # The score is sigmoid(2 * margin), of margins in single precision.
@@ -103,13 +103,13 @@ def test_contributions_sum_up_to_the_decision_value(model, text):
 
 def test_the_word_that_makes_a_label_is_the_one_that_pushes_most(model):
     text = "please refund the café"
-    found = model.contributions(text)
+    [found] = model.contributions(Texts([text]))
     best = found.spans[found.values[:, 0].argmax()]
     assert text[best[0] : best[1]] == "refund"
 
 
 def test_a_text_without_words_has_the_intercept_alone(model):
-    found = model.contributions("")
+    [found] = model.contributions(Texts([""]))
     assert found.values.shape == (0, 3)
     assert np.array_equal(found.rest, model.biases)
 

@@ -146,7 +146,7 @@ def test_a_trunk_that_is_not_here_is_told(tmp_path, adopted):
 
 def test_contributions_sum_up_to_the_log_odds_and_speak_for_the_right_child(adopted):
     model, text = adopted.model, "please refund my parcel again"
-    found = model.contributions(text)
+    [found] = model.contributions(Texts([text]))
     together = found.values.sum(axis=0) + found.rest + sum(found.beside.values())
     expected = logit(model.scores(Texts([text])).astype(np.float64))[0]
     np.testing.assert_allclose(together, expected, atol=0.05)
@@ -160,13 +160,14 @@ def test_contributions_sum_up_to_the_log_odds_and_speak_for_the_right_child(adop
 def test_occlusion_agrees_with_what_words_themselves_say(adopted):
     """A word that a linear model counts for a child most is the one that the head misses most, too."""
     text = "again the weather please"
-    found, words = adopted.model.contributions(text), adopted.model.words.contributions(text)
+    [found] = adopted.model.contributions(Texts([text]))
+    [words] = adopted.model.words.contributions(Texts([text]))
     sun = list(MEANINGS).index("sun")
     assert found.values[:, sun].argmax() == words.values[:, sun].argmax()
 
 
 def test_a_text_of_nothing_has_no_contributions(adopted):
-    found = adopted.model.contributions("")
+    [found] = adopted.model.contributions(Texts([""]))
     assert found.values.shape == (0, len(MEANINGS))
 
 
