@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
@@ -23,6 +24,7 @@ import click
 import grimp
 import networkx as nx
 import pytest
+from hosted_runs import sandbox
 
 import cascade
 from cascade import __version__
@@ -48,6 +50,8 @@ NOT_RUN = re.compile(
     r"make (install|test|test-slow|lint|format|bench|clean|clinc150|goemotions|nlupp|us_bills)\b"
     r"|pip install|python3? -m (pip|venv)"
 )
+# Pages that ask a service ask a sandbox, which is started for them somewhere.
+SERVICE = "http://127.0.0.1:8642/v1"
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
@@ -102,7 +106,7 @@ def environment(folder):
     plain = {name: value for name, value in os.environ.items() if name not in steering}
     code = os.pathsep.join(filter(None, [str(Path(cascade.__file__).parents[1]), plain.get("PYTHONPATH")]))
     path = os.pathsep.join([str(folder / ".venv" / "bin"), plain.get("PATH", os.defpath)])
-    return plain | {"PATH": path, "PYTHONPATH": code}
+    return plain | {"PATH": path, "PYTHONPATH": code, "SANDBOX_KEY": "any word"}
 
 
 def run(folder, script):
@@ -160,12 +164,19 @@ def place(fitted, tmp_path):
 def test_commands_and_code_of_a_page_run(page, place, monkeypatch):
     monkeypatch.chdir(place)
     namespace = {"__name__": "page"}
-    for block in blocks_of(page):
-        where = f"{name_of(page)}:{block.line}"
+    blocks = list(blocks_of(page))
+    asks = any(SERVICE in block.body for block in blocks if block.title or block.language == "sh")
+    with sandbox(place / "sandbox") if asks else nullcontext(SERVICE) as address:
+        run_blocks(page, place, blocks, address, namespace)
+
+
+def run_blocks(page, place, blocks, address, namespace):
+    for block in blocks:
+        where, body = f"{name_of(page)}:{block.line}", block.body.replace(SERVICE, address)
         if block.title:
-            (place / block.title).write_text(block.body, "utf-8")
+            (place / block.title).write_text(body, "utf-8")
         elif block.language == "sh":
-            run_shown(place, block.body, where)
+            run_shown(place, body, where)
         elif block.language == "python":
             code = compile("\n" * block.line + block.body, str(page), "exec")
             exec(code, namespace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress, repeat, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
@@ -67,7 +68,8 @@ class Answer(NamedTuple):
     """What is told of one text: rows and bytes are both made from this.
 
     Labels and scores come the most probable first, equal ones in the order of the taxonomy. `trace` and
-    `evidence` are None where none was asked for; `extras` are more columns.
+    `evidence` are None where none was asked for; `extras` are more columns. `calibrated` is False where no
+    row has settled scores and thresholds, and None where they are settled as a matter of course.
     """
 
     id: str | int
@@ -76,6 +78,7 @@ class Answer(NamedTuple):
     trace: list[dict[str, Any]] | None = None
     extras: Extras | None = None
     evidence: list[dict[str, Any]] | None = None
+    calibrated: bool | None = None
 
     def row(self) -> dict[str, Any]:
         """``{"id", "labels", "scores"}``, what else was asked for, and more columns among them."""
@@ -86,6 +89,7 @@ class Answer(NamedTuple):
             "labels": self.labels,
             **between,
             "scores": dict(self.scores),
+            **({} if self.calibrated is None else {"calibrated": self.calibrated}),
             **({} if self.evidence is None else {"evidence": self.evidence}),
             **after,
         }
@@ -96,7 +100,12 @@ def prediction_rows(
     model: Model, ids: Sequence[str | int], texts: Sequence[str], style: Style
 ) -> list[dict[str, Any]]:
     """One prediction row for each text, see `Answer.row`."""
-    return [answer.row() for answer in _answers(model, ids, texts, style)]
+    return [answer.row() for answer in _answers(model, ids, texts, marked(style, model.manifest))]
+
+
+def marked(style: Style, manifest: Manifest) -> Style:
+    """The style for answers of a model: those that are not calibrated say so."""
+    return replace(style, uncalibrated=not manifest.is_calibrated)
 
 
 def prediction_lines(
@@ -116,6 +125,7 @@ def prediction_lines(
     which the models know too little to say anything, `by_first` with the number of texts that a first look
     answered, some at a time.
     """
+    form = replace(form, style=marked(form.style, model.manifest))
     refused: set[int] = set()
 
     def note(position: int, why: str) -> None:
@@ -201,7 +211,8 @@ def _answers_of_part(part: Part, ids: Sequence[str | int], style: Style) -> Iter
     chosen = _chosen(look, walked, style.top)
     shown = chosen | _visited_labels(look.graph, walked.paths) if style.shows_all else chosen
     traces = _Tracer(part, chosen) if style.trace else repeat(None, len(chosen))
-    return _answers_of_arrays(ids, look.graph.nodes, walked.paths, chosen, shown, traces)
+    answers = _answers_of_arrays(ids, look.graph.nodes, walked.paths, chosen, shown, traces)
+    return (answer._replace(calibrated=False) for answer in answers) if style.uncalibrated else answers
 
 
 def _answers_of_arrays(

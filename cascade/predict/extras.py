@@ -15,7 +15,7 @@ from cascade.taxonomy.definition import Taxonomy
 
 ALL = "*"
 """In place of the names of columns: all of them."""
-_ANSWER = ("id", "labels", "scores", "trace")
+_ANSWER = ("id", "labels", "scores", "calibrated", "evidence", "trace")
 _SHOWN = 20
 
 
@@ -24,7 +24,8 @@ class Style:
     """What a prediction row shows; see `Request`.
 
     `keep` are columns of the input, `ALL` of them or some; `wide` adds a column for each label; `paths` one
-    for each level of the taxonomy; `evidence` what in the text carries each label.
+    for each level of the taxonomy; `evidence` what in the text carries each label; `uncalibrated` says that
+    no row has settled probabilities and thresholds.
     """
 
     top: int | None = None
@@ -34,6 +35,7 @@ class Style:
     wide: Literal["flags", "scores"] | None = None
     paths: bool = False
     evidence: bool = False
+    uncalibrated: bool = False
 
     @property
     def shows_all(self) -> bool:
@@ -146,10 +148,11 @@ class ExtraColumns:
     def shape(self) -> TableShape:
         """The columns of a table of answers."""
         wide = tuple(self.taxonomy.labels) if self.style.wide else ()
+        mark = ("calibrated",) if self.style.uncalibrated else ()
         evidence = ("evidence",) if self.style.evidence else ()
         trace = ("trace",) if self.style.trace else ()
         kinds: dict[str, Kind] = {"labels": "names", "scores": "numbers by name"}
         kinds |= dict.fromkeys(evidence, "evidence")
         kinds |= dict.fromkeys(wide, "flag" if self.style.wide == "flags" else "number")
-        behind = ("labels", *self.levels, "scores", *evidence, *wide, *trace)
+        behind = ("labels", *self.levels, "scores", *mark, *evidence, *wide, *trace)
         return TableShape(("id",), behind, kinds, has_more=bool(self.style.keep))

@@ -61,6 +61,7 @@ def predict_file(
         The model, or a worker, failed. What was answered so far is kept, as after Ctrl-C.
     """
     _check_engine(request)
+    request = replace(request, uncalibrated=not model.manifest.is_calibrated)
     if request.in_batches:
         request = replace(request, slice_rows=MOST_CELLS // len(model.taxonomy.graph.nodes) or 1)
     most_bytes = _BATCH_SLICE_BYTES if request.in_batches else _SLICE_BYTES

@@ -54,8 +54,9 @@ class Form:
 
     def head(self) -> bytes:
         """What stands before the first row."""
+        mark = ["calibrated"] if self.style.uncalibrated else []
         more = [name for name in ("evidence", "trace") if getattr(self.style, name)]
-        names = ["id", "labels", "scores", *more]
+        names = ["id", "labels", "scores", *mark, *more]
         return b"" if self.delimiter is None else table_lines([names], self.delimiter)
 
     def lines(self, answers: Iterable[Answer]) -> bytes:
@@ -76,9 +77,11 @@ def _json_line(answer: Answer) -> str:
         return _json_of_any(plain_values(answer.row())) + "\n"
     identity = _json(answer.id) if isinstance(answer.id, str) else str(answer.id)
     labels = ", ".join([_json(name) for name in answer.labels])
+    mark = "" if answer.calibrated is None else f', "calibrated": {_json(answer.calibrated)}'
     evidence = "" if answer.evidence is None else f', "evidence": {_json(answer.evidence)}'
     trace = "" if answer.trace is None else f', "trace": {_json(answer.trace)}'
-    return f'{{"id": {identity}, "labels": [{labels}], "scores": {_json_scores(answer)}{evidence}{trace}}}\n'
+    rest = f"{_json_scores(answer)}{mark}{evidence}{trace}"
+    return f'{{"id": {identity}, "labels": [{labels}], "scores": {rest}}}\n'
 
 
 def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,5 +98,6 @@ def _json_scores(answer: Answer) -> str:
 
 def _table_row(answer: Answer) -> list[str | int]:
     cells = [answer.id, label_cell(answer.labels), _json_scores(answer)]
+    cells += [] if answer.calibrated is None else [_json(answer.calibrated)]
     cells += [] if answer.evidence is None else [evidence_cell(answer.evidence)]
     return cells if answer.trace is None else [*cells, _json(answer.trace)]

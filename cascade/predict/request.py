@@ -57,6 +57,8 @@ class Request:
     in_batches
         Whether a service is asked in batches, which take hours however small they are: then slices are as
         large as a walk can hold.
+    uncalibrated
+        Whether rows say that nothing has settled their scores; `predict_file` says it of its model.
     """
 
     source: str
@@ -75,6 +77,7 @@ class Request:
     slice_rows: int = SLICE_ROWS
     errors: Path | None = None
     in_batches: bool = False
+    uncalibrated: bool = False
 
     @property
     def is_to_folder(self) -> bool:
@@ -85,9 +88,8 @@ class Request:
     @property
     def style(self) -> Style:
         """What a row shows."""
-        return Style(
-            self.top, self.scores, self.trace, self.keep, self.wide, self.paths, evidence=self.evidence
-        )
+        shown = (self.top, self.scores, self.trace, self.keep, self.wide, self.paths)
+        return Style(*shown, evidence=self.evidence, uncalibrated=self.uncalibrated)
 
     @property
     def form(self) -> Form:

@@ -31,9 +31,10 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "id": _ID,
                 "labels": _array({"type": "string"}),
                 "scores": {"type": "object", "additionalProperties": _SCORE},
+                "calibrated": {"const": False},
                 "trace": _array({"oneOf": [{"$ref": _ref("Visited")}, {"$ref": _ref("Look")}]}),
             },
-            optional=("trace",),
+            optional=("calibrated", "trace"),
         ),
         "Visited": _object(
             {

@@ -31,7 +31,9 @@ class TaxonomyAnswer:
     @classmethod
     def of(cls, model: Model) -> TaxonomyAnswer:
         tree = tree_of_model(model.taxonomy, model.manifest)
-        told = {"name": model.taxonomy.name, "model": model.digest, "tree": tree.to_json()}
+        told: dict[str, Any] = {"name": model.taxonomy.name, "model": model.digest, "tree": tree.to_json()}
+        if not model.manifest.is_calibrated:
+            told["calibrated"] = False
         plain = json.dumps(told, ensure_ascii=False).encode()
         return cls(model.digest, plain, gzip.compress(plain, 6, mtime=0))
 

@@ -53,8 +53,11 @@ def taxonomy(address, *, router=None, **options):
         }
         for name, labels in GROUPS.items()
     }
-    described = {"name": "shop", "defaults": {"backend": backend(address, **options)}, "groups": groups}
-    return described if router is None else {**described, "backend": router}
+    asked = backend(address, **options)
+    if router is None:
+        return {"name": "shop", "defaults": {"backend": asked}, "groups": groups}
+    groups = {name: {**group, "backend": asked} for name, group in groups.items()}
+    return {"name": "shop", "defaults": {"backend": router}, "groups": groups}
 
 
 def put(folder, described, *, count=0):
@@ -140,7 +143,7 @@ def test_every_prediction_of_such_a_model_says_so(untaught, tmp_path):
 
 def test_groups_that_learn_need_rows(tmp_path, address):
     folder = put(tmp_path, taxonomy(address, router={"kind": "linear"}))
-    told = run(folder, "fit", "shop.yaml", code=2).stderr
+    told = run(folder, "fit", "shop.yaml", code=1).stderr
     assert "names no training rows" in told
 
 
@@ -166,7 +169,7 @@ def test_a_budget_below_the_fewest_rows_sends_nothing(tmp_path, address):
     described = taxonomy(address)
     described["defaults"] = {"backend": {"kind": "prompt", "model": "gpt-4.1", "api_key_env": "SANDBOX_KEY"}}
     folder, asked = put(tmp_path, described, count=60), n_questions(address)
-    told = run(folder, "fit", "shop.yaml", "--budget", "0.001", code=2).stderr
+    told = run(folder, "fit", "shop.yaml", "--budget", "0.001", code=1).stderr
     assert "more than --budget 0.001. Nothing was sent" in told
     assert n_questions(address) == asked
 
@@ -189,11 +192,8 @@ def test_a_dry_run_tells_of_rows_tokens_and_dollars(tmp_path):
 )
 def test_every_way_of_answering_finds_the_labels(tmp_path, address, options):
     described = taxonomy(address, **options)
-    for group in described["groups"].values():
-        group["choose"] = "one" if options.get("answer") == "number" else "many"
     if options.get("answer") == "number":
-        described["groups"] = {name: {**group} for name, group in described["groups"].items()}
-        described["choose"] = "one"
+        described["defaults"]["choose"] = "one"
     folder = put(tmp_path, described)
     run(folder, "fit", "shop.yaml")
     single = [row for row in rows(80, 3) if len(row["labels"]) == 1]
@@ -249,7 +249,7 @@ def test_the_messages_that_are_shown_are_those_that_are_sent(untaught, tmp_path)
     words = run(folder, "explain", "I want a refund, please", "--prompt", "billing").stdout
     assert "[system]" in words
     assert "refund: Money back." in words
-    assert "no group 'bills'" in run(folder, "explain", "x", "--prompt", "bills", code=2).stderr
+    assert "no group 'bills'" in run(folder, "explain", "x", "--prompt", "bills", code=1).stderr
 
 
 def test_check_knows_models_that_are_asked(untaught):

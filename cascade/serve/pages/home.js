@@ -7,7 +7,7 @@
     const told = await fetched("/v1/taxonomy");
     state.tree = told.tree;
     state.model = told.model;
-    at("model").textContent = told.name;
+    at("model").textContent = told.calibrated === false ? `${told.name} (not calibrated)` : told.name;
     at("entry").hidden = true;
     draw();
   }
