@@ -45,7 +45,7 @@ class Weights:
     slope: float = 4.0
     offset: float = -1.3
     lead: float = 2.5
-    nothing: float = 0.18
+    nothing: float = 0.05
     sharpness: float = 5.0
     voice: float = 6.5
 
