@@ -45,26 +45,15 @@ class Decisions:
             raise ApiError(400, message, "unsupported_model", "model")
         messages, questions = _messages(body.get("input")), _questions(body.get("questions"))
         before = count_messages([one["content"] for one in messages])
-        usage = self._usage(model, messages, before, before + count(json_text(body["questions"])), questions)
-        headers = self._meter.take(usage["input_tokens"])
+        asked = before + count(json_text(body["questions"]))
+        headers = self._meter.take(asked)
+        cached = self._prompts.cached(model, messages, before, "decisions")
         await asyncio.sleep(self._latency)
         answers = await self._answers(model, messages, questions)
-        details = {"cached_tokens": usage["input_tokens_details"]["cached_tokens"]}
-        told = {"prompt_tokens": usage["input_tokens"], "completion_tokens": usage["output_tokens"]}
-        self._counted(model, told | {"prompt_tokens_details": details})
+        told = {"prompt_tokens": asked, "completion_tokens": len(answers)}
+        self._counted(model, told | {"prompt_tokens_details": {"cached_tokens": cached}})
+        usage = _usage(asked, cached, len(answers))
         return json_response({"answers": answers, "model": model, "usage": usage}, headers=headers)
-
-    def _usage(
-        self, model: str, messages: Sequence[Record], before: int, asked: int, questions: Sequence[Question]
-    ) -> Record:
-        cached = self._prompts.cached(model, messages, before, "decisions")
-        return {
-            "input_tokens": asked,
-            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
-            "output_tokens": len(questions),
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": asked + len(questions),
-        }
 
     async def _answers(
         self, model: str, messages: Sequence[Record], questions: Sequence[Question]
@@ -80,6 +69,16 @@ class Decisions:
             at = int(draw * len(questions))
             answers[at] = {"type": "refusal", "name": questions[at].name}
         return answers
+
+
+def _usage(asked: int, cached: int, told: int) -> Record:
+    return {
+        "input_tokens": asked,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens": told,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": asked + told,
+    }
 
 
 def _told(question: Question, chances: Sequence[float]) -> Record:

@@ -116,7 +116,7 @@ def test_a_question_that_is_asked_again_is_answered_as_before(client):
 def test_examples_like_the_text_speak_for_their_answers(client, way):
     text = "The tram rattled past at five in the morning."
     examples = [("A tram rattled by all morning.", ["noise: at night"]), ("It was fine.", [])]
-    assert json.loads(said(client, request(way, text))) == json.loads(answer(way, []))
+    assert said(client, request(way, text)) == answer(way, []).replace(" ", "")
     found = said(client, request(way, text, examples))
     if way == "list":
         assert [one["label"] for one in json.loads(found)["labels"]] == ["noise: at night"]

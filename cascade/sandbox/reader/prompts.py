@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_MARKED = re.compile(r"<text>\n?(.*?)\n?</text>", re.DOTALL)
+_OPEN, _CLOSE = "<text>", "</text>"
 _LINE = re.compile(r"[ \t]*(\d+)[.):]?[ \t]+(\S.*)")
 _ALSO = re.compile(r" \(also: (.*)\)\s*$")
 _HEADS = ("group", "about", "choice", "not")
@@ -119,7 +119,7 @@ def _parts(system: str, names: Sequence[str]) -> tuple[dict[str, str], list[Choi
 def _examples_and_text(talk: Sequence[Mapping[str, str]]) -> tuple[tuple[tuple[str, str], ...], str]:
     """Each user's message and the answer that follows it, and the last one that has marks, or the last."""
     asked = [at for at, one in enumerate(talk) if one["role"] == "user"]
-    marked = [at for at in asked if _MARKED.search(talk[at]["content"])]
+    marked = [at for at in asked if _between(talk[at]["content"]) is not None]
     places = marked or asked[-1:]
     if not places:
         return (), ""
@@ -133,5 +133,10 @@ def _examples_and_text(talk: Sequence[Mapping[str, str]]) -> tuple[tuple[tuple[s
 
 def _bare(content: str) -> str:
     """What stands between the marks, all of it where there are none."""
-    found = _MARKED.search(content)
-    return (found[1] if found else content).strip()
+    found = _between(content)
+    return (content if found is None else found).strip()
+
+
+def _between(content: str) -> str | None:
+    start, end = content.find(_OPEN), content.rfind(_CLOSE)
+    return content[start + len(_OPEN) : end] if 0 <= start < end else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
+from cascade.sandbox.reader.thesaurus import meanings
 from cascade.sandbox.tokens import clean
 from cascade.text.normal import normal
 
@@ -30,6 +33,8 @@ _STEM_LEAST = 3
 _BEGINNING = 5
 # How much a shared beginning counts beside a shared stem.
 _SHARE_OF_BEGINNING = 0.4
+_SHARE_OF_MEANING = 0.5
+_MORE = 0.5
 _ENDINGS = ("ingly", "edly", "ing", "ed", "ly", "er", "es", "s", "e")
 
 
@@ -70,7 +75,26 @@ def _features_of_word(word: str) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
+@cache
+def _meanings() -> Mapping[str, tuple[int, ...]]:
+    """The meanings of stems."""
+    found: dict[str, tuple[int, ...]] = {}
+    for word, numbers in meanings().items():
+        found[stem(word)] = tuple(dict.fromkeys((*found.get(stem(word), ()), *numbers)))
+    return found
+
+
 @lru_cache(maxsize=20_000)
 def features(text: str) -> Mapping[str, float]:
-    """What a text is compared by, and how much each of it counts, in (0, 1]."""
-    return dict(pair for word in words_of(text) for pair in _features_of_word(word))
+    """What a text is compared by, and how much each of it counts, in (0, 1].
+
+    Stems, the beginnings of long ones, and meanings: these count more where several words have them.
+    """
+    words = dict.fromkeys(words_of(text))
+    found = dict(pair for word in words for pair in _features_of_word(word))
+    told = Counter(
+        number for ground in {stem(word) for word in words} for number in _meanings().get(ground, ())
+    )
+    for number, count in told.items():
+        found[f"~{number}"] = min(1.0, _SHARE_OF_MEANING * (1 + _MORE * math.log(count)))
+    return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from cascade.sandbox.reader.prompts import Choice, Prompt
 from cascade.sandbox.reader.scoring import WEIGHTS, by_words
@@ -51,7 +52,8 @@ def telling(prompt: Prompt, choice: Choice | None) -> list[str]:
     return sorted(weight, key=lambda word: (-weight[word], word))[:MOST_WORDS]
 
 
-def _sections(prompt: Prompt) -> dict[str, str]:
+@lru_cache(maxsize=16)
+def _sections(prompt: Prompt) -> Mapping[str, str]:
     """What is told of each choice: the rest of a line that begins with its name, and the lines below it."""
     names = sorted((choice.name for choice in prompt.choices), key=len, reverse=True)
     found: dict[str, str] = {}
