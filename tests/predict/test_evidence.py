@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import command, environment
 from shop import WORDS
-from tiny_encoders import MEANINGS, onnx_folder, rows_of
+from tiny_encoders import MEANINGS, rows_of, static_folder
 
 from cascade import Cascade
 from cascade.encoders import fetching
@@ -232,7 +232,7 @@ MEANT = {
 
 @pytest.fixture(scope="module")
 def meaning(home, tmp_path_factory):
-    fetching.add(onnx_folder(tmp_path_factory.mktemp("onnx") / "tiny"), "tiny")
+    fetching.add(static_folder(tmp_path_factory.mktemp("static") / "tiny"), "tiny")
     learned = {name: words[:2] for name, words in MEANINGS.items()}
     return Cascade.fit(Taxonomy.from_dict(MEANT), *rows_of(learned, 300, seed=0))
 
