@@ -16,7 +16,7 @@ MOST_SPANS = 3
 LEAST_SHARE = 0.15
 """A span is told where it has at least so much of all that speaks for a label; the best one always is."""
 # So many times what a word speaks on average has a word to speak to be worth telling, or to bridge a gap.
-FLOOR = 0.75
+FLOOR = 0.9
 _SENTENCE_ENDS = frozenset(".!?\u2026\u3002\uff01\uff1f\u061f")
 
 
@@ -106,17 +106,32 @@ class _Word:
     def of(cls, text: str, start: int, end: int, value: float) -> _Word:
         return cls(start, end, value, is_mere_marks(text[start:end]))
 
+    def and_then(self, other: _Word, text: str) -> _Word:
+        """Both as one."""
+        return _Word.of(text, self.start, max(self.end, other.end), self.value + other.value)
+
 
 def _apart(text: str, spans: IntArray, values: NDArray[np.float64]) -> list[_Word]:
-    """Words, those that come of one stretch, such as "1" and "2" of a half, as one."""
+    """Words as people see them: what comes of one stretch, such as "1" and "2" of a half, is one.
+
+    So is what a mark joins without blanks, such as "don't" and "12.50".
+    """
     found: list[_Word] = []
     for (start, end), value in zip(spans.tolist(), values.tolist(), strict=True):
+        new = _Word.of(text, start, end, value)
         if found and start < found[-1].end:
-            last = found.pop()
-            found.append(_Word.of(text, last.start, max(end, last.end), value + last.value))
-        else:
-            found.append(_Word.of(text, start, end, value))
+            new = found.pop().and_then(new, text)
+        elif _is_joined(found, new):
+            mark, before = found.pop(), found.pop()
+            new = before.and_then(mark, text).and_then(new, text)
+        found.append(new)
     return found
+
+
+def _is_joined(words: Sequence[_Word], new: _Word) -> bool:
+    if len(words) < 2 or not words[-1].is_mark or words[-2].is_mark or new.is_mark:
+        return False
+    return words[-2].end == words[-1].start and words[-1].end == new.start
 
 
 def _sentences(text: str, words: Sequence[_Word]) -> Iterable[Sequence[_Word]]:

@@ -167,6 +167,12 @@ def _extra(value: Any) -> str:
     return f"{taken[0]!r} is what Cascade itself says in each request" if taken else ""
 
 
+# Both places that a text of one's own needs, and no other than those there are.
+_WITH_PLACES = (
+    r"^(?=[\s\S]*\{choices\})(?=[\s\S]*\{how\})"
+    r"(?:(?!\{(?!(?:path|about|choices|how)\})\w+\})[\s\S])*$"
+)
+
 OPTIONS: Mapping[str, Option] = {
     **{name: services.OPTIONS[name] for name in _SHARED},
     "model": Option("What is asked, as the service calls it.", WORDS, _text),
@@ -197,8 +203,16 @@ OPTIONS: Mapping[str, Option] = {
         whole(FEWEST_CALIBRATION_ROWS),
         whole_number(FEWEST_CALIBRATION_ROWS),
     ),
-    "prompt": Option("The text of the questions, in the place of the package's own.", WORDS, _prompt),
-    "extra": Option("What else each request has.", {"type": "object"}, _extra),
+    "prompt": Option(
+        "The text of the questions, in the place of the package's own.",
+        {"type": "string", "pattern": _WITH_PLACES},
+        _prompt,
+    ),
+    "extra": Option(
+        "What else each request has.",
+        {"type": "object", "propertyNames": {"not": {"enum": list(_KEPT)}}},
+        _extra,
+    ),
 }
 
 

@@ -24,6 +24,8 @@ MOST_TEXTS = 256
 MOST_CHARACTERS = 1 << 20
 # Of a long request so many texts go with each batch, so that short ones need not wait for its end.
 _MOST_OF_REQUEST = 64
+# With evidence a text takes as long as many, where an encoder reads it once for each word.
+_MOST_WITH_EVIDENCE = 8
 # Services are waited for, which several walks can do at once.
 _HOSTED_CONCURRENCY = 8
 
@@ -149,6 +151,8 @@ class Batcher:
             if batch and not one.can_share_batch(batch[0].of):
                 others.append(one)
                 continue
+            if not batch and one.style.evidence:
+                texts = _MOST_WITH_EVIDENCE
             piece = one.take(min(texts, _MOST_OF_REQUEST), characters)
             batch.append(piece)
             texts -= piece.end - piece.start

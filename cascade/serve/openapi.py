@@ -18,6 +18,7 @@ _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
 _ID = {"type": ["string", "integer"]}
 _LOOK = {"enum": ["first", "second"]}
+_PLACE: dict[str, Any] = {"type": "integer", "minimum": 0}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 
 
@@ -33,8 +34,25 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "scores": {"type": "object", "additionalProperties": _SCORE},
                 "calibrated": {"const": False},
                 "trace": _array({"oneOf": [{"$ref": _ref("Visited")}, {"$ref": _ref("Look")}]}),
+                "evidence": _array({"$ref": _ref("LabelEvidence")}),
             },
-            optional=("calibrated", "trace"),
+            optional=("calibrated", "trace", "evidence"),
+        ),
+        "LabelEvidence": _object(
+            {
+                "label": {"type": "string"},
+                "by": {"enum": ["words", "quotation"]},
+                "spans": _array({"$ref": _ref("Span")}),
+            }
+        ),
+        "Span": _object(
+            {
+                "start": {**_PLACE, "description": "In code points of the text as it was given."},
+                "end": _PLACE,
+                "text": {"type": "string"},
+                "share": {**_SCORE, "description": "Of all that speaks for the label; none of a quotation."},
+            },
+            optional=("share",),
         ),
         "Visited": _object(
             {
@@ -79,6 +97,7 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "silent": {"type": "object", "additionalProperties": {"type": "string"}},
                 "nothing_known": {"type": "boolean"},
                 "look": _LOOK,
+                "evidence": _array({"$ref": _ref("LabelEvidence")}),
             },
             optional=("look",),
         ),
@@ -266,6 +285,11 @@ def _predict_schema(source: str, part: dict[str, Any]) -> dict[str, Any]:
         "top": {**top, "description": "So many of the best labels, whatever their thresholds."},
         "scores": {"enum": ["chosen", "all"], "default": "chosen"},
         "trace": {"type": "boolean", "default": False, "description": "Why: every node that was visited."},
+        "evidence": {
+            "type": "boolean",
+            "default": False,
+            "description": f"What carries each label; of texts of up to {MOST_CHARACTERS:,} characters.",
+        },
     }
     return _object({source: part, **options}, optional=tuple(options)) | {"additionalProperties": False}
 

@@ -5,16 +5,18 @@ Most requests carry one short text, and a validation library would take longer t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cascade.predict.extras import Style
+from cascade.serve.explaining import MOST_CHARACTERS
 from cascade.serve.problems import HTTPProblem
 from cascade.serve.request_body import check_text, parse_object, wrong_kind
 
 _SOURCES = ("text", "texts", "rows")
-_OPTIONS = ("top", "scores", "trace")
+_OPTIONS = ("top", "scores", "trace", "evidence")
 _SCORES = ("chosen", "all")
+_FLAGS = ("trace", "evidence")
 MOST_TOP = 1_000_000
 
 
@@ -38,7 +40,18 @@ def parse(body: bytes, most_texts: int) -> PredictRequest:
     _check_sources(asked)
     source = next(name for name in _SOURCES if name in asked)
     ids, texts = _READERS[source](asked[source], most_texts)
-    return PredictRequest(ids, texts, _read_style(asked))
+    style = _read_style(asked)
+    if style.evidence:
+        _check_short(texts)
+    return PredictRequest(ids, texts, style)
+
+
+def _check_short(texts: Sequence[str]) -> None:
+    """Evidence tells of each word, so that a long text would have all others wait."""
+    for place, text in enumerate(texts):
+        if len(text) > MOST_CHARACTERS:
+            found, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,} with evidence"
+            raise HTTPProblem(422, f"Text {place + 1} is too long.", "evidence", found, expected)
 
 
 def _check_sources(asked: Mapping[str, Any]) -> None:
@@ -95,12 +108,13 @@ def _check_id(value: Any, where: str) -> str | int:
 
 
 def _read_style(asked: Mapping[str, Any]) -> Style:
-    scores, trace = asked.get("scores", "chosen"), asked.get("trace", False)
+    scores, flags = asked.get("scores", "chosen"), {name: asked.get(name, False) for name in _FLAGS}
     if scores not in _SCORES:
         raise wrong_kind("scores", scores, " or ".join(_SCORES))
-    if type(trace) is not bool:
-        raise wrong_kind("trace", trace, "true or false")
-    return Style(_read_top(asked.get("top")), scores, trace)
+    for name, value in flags.items():
+        if type(value) is not bool:
+            raise wrong_kind(name, value, "true or false")
+    return Style(_read_top(asked.get("top")), scores, **flags)
 
 
 def _read_top(value: Any) -> int | None:

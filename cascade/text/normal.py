@@ -36,6 +36,8 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 # What becomes of ASCII outside of entities.
 _ASCII = bytes(range(128)).lower().replace(b"`", b"'") + bytes(range(128, 256))
 _CONTROLS = bytes(code for code in range(128) if not chr(code).isprintable() and not chr(code).isspace())
+_CONTROL = re.compile(f"[{re.escape(_CONTROLS.decode())}]")
+_ASCII_BLANKS = bytes(ord(" ") if code < 128 and chr(code).isspace() else code for code in _ASCII)
 # What is no punctuation that ends, parts or quotes: marks of other scripts, dashes and quotes among them.
 _SAYING = re.compile(
     r"[^\s.!?,;'\"_\-\u2010-\u2026\u00a1\u00b7\u00bf\u060c\u061b\u061f\u3001\u3002\uff01\uff0c\uff0e\uff1b\uff1f]"
@@ -119,11 +121,10 @@ class Placed:
 def placed(text: str) -> Placed:
     """The normal form of a text, with places."""
     places = np.arange(len(text), dtype=np.int64)
-    found = Placed(text.encode("utf-8", "replace").decode("utf-8"), places, places + 1)
-    for _ in range(MOST_ROUNDS):
-        before, found = found, _placed_once(found)
-        if found.text == before.text:
-            break
+    if text.isascii() and "&" not in text and not _CONTROL.search(text):
+        found = Placed(text.encode().translate(_ASCII_BLANKS).decode(), places, places + 1)
+    else:
+        found = _placed_rounds(Placed(text.encode("utf-8", "replace").decode("utf-8"), places, places + 1))
     blank = np.array([letter == " " for letter in found.text], dtype=np.bool_)
     inside = ~blank
     inside[1:] |= inside[:-1]  # the first blank of each run, but at the beginning
@@ -132,6 +133,14 @@ def placed(text: str) -> Placed:
         kept = kept[:-1]
     shown = "".join(found.text[at] for at in kept.tolist())
     return Placed(shown, *_apart(found.starts[kept], found.ends[kept]))
+
+
+def _placed_rounds(found: Placed) -> Placed:
+    for _ in range(MOST_ROUNDS):
+        before, found = found, _placed_once(found)
+        if found.text == before.text:
+            break
+    return found
 
 
 def _apart(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cascade.system.array_types import IntArray
 from cascade.text.normal import is_mere_marks
 
-MOST_PIECES = 24
+MOST_PIECES = 16
 """Pieces of a text at first, and of a clause that is opened; each costs an encoding."""
 _LONGEST = 16
 _ENDS = frozenset(".!?,;:()\u2026\u3002\uff01\uff1f\uff0c\u3001\u061f\u060c")

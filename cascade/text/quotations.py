@@ -31,8 +31,8 @@ def standing(text: str, quotation: str) -> list[tuple[int, int]]:
 
 def _passages(quotation: str) -> list[str]:
     """The normal forms of what a quotation quotes, without what stands around it."""
-    whole = _bare(normal(quotation.replace(_LEFT_OUT, "...")))
-    passages = [_bare(part) for part in whole.replace("[...]", "...").split("...")]
+    whole = normal(quotation.replace(_LEFT_OUT, "...")).replace("[...]", "...")
+    passages = [_bare(part) for part in whole.split("...")]
     return [passage for passage in passages if passage]
 
 

@@ -69,7 +69,14 @@ def is_well(port):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"top": 2}, {"scores": "all"}, {"trace": True}, {"top": 1, "scores": "all", "trace": True}],
+    [
+        {},
+        {"top": 2},
+        {"scores": "all"},
+        {"trace": True},
+        {"evidence": True},
+        {"top": 1, "scores": "all", "trace": True, "evidence": True},
+    ],
 )
 def test_rows_are_those_of_predict(port, model, options):
     status, _, body = ask(port, {"texts": TEXTS, **options})
@@ -77,6 +84,11 @@ def test_rows_are_those_of_predict(port, model, options):
     answer = json.loads(body)
     assert answer["model"] == model.digest
     assert answer["rows"] == prediction_rows(model, range(1, 6), TEXTS, Style(**options))
+
+
+def test_many_texts_with_evidence_are_answered_some_at_a_time(port, model):
+    found = json.loads(ask(port, {"texts": TEXTS * 9, "evidence": True})[2])["rows"]
+    assert found == prediction_rows(model, range(1, 46), TEXTS * 9, Style(evidence=True))
 
 
 def test_one_text_and_rows_with_ids_are_answered_as_lists_are(port, model):
@@ -153,6 +165,8 @@ def test_pages_bring_all_they_need_and_a_policy_that_allows_no_more(port, path):
         ({"text": "a", "top": True}, 422, "top"),
         ({"text": "a", "scores": ["all"]}, 422, "scores"),
         ({"text": "a", "trace": 1}, 422, "trace"),
+        ({"text": "a", "evidence": "words"}, 422, "evidence"),
+        ({"texts": ["a", "x" * 10_001], "evidence": True}, 422, "evidence"),
         (b'{"text": "half \\ud83d"}', 422, "text"),
         (b'{"rows": [{"id": "\\udc00", "text": "a"}]}', 422, "rows[0].id"),
         ({"texts": ["a"] * 1001}, 422, "texts"),
@@ -185,7 +199,8 @@ json_values = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(("text", "texts", "rows", "top", "scores", "trace"), json_values)
+        {},
+        optional=dict.fromkeys(("text", "texts", "rows", "top", "scores", "trace", "evidence"), json_values),
     )
 )
 def test_any_json_is_parsed_into_as_many_ids_as_texts_or_refused(body):

@@ -443,6 +443,12 @@ def test_the_description_tells_of_the_review_and_answers_are_as_described(port):
     check("Reviewed", call(port, "GET", f"/v1/review/rows/{row['key']}")[1])
     check("Reviewing", call(port, "GET", "/v1/review")[1])
     check("Explanation", call(port, "POST", "/v1/explain", {"text": "smashed glass"})[1])
+    answers = call(port, "POST", "/v1/predict", {"text": "smashed glass", "evidence": True, "trace": True})[1]
+    [row] = answers["rows"]
+    check("Answers", answers)
+    [carried] = row["evidence"]
+    assert carried["spans"]
+    check("LabelEvidence", carried)
     for path, name in (
         ("/v1/review/next", "ReviewAsked"),
         ("/v1/review/release", "ReviewTab"),

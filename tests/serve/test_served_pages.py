@@ -142,6 +142,24 @@ def test_nothing_serious_hinders_who_tries(trying, scheme):
     assert hindrances(trying) == []
 
 
+def test_the_words_that_carry_labels_are_marked_in_each_text(trying):
+    said = "#answers li:nth-child(3) .said"
+
+    def marks():
+        found = trying.locator(f"{said} mark").all()
+        return {mark.get_attribute("title"): mark.inner_text() for mark in found}
+
+    trying.fill("#texts", "late\n<b>late</b>\n😀 <b>smashed glass</b> and a furious complaint")
+    trying.press("#texts", "Control+Enter")
+    trying.wait_for_selector(said)
+    assert trying.inner_text(said) == "😀 <b>smashed glass</b> and a furious complaint"
+    assert marks() == {"broken": "smashed glass", "angry": "furious complaint"}
+    trying.hover("#answers li:nth-child(3) .labels span:has-text('broken')")
+    assert marks() == {"broken": "smashed glass"}
+    trying.hover("h1")
+    assert len(marks()) == 2
+
+
 def test_both_pages_lead_to_each_other_and_want_the_token(browser, shop_model, queue):
     options = ("--review", str(queue), "--token-env", "TOKEN_OF_TESTS")
     with serving(shop_model, *options, TOKEN_OF_TESTS=TOKEN) as (port, _):

@@ -177,7 +177,22 @@ OPTIONS = {
     "base_url": ["https://a.b/v1", "ftp://a.b", "a.b", 1],
     "api_key_env": ["A_KEY", "sk-123", "1A", 1],
     "base_model": ["m", "", " ", 1],
-    "answer": ["auto", "names", "word"],
+    "answer": ["auto", "names", "word", "number", "decisions"],
+    "hold": ["auto", "grammar", "tight", 1],
+    "examples": ["auto", 0, 50, 51, -1, 2.5, "3", True],
+    "shortlist": [2, 255, 1, 256, 8.5, True],
+    "samples": [1, 20, 0, 21, 1.5, True],
+    "calibration_rows": [20, 1000, 19, 20.5, "30", True],
+    "prompt": [
+        "{choices} {how}",
+        "{path}\n{how}\n{choices}",
+        "{choices}",
+        "{how} {choices} {x}",
+        "",
+        7,
+        None,
+    ],
+    "extra": [{}, {"reasoning_effort": "low", "x": [1]}, {"messages": []}, {"n": 2}, 5, [1]],
     "format": ["chat", "completion", "text"],
     "hyperparameters": [{}, {"n_epochs": 3, "x": True, "y": "auto"}, {"x": [1]}, [1], 1],
     "suffix": ["a-b.c", "", "a b", "x" * 100, 1],
@@ -199,9 +214,11 @@ def test_every_option_of_a_backend_has_examples():
     assert set(OPTIONS) == {name for kind in CHOOSABLE for name in KINDS[kind].options}
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_options_of_a_backend_are_taken_by_both_or_by_none(name):
-    option = next(KINDS[kind].options[name] for kind in CHOOSABLE if name in KINDS[kind].options)
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in CHOOSABLE for name in KINDS[kind].options]
+)
+def test_options_of_a_backend_are_taken_by_both_or_by_none(kind, name):
+    option = KINDS[kind].options[name]
     validator = Draft202012Validator(option.shape)
     for value in OPTIONS[name]:
         assert validator.is_valid(value) == (option(value) == ""), value

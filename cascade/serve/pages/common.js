@@ -122,11 +122,33 @@ function marked(text, step) {
   for (const one of step ? step.pushes : []) {
     for (const [start, end] of one.spans) signs.fill(Math.sign(one.push), start, end);
   }
+  return inParts(characters, signs).map(([part, sign]) => (sign ? make("mark", sign > 0 ? "for" : "against", part) : part));
+}
+
+// Characters in stretches that have the same value.
+function inParts(characters, values) {
   const parts = [];
   for (let start = 0, end; start < characters.length; start = end) {
-    for (end = start + 1; end < characters.length && signs[end] === signs[start];) end += 1;
-    const part = characters.slice(start, end).join("");
-    parts.push(signs[start] ? make("mark", signs[start] > 0 ? "for" : "against", part) : part);
+    for (end = start + 1; end < characters.length && values[end] === values[start];) end += 1;
+    parts.push([characters.slice(start, end).join(""), values[start]]);
   }
   return parts;
+}
+
+// A text whose words are marked that carry a label; each mark tells which labels. `most` characters are shown.
+function withEvidence(text, evidence, most) {
+  const characters = Array.from(text).slice(0, most), labels = new Array(characters.length).fill("");
+  for (const one of evidence) {
+    for (const { start, end } of one.spans) {
+      for (let place = start; place < Math.min(end, characters.length); place += 1) {
+        labels[place] += labels[place] ? `, ${one.label}` : one.label;
+      }
+    }
+  }
+  return inParts(characters, labels).map(([part, told]) => {
+    if (!told) return part;
+    const mark = make("mark", "carries", part);
+    mark.title = told;
+    return mark;
+  });
 }

@@ -1,6 +1,6 @@
 (() => {
   const MANY = 200;  // with more labels than these the likeliest of a long list stand first
-  const LONG = 12, MOST_NODES = 100;
+  const LONG = 12, MOST_NODES = 100, MOST_SHOWN = 600, MOST_WITH_EVIDENCE = 10000;
   const state = { tree: null, texts: [], rows: [], picked: 0, open: new Map() };
 
   async function loadTree() {
@@ -17,7 +17,8 @@
     if (!texts.length) { say("Write a text first.", true); at("texts").focus(); return; }
     say("…");
     try {
-      const told = await fetched("/v1/predict", { texts, trace: true, scores: "all" });
+      const evidence = texts.every((text) => text.length <= MOST_WITH_EVIDENCE);
+      const told = await fetched("/v1/predict", { texts, trace: true, scores: "all", evidence });
       if (told.model !== state.model) await loadTree();
       Object.assign(state, { texts, rows: told.rows, picked: 0, open: new Map() });
       say(`${texts.length === 1 ? "1 text" : `${texts.length} texts`} answered`);
@@ -33,11 +34,15 @@
       const item = make("li"), button = make("button");
       button.type = "button";
       button.setAttribute("aria-pressed", String(place === state.picked));
-      button.append(make("span", "said", state.texts[place].slice(0, 600)));
+      const said = make("span", "said");
+      const show = (label) => said.replaceChildren(...withEvidence(state.texts[place], evidenceFor(row, label), MOST_SHOWN));
+      show();
+      button.append(said);
       const labels = make("span", "labels");
       for (const label of row.labels) {
         const chip = make("span", "", `✓ ${label} ${row.scores[label].toFixed(2)}`);
-        chip.addEventListener("mouseenter", () => tellOfLabel(place, label));
+        chip.addEventListener("mouseenter", () => { show(label); tellOfLabel(place, label); });
+        chip.addEventListener("mouseleave", () => show());
         labels.append(chip);
       }
       const unknown = row.trace.find((entry) => entry.why);
@@ -47,6 +52,11 @@
       item.append(button);
       return item;
     }));
+  }
+
+  // Of one label, or of all of them.
+  function evidenceFor(row, label) {
+    return (row.evidence || []).filter((one) => label === undefined || one.label === label);
   }
 
   function mark() {
