@@ -6,6 +6,7 @@ import gzip
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
