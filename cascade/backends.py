@@ -17,6 +17,7 @@ from cascade.prompt import settings as prompt_settings
 from cascade.prompt.settings import PromptSettings
 from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 from cascade.taxonomy.definition import Taxonomy
+from cascade.taxonomy.settings import TIERS, BackendSpec
 from cascade.trunk import settings as trunk_settings
 
 
@@ -173,17 +174,54 @@ def encodes(backend: Mapping[str, Any]) -> bool:
     return backend["kind"] == "encoder" or backend.get("encoder") is not None
 
 
-def words_alone(taxonomy: Taxonomy) -> Taxonomy | None:
-    """The same taxonomy without encoders; None where no group has one, so that it would be the same."""
-    options = {name: dict(group.backend.options) for name, group in taxonomy.groups.items()}
-    encoding = [name for name, own in options.items() if own.pop("encoder", None) is not None]
-    if not encoding:
+def tier_of(taxonomy: Taxonomy, tier: str) -> Taxonomy | None:
+    """The taxonomy of a cheaper look: by words alone, or by words and their encoders.
+
+    None where it would be the same: no group has anything dearer.
+    """
+    specs = {name: _cheaper(group.backend, tier) for name, group in taxonomy.groups.items()}
+    if all(specs[name] == group.backend for name, group in taxonomy.groups.items()):
         return None
-    groups = {
-        name: replace(group, backend=replace(group.backend, options=options[name]))
-        for name, group in taxonomy.groups.items()
-    }
+    groups = {name: replace(group, backend=specs[name]) for name, group in taxonomy.groups.items()}
     return replace(taxonomy, groups=groups, first_look=None)
+
+
+def _cheaper(spec: BackendSpec, tier: str) -> BackendSpec:
+    """The backend of a group in a look that knows no more than `tier`."""
+    asked = spec.kind in KINDS and KINDS[spec.kind].hosted
+    if tier == "encoder" and not asked:
+        return spec
+    options = {} if asked else {name: value for name, value in spec.options.items() if name != "encoder"}
+    if tier == "encoder" and (encoder := encoder_of(spec.options)) is not None:
+        options["encoder"] = encoder
+    return replace(spec, kind="linear" if asked else spec.kind, options=options)
+
+
+def next_tier(taxonomy: Taxonomy, tier: str) -> tuple[str, Taxonomy] | None:
+    """The look before that of a tier, by what the taxonomy names under `escalate`; None where there is none.
+
+    Without that key words alone come before encoders, and nothing before a service.
+    """
+    order = taxonomy.escalate or ("words", "encoder")
+    if tier not in order:
+        return None
+    for name in reversed(order[: order.index(tier)]):
+        found = tier_of(taxonomy, name)
+        if found is not None:
+            return name, found
+    return None
+
+
+def own_tier(taxonomy: Taxonomy) -> str:
+    """What the groups' own backends know: the dearest tier of any of them."""
+    found = {"words"}
+    for group in taxonomy.groups.values():
+        kind = group.backend.kind
+        if kind in TIERS:
+            found.add(kind)
+        if kind == "linear" and group.backend.options.get("encoder") is not None:
+            found.add("encoder")
+    return max(found, key=TIERS.index)
 
 
 def make_backend(

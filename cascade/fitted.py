@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cascade.backends import KINDS, asks_service, complaints, make_backend, words_alone
+from cascade.backends import KINDS, asks_service, complaints, make_backend, tier_of
 from cascade.errors import DataError, ModelError, TaxonomyError
 from cascade.model.decide import Ranked
 from cascade.model.folder import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from cascade.learn.truth import Cells
     from cascade.measure.evaluate import Evaluation
     from cascade.measure.evaluated_rows import EvaluatedRows
+    from cascade.measure.tuning import Curve
     from cascade.show.explain import Explanation
     from cascade.teach.queue import QueuedRow
 
@@ -211,19 +213,15 @@ class Cascade:
                 manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
             )
             check_against(taxonomy, manifest)
-            first, words = manifest_of_first(manifest), words_alone(taxonomy)
-            if first is not None:
-                check_first_look(words, manifest)
+            looks = [(taxonomy, manifest), *_cheaper_looks(taxonomy, manifest)]
         except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder / MANIFEST}: not a model of this version: {error}. Run `cascade fit` again."
             ) from error
         places = node_folders(folder, manifest)
-        last = _loaded_look(folder, taxonomy, manifest, places)
-        if first is None or words is None or manifest.first_look is None:
-            return cls(folder, manifest, taxonomy, Looks(last))
-        looks = Looks(last, _loaded_look(folder, words, first, places), manifest.first_look.doubt)
-        return cls(folder, manifest, taxonomy, looks)
+        doubts = () if manifest.first_look is None else [look.doubt for look in manifest.first_look.all]
+        found = [_loaded_look(folder, *one, places) for one in reversed(looks)]
+        return cls(folder, manifest, taxonomy, Looks(found, doubts))
 
     def save(self, folder: str | Path) -> None:
         """Copy the model to `folder`, which must not exist or be empty; it appears whole or not at all.
@@ -255,12 +253,14 @@ class Cascade:
     def walk(self, texts: Sequence[str]) -> Walked:
         """Probabilities of all nodes and conditional scores of all edges that were visited.
 
-        `Walked.before` has the path probabilities that they were combined from, `Walked.by_first` says which
-        texts words alone answered, where the model has a first look.
+        `Walked.before` has the path probabilities that they were combined from, `Walked.answered_by` says
+        which look answered each text, where the model has several.
         """
         return self.looks.walk(Texts(_strings(texts)))
 
-    def oracle(self, texts: Sequence[str], truth: Cells, by_first: BoolArray | None = None) -> Walked:
+    def oracle(
+        self, texts: Sequence[str], truth: Cells, answered_by: NDArray[np.int8] | None = None
+    ) -> Walked:
         """The same walk with every group entered just where `truth` says, each with path probability 1.
 
         Parameters
@@ -270,11 +270,11 @@ class Cascade:
         truth
             A column for each of `Graph.nodes`: labels and all their ancestors. Groups that are always visited
             are entered wherever a parent is.
-        by_first
-            bool, shape (n_texts,): which texts the first look answers, as `Walked` has it; by default none.
+        answered_by
+            int8, shape (n_texts,): which look answers each text, as `Walked` has it; by default the last.
         """
         batch = Texts(_strings(texts))
-        return self.looks.oracle(batch, lambda group: truth.has(self.graph.column[group]), by_first)
+        return self.looks.oracle(batch, lambda group: truth.has(self.graph.column[group]), answered_by)
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes): labels, and groups where one backs off."""
@@ -351,7 +351,7 @@ class Cascade:
         truth = true_cells(self.graph, labels)
         walked = self.walk(texts).whole()
         scored = Predictions.of(walked, self.decide)
-        oracle = Predictions.of(self.oracle(texts, truth, walked.by_first).whole(), self.decide)
+        oracle = Predictions.of(self.oracle(texts, truth, walked.answered_by).whole(), self.decide)
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
         cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)
@@ -365,6 +365,17 @@ class Cascade:
             cells=cells,
             evaluation=replace(found, first_look=share),
         )
+
+    def tuning_curve(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Curve:
+        """What handing on more or fewer texts to the dearest look wins and takes, by rows with their labels.
+
+        DataError where the model has one look only.
+        """
+        from cascade.learn.truth import true_cells
+        from cascade.measure.tuning import tuning_curve
+
+        columns = [self.graph.column[label] for label in self.graph.labels]
+        return tuning_curve(self.looks, _strings(texts), true_cells(self.graph, labels).only(columns))
 
     def explain(self, text: str, words: int = 3) -> Explanation:
         """Why a text gets its labels: the walk, and the words that spoke for and against each node.
@@ -482,6 +493,19 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     found = taxonomy.resolve(name)
     if found is None:
         raise DataError(f"row {row}: unknown label {name!r}.{taxonomy.suggest(name)}")
+    return found
+
+
+def _cheaper_looks(taxonomy: Taxonomy, manifest: Manifest) -> list[tuple[Taxonomy, Manifest]]:
+    """The looks before the last, the dearest first; ValueError where they do not fit the taxonomy."""
+    found = []
+    while manifest.first_look is not None:
+        cheaper, first = tier_of(taxonomy, manifest.first_look.tier), manifest_of_first(manifest)
+        check_first_look(cheaper, manifest)
+        if cheaper is None or first is None:
+            break
+        found.append((cheaper, first))
+        taxonomy, manifest = cheaper, first
     return found
 
 

@@ -245,7 +245,7 @@ def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
 
 def _settings(names: _NameMatching) -> Iterator[SettingChange]:
     before, after = names.before, names.after
-    for what in ("name", "description", "combine", "names", "first_look"):
+    for what in ("name", "description", "combine", "names", "first_look", "escalate"):
         old, new = getattr(before, what), getattr(after, what)
         if old != new:
             yield SettingChange(after.name, "taxonomy", what, old, new)

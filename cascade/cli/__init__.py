@@ -27,6 +27,7 @@ from cascade.cli import (  # noqa: F401
     serving,
     studio,
     trees,
+    tuning,
 )
 from cascade.cli.shell import Commands, cascade, main, run
 

@@ -1,4 +1,4 @@
-"""Which texts words alone may answer beside a model with an encoder, settled on rows that neither knew."""
+"""Which texts a cheap look may answer beside a dear one, settled on rows that neither knew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cascade.learn.promises import keeps
 from cascade.learn.truth import Cells
 from cascade.model.decide import decide
 from cascade.model.folder import FirstLook, Manifest
-from cascade.model.looks import doubts_of
+from cascade.model.looks import NO_DOUBT, doubts_of
 from cascade.model.walk import Walked
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.definition import Taxonomy
@@ -45,12 +45,21 @@ def may_pay(taxonomy: Taxonomy) -> bool:
     return any(not is_fast(name) for name in {encoder_of(one) for one in options} if name is not None)
 
 
-def told_of_look(look: FirstLook | None, most_lost: float) -> str:
-    """What came of a first look, in words."""
+_KNOWS = {"words": "words alone", "encoder": "words and meaning"}
+
+
+def told_of_look(look: FirstLook | None, most_lost: float, tier: str = "words") -> str:
+    """What came of a look, in words."""
+    knows = _KNOWS[tier]
     if look is None:
-        return f"first look: none, as words alone may lose more than {most_lost:g} of micro F1"
+        return f"first look: none, as {knows} may lose more than {most_lost:g} of micro F1"
+    if look.doubt == NO_DOUBT:
+        return (
+            f"first look: {knows} may lose more than {most_lost:g} of micro F1, and answer nothing; "
+            "`cascade tune` hands on by share, quality or cost"
+        )
     lost = f"{look.loss:.4f} of micro F1 lost" if look.loss > 0 else "nothing lost"
-    return f"first look: words alone answer {look.share:.0%} of the rows out of fold, {lost}"
+    return f"first look: {knows} answer {look.share:.0%} of the rows out of fold, {lost}"
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,12 @@ def first_look(
     first: tuple[Manifest, Walked],
     second: tuple[Manifest, Walked],
     most_lost: float,
+    *,
+    tier: str = "words",
+    before: FirstLook | None = None,
+    is_wanted: bool = False,
 ) -> FirstLook | None:
-    """What words alone may answer; None where that is next to nothing.
+    """What a cheaper look may answer; None where that is next to nothing.
 
     Parameters
     ----------
@@ -98,6 +111,10 @@ def first_look(
         What was settled of both, and the combined walks of these rows.
     most_lost
         So much micro F1 may be lost against the second look for all rows.
+    tier, before
+        What the first look knows, and what looks before it.
+    is_wanted
+        Whether it is kept where it may answer nothing, for `cascade tune` to say otherwise.
     """
     manifest, walked = first
     thresholds, exclusive = manifest.thresholds, manifest.exclusive
@@ -111,17 +128,21 @@ def first_look(
         left = np.sort(doubts[doubts <= bound])
         bound = float(left[len(left) // 2 - 1]) if len(left) > 1 and left[0] < bound else None
     if bound is None or np.mean(doubts <= bound) < LEAST_SHARE:
-        return None
+        if not is_wanted:
+            return None
+        bound = NO_DOUBT
     by_first = doubts <= bound
     return FirstLook(
         doubt=bound,
-        share=float(by_first.mean()),
+        share=float(by_first.mean()) if len(by_first) else 0.0,
         loss=float(lost[by_first].sum() / total),
         groups=manifest.groups,
         thresholds=manifest.thresholds,
         combination=manifest.combination or {},
         exclusive=manifest.exclusive,
         least_known=manifest.least_known,
+        tier=tier,
+        first_look=before,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import encoder_of, make_backend, words_alone
+from cascade.backends import encoder_of, make_backend, next_tier, own_tier
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.asking import rows_to_ask
@@ -238,7 +238,8 @@ class _Fit:
         encoders = {**self.heads.encoders, **(self.copied_encoders() if self_contained else {})}
         trunks = tuple(self.heads.trunks)
         manifest = replace(manifest, readings=readings, encoders=encoders, trunks=trunks)
-        manifest = replace(manifest, first_look=self.first_look(manifest))
+        tier, most_lost = own_tier(self.taxonomy), self.taxonomy.first_look
+        manifest = replace(manifest, first_look=self.first_look(manifest, tier, most_lost))
         write_manifest(self.out, manifest)
         return manifest
 
@@ -254,19 +255,24 @@ class _Fit:
         self.fit_level([group for group in trained_groups(self.taxonomy) if group not in self.policies])
         return self.settled()
 
-    def first_look(self, manifest: Manifest) -> FirstLook | None:
-        """Words alone, for the rows that they answer as well: fitted by the same stages, where that pays."""
-        words, most_lost = words_alone(self.taxonomy), self.taxonomy.first_look
-        dear = self.held_out is not None
-        if words is None or most_lost is None or dear or not may_pay(self.taxonomy):
+    def first_look(self, manifest: Manifest, tier: str, most_lost: float | None) -> FirstLook | None:
+        """A cheaper look, for the rows that it answers as well: fitted by the same stages, if that pays."""
+        found, is_wanted = next_tier(self.taxonomy, tier), bool(self.taxonomy.escalate)
+        pays = is_wanted or (self.held_out is None and may_pay(self.taxonomy))
+        if found is None or most_lost is None or not pays:
             return None
-        dataset, report = replace(self.dataset, taxonomy=words), partial(as_first_look, self.report)
+        name, cheaper = found
+        dataset, report = replace(self.dataset, taxonomy=cheaper), partial(as_first_look, self.report)
         services, trunks = self.fine_tuner, self.trainer
         alone = _Fit(dataset, self.out, self.seed, self.jobs, self.workers, report, services, trunks)
-        first = alone.trained(), alone.walked
-        found = first_look(dataset, self.scored, first, (manifest, self.walked), most_lost)
-        self.tell("noted", ROOT, told_of_look(found, most_lost))
-        return found
+        first = alone.trained()
+        before = alone.first_look(first, name, most_lost)
+        # A dear look has scores of fewer rows, and not always of those that a cheap one has.
+        rows, at, own = np.intersect1d(alone.scored, self.scored, return_indices=True)
+        looks = (first, alone.walked.of(at)), (manifest, self.walked.of(own))
+        look = first_look(dataset, rows, *looks, most_lost, tier=name, before=before, is_wanted=is_wanted)
+        self.tell("noted", ROOT, told_of_look(look, most_lost, name))
+        return look
 
     def unseen_rows(self) -> BoolArray | None:
         """The rows that are held out for models that are dear to fit; None where there is none."""

@@ -123,6 +123,10 @@ class FirstLook:
         The micro F1 that this lost among them, below 0 where it won some.
     groups, thresholds, combination, exclusive, least_known
         As in `Manifest`.
+    tier
+        What it knows, of `cascade.taxonomy.settings.TIERS`.
+    first_look
+        What answers before it; None where nothing does.
     """
 
     doubt: float
@@ -133,6 +137,13 @@ class FirstLook:
     combination: Mapping[str, Any]
     exclusive: tuple[str, ...]
     least_known: float | None
+    tier: str = "words"
+    first_look: FirstLook | None = None
+
+    @property
+    def all(self) -> tuple[FirstLook, ...]:
+        """It and those before it, the cheapest first."""
+        return (*(self.first_look.all if self.first_look is not None else ()), self)
 
 
 @dataclass(frozen=True)
@@ -306,8 +317,8 @@ def digest_of(manifest: Manifest) -> str:
 
 def nodes_of(manifest: Manifest) -> dict[str, Mapping[str, str]]:
     """The files of all node folders, by name."""
-    first = {} if manifest.first_look is None else manifest.first_look.groups
-    records = (*manifest.groups.values(), *first.values())
+    looks = () if manifest.first_look is None else manifest.first_look.all
+    records = (*manifest.groups.values(), *(record for look in looks for record in look.groups.values()))
     return {node: files for record in records for node, files in record.nodes.items()}
 
 
@@ -321,9 +332,20 @@ def _content(manifest: Manifest) -> bytes:
     if manifest.first_look is None:
         del content["first_look"]
     else:
-        look = manifest.first_look
-        content["first_look"] = {**vars(look), "groups": _groups_content(look.groups)}
+        content["first_look"] = _look_content(manifest.first_look)
     return checksummed(content)
+
+
+def _look_content(look: FirstLook) -> dict[str, Any]:
+    """That of words alone before one other look is written as it was before there were more."""
+    content = {**vars(look), "groups": _groups_content(look.groups)}
+    if look.tier == "words":
+        del content["tier"]
+    if look.first_look is None:
+        del content["first_look"]
+    else:
+        content["first_look"] = _look_content(look.first_look)
+    return content
 
 
 def _groups_content(groups: Mapping[str, GroupRecord]) -> dict[str, Any]:
@@ -409,8 +431,10 @@ def _first_look(value: Mapping[str, Any]) -> FirstLook:
     _check_types(value, _FIRST_LOOK_TYPES)
     if value.get("least_known") is not None:
         _check_types(value, {"least_known": float})
-    exclusive = tuple(value["exclusive"])
-    return FirstLook(**{**value, "exclusive": exclusive, "groups": _groups(value["groups"])})
+    _check_types({"tier": "words", **value}, {"tier": str})
+    inner = None if value.get("first_look") is None else _first_look(value["first_look"])
+    exclusive, groups = tuple(value["exclusive"]), _groups(value["groups"])
+    return FirstLook(**{**value, "exclusive": exclusive, "groups": groups, "first_look": inner})
 
 
 def _groups(records: Mapping[str, Mapping[str, Any]]) -> dict[str, GroupRecord]:

@@ -1,7 +1,7 @@
-"""Two looks at a text: what makes the first one doubt, and one walk of what either answered.
+"""Several looks at a text: what makes one doubt, and one walk of what each answered.
 
-A look is a whole model of the walk, with thresholds of its own. The first has words alone; rows that it
-doubts get the second, which knows what they mean.
+A look is a whole model of the walk, with thresholds of its own. Rows that a cheap one doubts get the next
+one, which knows more and is dearer: words first, then what they mean, then what a language model says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.taxonomy.graph import Graph
 
+NO_DOUBT = -1.0
+"""The greatest doubt of a look that answers nothing, as doubts are 0 or more."""
 # So many texts are decided at once, which takes one array of them and all nodes.
 _AT_ONCE = 2000
 
@@ -36,7 +38,7 @@ def manifest_of_first(manifest: Manifest) -> Manifest | None:
         least_known=look.least_known,
         promises={},
         encoders={},
-        first_look=None,
+        first_look=look.first_look,
     )
 
 
@@ -74,23 +76,22 @@ def _expected_errors(paths: FloatArray, chosen: BoolArray, first: int, found: ND
         found[row] = total if chosen[row].any() else np.inf
 
 
-def joined(by_first: BoolArray, first: Walked, second: Walked) -> Walked:
-    """The walk of texts of which the first look answered some and the second the others.
+def joined(answered_by: NDArray[np.int8], walks: Sequence[Walked]) -> Walked:
+    """The walk of texts of which each look answered some.
 
     Parameters
     ----------
-    by_first
-        bool, shape (n_texts,).
-    first, second
-        The walks of those texts and of the others.
+    answered_by
+        int8, shape (n_texts,): the look of each.
+    walks
+        For each look the walk of its texts.
     """
-    rows = np.flatnonzero(by_first), np.flatnonzero(~by_first)
-    walks = first, second
-    found = _joined(len(by_first), rows, walks)
-    if first.before is not None or second.before is not None:
-        before = _joined(len(by_first), rows, [one.before or one for one in walks])
+    rows = [np.flatnonzero(answered_by == look) for look in range(len(walks))]
+    found = _joined(len(answered_by), rows, walks)
+    if any(one.before is not None for one in walks):
+        before = _joined(len(answered_by), rows, [one.before or one for one in walks])
         found = replace(found, before=before)
-    return replace(found, by_first=by_first)
+    return replace(found, answered_by=answered_by)
 
 
 def _joined(n_texts: int, rows: Sequence[IntArray], walks: Sequence[Walked]) -> Walked:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cascade.model.contests import contest_of
 from cascade.model.folder import GroupRecord, Manifest, SecondModel
-from cascade.model.looks import manifest_of_first
+from cascade.model.looks import NO_DOUBT, manifest_of_first
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.validation.calibration import Calibration
@@ -46,15 +46,16 @@ def check_against(taxonomy: Taxonomy, manifest: Manifest) -> None:
         raise ValueError("its contests are not those of its taxonomy")
 
 
-def check_first_look(words: Taxonomy | None, manifest: Manifest) -> None:
-    """ValueError where a first look and the taxonomy of `words` alone do not agree; None has no such look."""
+def check_first_look(cheaper: Taxonomy | None, manifest: Manifest) -> None:
+    """ValueError where a first look and the taxonomy of its tier do not agree; None has no such tier."""
     first, look = manifest_of_first(manifest), manifest.first_look
     if first is None or look is None:
         return
-    if words is None:
-        raise ValueError("it has a first look, and no encoder that a second one would need")
-    check_against(words, first)
-    _check_within(0, look.doubt, len(manifest.nodes))
+    if cheaper is None:
+        raise ValueError(f"it has a look by {look.tier} alone, and nothing dearer that would be a second one")
+    check_against(cheaper, first)
+    if look.doubt != NO_DOUBT:
+        _check_within(0, look.doubt, len(manifest.nodes))
     _check_within(0, look.share, 1)
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.nodes.contract import RowsError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -86,8 +87,8 @@ class Walked:
     nothing_known
         bool, shape (n_texts,): texts of which the embedded models know too little to say anything, see
         `cascade.model.evidence`; None where there is none.
-    by_first
-        bool, shape (n_texts,): texts that a first look answered, see `cascade.model.looks`; None where there
+    answered_by
+        int8, shape (n_texts,): which look answered, 0 the first, see `cascade.model.looks`; None where there
         was one look only.
     """
 
@@ -97,7 +98,7 @@ class Walked:
     failed: Mapping[int, str] = field(default_factory=dict)
     before: Walked | None = None
     nothing_known: BoolArray | None = None
-    by_first: BoolArray | None = None
+    answered_by: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return self.n_texts
@@ -194,8 +195,13 @@ class Walked:
         blocks = {group: block for group, block in found if len(block.rows)}
         before = None if self.before is None else self.before.of(rows)
         nothing = None if self.nothing_known is None else self.nothing_known[rows]
-        by_first = None if self.by_first is None else self.by_first[rows]
-        return Walked(self.graph, len(rows), blocks, failed, before, nothing, by_first)
+        answered_by = None if self.answered_by is None else self.answered_by[rows]
+        return Walked(self.graph, len(rows), blocks, failed, before, nothing, answered_by)
+
+    @property
+    def by_first(self) -> BoolArray | None:
+        """Texts that the first look answered, bool, shape (n_texts,); None where there was one look only."""
+        return None if self.answered_by is None else self.answered_by == 0
 
     def slices(self, most_texts: int) -> Iterator[tuple[slice, Walked]]:
         """Consecutive texts, as in `batches`, with the walk of each."""

@@ -1,13 +1,14 @@
-"""A look at texts: one whole model of the walk. Where there are two, the second is for texts in doubt."""
+"""A look at texts: one whole model of the walk. Where there are several, the next is for texts in doubt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.backends import KINDS, asks_service, encodes
 from cascade.encoders.contract import counts
@@ -198,6 +199,10 @@ class Look:
         return scores_together(views)
 
 
+LOOKS = ("first", "second", "third")
+"""What looks are called, the cheapest first."""
+
+
 class Part(NamedTuple):
     """Texts of a walk that one look answered.
 
@@ -210,63 +215,79 @@ class Part(NamedTuple):
     walked
         Their walk.
     name
-        Which look that is; None where there is only one.
+        Which look that is, of `LOOKS`; None where there is only one.
     """
 
     rows: IntArray
     look: Look
     walked: Walked
-    name: Literal["first", "second"] | None = None
+    name: str | None = None
 
 
 class Looks:
-    """One look, or two: a cheap first one, and the second for texts that the first doubts.
+    """One look, or several, the cheapest first: each answers the texts that it does not doubt too much.
 
     Parameters
     ----------
-    last
-        The look that answers what is left.
-    first
-        The cheap one; None where there is none.
-    most_doubt
-        The greatest doubt, see `doubts_of`, at which the answer of the first stands.
+    looks
+        The looks; the last one answers what is left.
+    doubts
+        For each but the last the greatest doubt, see `doubts_of`, at which its answer stands.
     """
 
-    def __init__(self, last: Look, first: Look | None = None, most_doubt: float = 0.0) -> None:
-        self.last, self.first, self.most_doubt = last, first, most_doubt
+    def __init__(self, looks: Sequence[Look], doubts: Sequence[float] = ()) -> None:
+        self.looks, self.doubts = tuple(looks), tuple(doubts)
+        if len(self.doubts) != len(self.looks) - 1:
+            raise ValueError(
+                f"{len(self.looks)} looks and {len(self.doubts)} doubts: expected one less of these"
+            )
+
+    @property
+    def last(self) -> Look:
+        """The look that answers what is left."""
+        return self.looks[-1]
 
     def walk(self, batch: Texts) -> Walked:
-        """The walk of each text by the look that answers it; `Walked.by_first` tells which."""
-        if self.first is None:
+        """The walk of each text by the look that answers it; `Walked.answered_by` tells which."""
+        if len(self.looks) == 1:
             return self.last.walk(batch)
-        walked = self.first.walk(batch)
-        by_first = doubts_of(walked, self.first.decide) <= self.most_doubt
-        sure, doubted = np.flatnonzero(by_first), np.flatnonzero(~by_first)
-        counts.spared += len(sure)
-        if not len(doubted):
-            return replace(walked, by_first=by_first)
-        return joined(by_first, walked.of(sure), self.last.walk(batch.apart(doubted)))
+        answered_by = np.full(len(batch), len(self.looks) - 1, dtype=np.int8)
+        left, walks = np.arange(len(batch)), []
+        for place, (look, most_doubt) in enumerate(zip(self.looks, self.doubts, strict=False)):
+            part = batch if place == 0 else batch.apart(left)
+            walked = look.walk(part)
+            sure = doubts_of(walked, look.decide) <= most_doubt
+            answered_by[left[sure]] = place
+            walks.append(walked.of(np.flatnonzero(sure)))
+            counts.spared += int(sure.sum()) if place == 0 else 0
+            left = left[~sure]
+        last = self.last.walk(batch.apart(left)) if len(left) else Walked(self.last.graph, 0, {})
+        return joined(answered_by, [*walks, last])
 
     def oracle(
-        self, batch: Texts, truth: Callable[[str], BoolArray], by_first: BoolArray | None = None
+        self,
+        batch: Texts,
+        truth: Callable[[str], BoolArray],
+        answered_by: NDArray[np.int8] | None = None,
     ) -> Walked:
-        """As `Look.oracle`; `by_first` tells which texts the first look answers, by default none."""
-        if self.first is None or by_first is None:
+        """As `Look.oracle`; `answered_by` tells which look answers each text, by default the last."""
+        if len(self.looks) == 1 or answered_by is None:
             return self.last.oracle(batch, truth)
-        sure, doubted = np.flatnonzero(by_first), np.flatnonzero(~by_first)
-        first = self.first.oracle(batch.apart(sure), lambda group: truth(group)[sure])
-        last = self.last.oracle(batch.apart(doubted), lambda group: truth(group)[doubted])
-        return joined(by_first, first, last)
+        walks = []
+        for place, look in enumerate(self.looks):
+            rows = np.flatnonzero(answered_by == place)
+            walks.append(look.oracle(batch.apart(rows), _at(truth, rows)))
+        return joined(answered_by, walks)
 
     def parts(self, walked: Walked) -> list[Part]:
-        """What each look answered of a walk: two parts, of which one may be empty, or all of it."""
-        if self.first is None or walked.by_first is None:
+        """What each look answered of a walk, of which some parts may be empty; of one look it is all."""
+        if walked.answered_by is None or len(self.looks) == 1:
             return [Part(np.arange(len(walked)), self.last, walked)]
-        sure, doubted = np.flatnonzero(walked.by_first), np.flatnonzero(~walked.by_first)
-        return [
-            Part(sure, self.first, walked.of(sure), "first"),
-            Part(doubted, self.last, walked.of(doubted), "second"),
-        ]
+        found = []
+        for place, look in enumerate(self.looks):
+            rows = np.flatnonzero(walked.answered_by == place)
+            found.append(Part(rows, look, walked.of(rows), LOOKS[place]))
+        return found
 
     def decide(self, walked: Walked) -> BoolArray:
         """What is answered, bool, shape (n_texts, n_nodes), each text by the thresholds of its look."""
@@ -274,3 +295,7 @@ class Looks:
         for rows, look, part, _ in self.parts(walked):
             found[rows] = look.decide(part)
         return found
+
+
+def _at(truth: Callable[[str], BoolArray], rows: IntArray) -> Callable[[str], BoolArray]:
+    return lambda group: truth(group)[rows]

@@ -36,8 +36,9 @@ class Taxonomy:
     `groups` begins with the root and is in the order of the file, as is `labels`. `notes` is advice: things
     that are allowed but may be accidents. With `names` ``path`` the name of a group or a label is its path
     from the top, such as ``billing/tax``; with ``plain`` it is what the file calls it. `first_look` is the
-    micro F1 that answers by words alone may lose where there is an encoder, None for no such answers. Two
-    taxonomies are equal when all but places, source and notes are.
+    micro F1 that answers by words alone may lose where there is an encoder, None for no such answers;
+    `escalate` names the looks that a text gets, the cheapest first. Two taxonomies are equal when all but
+    places, source and notes are.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Taxonomy:
     notes: tuple[Problem, ...] = field(default=(), compare=False)
     names: Names = "plain"
     first_look: float | None = FIRST_LOOK
+    escalate: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], check_backend: BackendCheck | None = None) -> Taxonomy:

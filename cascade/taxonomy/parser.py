@@ -21,6 +21,7 @@ from cascade.taxonomy.rules import check_whole, several_parents
 from cascade.taxonomy.settings import (
     FIRST_LOOK,
     SETTING_KEYS,
+    TIERS,
     BackendSpec,
     Combine,
     Settings,
@@ -41,6 +42,10 @@ TOP: Mapping[str, Key] = {
     "first_look": Key(
         "The micro F1 that answers by words alone, without the encoder, may lose; or off.",
         {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, OFF]},
+    ),
+    "escalate": Key(
+        "The looks at a text, the cheapest first: each hands on what it doubts.",
+        {"type": "array", "items": one_of(TIERS), "minItems": 2, "uniqueItems": True},
     ),
     "defaults": Key("Settings of all groups.", {"$ref": "#/$defs/settings"}),
     "groups": CHILDREN["groups"],
@@ -67,6 +72,7 @@ class Parts(NamedTuple):
     notes: tuple[Problem, ...]
     names: Names
     first_look: float | None
+    escalate: tuple[str, ...]
 
 
 _FORBIDDEN_IN_FOLDERS = frozenset('/\\<>:"|?*')
@@ -111,6 +117,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
     data = read_data(given, reader, base)
     names = _read_names(given, reader)
     loss = reader.first_look(given["first_look"], "first_look") if "first_look" in given else FIRST_LOOK
+    escalate = reader.escalate(given["escalate"], "escalate") if "escalate" in given else ()
     found = _read_groups(top, given, reader, names, sound)
     description = found.description(given, "the taxonomy")
     check_whole(found)
@@ -131,6 +138,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
         notes=tuple(several_parents(found)),
         names=names,
         first_look=loss,
+        escalate=escalate,
     )
 
 

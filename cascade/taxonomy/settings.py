@@ -39,6 +39,8 @@ SETTINGS: Mapping[str, Key] = {
     "backend": Key("The kind of node model, with its options.", {"$ref": "#/$defs/backend"}),
 }
 SETTING_KEYS = tuple(SETTINGS)
+TIERS = ("words", "encoder", "prompt", "openai")
+"""What looks at a text know, the cheapest first; the last of a taxonomy is the groups' own backend."""
 FIRST_LOOK = 0.002
 """The micro F1 that answers by words alone may lose, where a taxonomy does not say."""
 
@@ -146,6 +148,24 @@ class SettingsReader(Reader):
         else:
             self.complain(node, f"{what} is {value}; expected a number from 0 to less than 1, or off")
         return FIRST_LOOK
+
+    def escalate(self, node: Node, what: str) -> tuple[str, ...]:
+        """Which looks a text gets, the cheapest first; empty after a complaint."""
+        named = self.names(node, what)
+        found = tuple(one.name for one in named)
+        wrong = [one for one in named if one.name not in TIERS]
+        if wrong:
+            hint = suggestion(wrong[0].name, TIERS)
+            self.complain(node, f"{what} has {wrong[0].name!r}; expected some of {', '.join(TIERS)}.{hint}")
+            return ()
+        if list(found) != sorted(set(found), key=TIERS.index) or len(found) < 2:
+            self.complain(
+                node,
+                f"{what} is {', '.join(found) or 'empty'}; expected two or more, in the order "
+                f"{', '.join(TIERS)}",
+            )
+            return ()
+        return found
 
     def backend(self, node: Node, what: str) -> BackendSpec | None:
         """``linear``, or ``{kind: linear, C: 1}``; which kinds and options exist is for others to say."""

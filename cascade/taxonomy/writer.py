@@ -27,6 +27,8 @@ def to_dict(taxonomy: Taxonomy) -> dict[str, Any]:
         plain["combine"] = taxonomy.combine
     if taxonomy.first_look != FIRST_LOOK:
         plain["first_look"] = False if taxonomy.first_look is None else taxonomy.first_look
+    if taxonomy.escalate:
+        plain["escalate"] = list(taxonomy.escalate)
     if defaults := _settings_to_dict(root, Settings()):
         plain["defaults"] = defaults
     return plain | _Writer(taxonomy).children(root)

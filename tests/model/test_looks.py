@@ -46,14 +46,15 @@ def walked_of(n_texts, seed):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.data())
 def test_parts_of_a_walk_are_joined_to_the_whole(seed, n_texts, data):
     whole = walked_of(n_texts, seed)
-    by_first = np.array(data.draw(st.lists(st.booleans(), min_size=n_texts, max_size=n_texts)))
-    parts = whole.of(np.flatnonzero(by_first)), whole.of(np.flatnonzero(~by_first))
-    found = joined(by_first, *parts)
+    places = st.integers(0, 2)
+    by_look = np.array(data.draw(st.lists(places, min_size=n_texts, max_size=n_texts)), dtype=np.int8)
+    found = joined(by_look, [whole.of(np.flatnonzero(by_look == look)) for look in range(3)])
     for name in ("paths", "conditionals", "seconds", "nothing_known"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     np.testing.assert_array_equal(found.before.paths, whole.before.paths)
     assert found.failed == whole.failed
-    assert list(found.by_first) == list(by_first)
+    assert list(found.answered_by) == list(by_look)
+    assert list(found.by_first) == list(by_look == 0)
     for name in TAXONOMY.graph.nodes:
         for mine, expected in zip(found.node(name), whole.node(name), strict=True):
             np.testing.assert_array_equal(mine, expected)
@@ -74,14 +75,14 @@ def test_what_only_one_walk_has_is_missing_for_the_texts_of_the_other():
         nothing_known=None,
         failed={},
     )
-    by_first = np.array([True, False] * 4)
-    found = joined(by_first, one, bare)
+    by_look = np.array([0, 1] * 4, dtype=np.int8)
+    found = joined(by_look, [one, bare])
     assert np.isnan(found.seconds[1::2]).all()
     np.testing.assert_array_equal(found.seconds[::2], one.seconds)
     np.testing.assert_array_equal(found.before.paths[1::2], bare.paths)
     assert not found.nothing_known[1::2].any()
-    assert joined(by_first, bare, bare).before is None
-    assert joined(by_first, bare, bare).nothing_known is None
+    assert joined(by_look, [bare, bare]).before is None
+    assert joined(by_look, [bare, bare]).nothing_known is None
 
 
 # Doubt

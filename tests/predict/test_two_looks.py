@@ -137,9 +137,9 @@ def test_an_answer_is_that_of_the_look_alone(model):
 
 def test_each_text_is_decided_by_the_thresholds_of_its_look(model):
     texts, _ = texts_of_both()
-    walked, strict = model.walk(texts), copy.copy(model.looks.first)
+    walked, strict = model.walk(texts), copy.copy(model.looks.looks[0])
     strict.manifest = replace(strict.manifest, thresholds=dict.fromkeys(model.graph.nodes, 1.0))
-    chosen = Looks(model.looks.last, strict, model.looks.most_doubt).decide(walked)
+    chosen = Looks([strict, model.looks.last], model.looks.doubts).decide(walked)
     assert not chosen[::2].any()
     np.testing.assert_array_equal(chosen[1::2], model.decide(walked)[1::2])
     assert chosen[1::2].any()
@@ -149,7 +149,7 @@ def test_the_oracle_asks_the_look_that_answered(model):
     texts, labels = texts_of_both()
     truth = true_cells(model.graph, labels)
     by_first = np.array([True, False] * 40)
-    found = model.oracle(texts, truth, by_first)
+    found = model.oracle(texts, truth, np.where(by_first, 0, 1).astype(np.int8))
     for start, look in enumerate(looks_of(model)):
         alone = look.oracle(Texts(texts), lambda group: truth.has(model.graph.column[group]))
         np.testing.assert_array_equal(found.paths[start::2], alone.paths[start::2])
@@ -157,7 +157,7 @@ def test_the_oracle_asks_the_look_that_answered(model):
 
 
 def looks_of(model):
-    return model.looks.first, model.looks.last
+    return model.looks.looks[0], model.looks.last
 
 
 def test_an_empty_text_is_not_answered_by_words_alone(model):
@@ -196,11 +196,11 @@ def test_a_copied_and_a_pickled_model_have_both_looks(model, tmp_path):
 def test_what_teaches_most_is_measured_by_the_thresholds_of_the_look_that_answered(model):
     text = texts_of_both()[0][0]
     best = int(np.nanargmax(model.predict_proba([text])[0]))
-    on_edge = copy.copy(model.looks.first)
+    on_edge = copy.copy(model.looks.looks[0])
     probability = float(model.predict_proba([text])[0, best])
     thresholds = on_edge.manifest.thresholds | {model.labels[best]: probability}
     on_edge.manifest = replace(on_edge.manifest, thresholds=thresholds)
-    model.looks = Looks(model.looks.last, on_edge, model.looks.most_doubt)
+    model.looks = Looks([on_edge, model.looks.last], model.looks.doubts)
     assert model.walk([text]).by_first.all()
     doubt = doubts_about(model, text)[0]
     assert (doubt.reason, doubt.label) == ("near threshold", model.labels[best])
@@ -358,7 +358,7 @@ def test_a_damaged_node_of_the_first_look_is_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"doubt": -1.0}, "expected a number from 0"),
+        ({"doubt": -2.0}, "expected a number from 0"),
         ({"doubt": None}, "'doubt': expected float, found NoneType"),
         ({"share": 1.5}, "expected a number from 0 to 1, found 1.5"),
         ({"exclusive": ["nowhere"]}, "its contests are not those of its taxonomy"),
@@ -383,5 +383,5 @@ def test_a_first_look_needs_an_encoder_beside_it(folder, tmp_path):
     del content["sha256"]
     content["first_look"] = content_of(folder)["first_look"]
     (tmp_path / "words" / MANIFEST).write_bytes(checksummed(content))
-    with pytest.raises(ModelError, match="a first look, and no encoder"):
+    with pytest.raises(ModelError, match="a look by words alone, and nothing dearer"):
         Cascade.load(tmp_path / "words")

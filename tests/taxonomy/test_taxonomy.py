@@ -641,11 +641,11 @@ FAULTS = r"""
 
 descripton: d
 => 3:1: unknown key 'descripton' in the top level; expected 'name', 'description', 'data', 'combine',
-   'names', 'first_look', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
+   'names', 'first_look', 'escalate', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
 
 threshold: 0.5
 => 3:1: unknown key 'threshold' in the top level; expected 'name', 'description', 'data', 'combine',
-   'names', 'first_look', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
+   'names', 'first_look', 'escalate', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
 
 data: {trian: x}
 => 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
