@@ -138,6 +138,14 @@ def test_names_in_a_schema_mean_what_they_say():
     assert written(words) == "cushions and pillows"
 
 
+def test_a_list_that_must_be_longer_goes_on_with_the_next_best():
+    text = "The pillow, the pillow! And the internet."
+    names = {"type": "array", "items": {"enum": list(ROOM)}, "minItems": 2}
+    assert sorted(written(names, text=text)) == ["bed", "wifi"]
+    assert written(names | {"minItems": 4}, text=TEXTS["wifi"])[0] == "wifi"
+    assert sorted(written(names | {"minItems": 4}, text=TEXTS["wifi"])) == sorted(ROOM)
+
+
 def test_what_is_not_told_apart_by_words_gets_the_least_that_is_allowed():
     kinds = {"n": {"type": "integer", "minimum": 3}, "x": {"type": "number"}, "none": {"type": "null"}}
     found = written(strict({**kinds, "list": {"type": "array", "items": {"type": "integer"}}}))
