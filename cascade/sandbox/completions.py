@@ -143,10 +143,9 @@ def _reading(question: Question, model: TrainedModel | None) -> tuple[Shape, str
 
 
 def answer_many(
-    bodies: Sequence[Mapping[str, Any]], format_: Format, models: Models, reader: Reader | None = None
+    bodies: Sequence[Mapping[str, Any]], format_: Format, models: Models, reader: Reader
 ) -> list[Record | ApiError]:
     """Answers of many requests at once, in their order: what a batch does."""
-    reader = reader or Reader()
     found: list[Record | ApiError] = []
     waiting: dict[int, tuple[TrainedModel, list[tuple[int, Question, str]]]] = {}
     for at, body in enumerate(bodies):

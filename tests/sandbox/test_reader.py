@@ -11,6 +11,9 @@ import pytest
 from prompts_to_read import NOTHING, ROOM, TEXTS, answer, held, messages, names_of, numbers, request, schema
 from sandbox_helpers import SPEC, Checker, chat_lines, client_of, code, ended, rows, sandbox, uploaded
 
+from cascade.sandbox.reader.prompts import read_prompt
+from cascade.sandbox.reader.scoring import judge
+
 
 @pytest.fixture(scope="module")
 def checker():
@@ -101,6 +104,13 @@ def test_a_second_look_says_yes_or_no(client, text, yes, opposite):
     assert found.message.content == yes
     listed = chances(found.logprobs.content[0])
     assert listed["yes"] + listed["no"] > 0.98
+
+
+def test_the_chances_of_numbers_are_those_of_exactly_one_choice(client):
+    body = request("number", "The internet and the soft pillow.")
+    listed = chances(choice_of(client, body).logprobs.content[0])
+    expected = judge(read_prompt(body["messages"], names_of("number"))).one
+    assert [listed[f"{at:02d}"] for at in range(1, 6)] == pytest.approx(expected, abs=0.005)
 
 
 def test_a_question_that_is_asked_again_is_answered_as_before(client):

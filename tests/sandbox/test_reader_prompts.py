@@ -128,3 +128,33 @@ def test_chances_are_chances_whatever_the_text(text, way):
     assert all(0 < chance < 1 for chance in verdict.apart)
     assert sum(verdict.one) == pytest.approx(1)
     assert len(verdict.apart) == len(names_of(way))
+
+
+def asked(system, text, examples=()):
+    shown = [
+        {"role": role, "content": content}
+        for pair in examples
+        for role, content in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return read_prompt([{"role": "system", "content": system}, *shown, {"role": "user", "content": text}])
+
+
+def test_a_choice_is_less_likely_where_another_fits_much_better():
+    text = "The wifi and the soft pillow in the bed"
+    alone = judge(asked("Choices:\n1 wifi\n2 price", text)).apart[0]
+    beside = judge(asked("Choices:\n1 wifi\n2 bed: soft pillow", text)).apart[0]
+    assert beside < alone
+
+
+def test_examples_that_lack_a_choice_speak_against_it():
+    system, text = "Choices:\n1 wifi\n2 bed", "The wifi was slow all day"
+    plain = judge(asked(system, text)).apart[0]
+    against = judge(asked(system, text, [("The wifi was slow all night", '{"1":0,"2":1}')])).apart[0]
+    unlike = judge(asked(system, text, [("Lovely tram", '{"1":0,"2":1}')])).apart[0]
+    assert against < plain
+    assert unlike == plain
+
+
+def test_of_names_that_begin_alike_the_longest_is_meant():
+    assert Choice.parse("noise: at night", "1", ("noise", "noise: at night")).name == "noise: at night"
+    assert Choice.parse("noise: by day", "1", ("noise", "noise: at night")).name == "noise"

@@ -115,6 +115,9 @@ def test_rarer_keys_are_honoured_too(schema):
         {"anyOf": 3},
         {"enum": []},
         {"properties": {"a": 3}},
+        {"properties": ["a"]},
+        {"type": "array", "minItems": "x"},
+        {"type": "integer", "minimum": "x"},
     ],
     ids=json.dumps,
 )
@@ -135,6 +138,14 @@ def test_names_in_a_schema_mean_what_they_say():
     assert written(words) == "cushions and pillows"
 
 
+def test_a_list_that_must_be_longer_goes_on_with_the_next_best():
+    text = "The pillow, the pillow! And the internet."
+    names = {"type": "array", "items": {"enum": list(ROOM)}, "minItems": 2}
+    assert sorted(written(names, text=text)) == ["bed", "wifi"]
+    assert written(names | {"minItems": 4}, text=TEXTS["wifi"])[0] == "wifi"
+    assert sorted(written(names | {"minItems": 4}, text=TEXTS["wifi"])) == sorted(ROOM)
+
+
 def test_what_is_not_told_apart_by_words_gets_the_least_that_is_allowed():
     kinds = {"n": {"type": "integer", "minimum": 3}, "x": {"type": "number"}, "none": {"type": "null"}}
     found = written(strict({**kinds, "list": {"type": "array", "items": {"type": "integer"}}}))
@@ -145,25 +156,40 @@ TOLD = """Write descriptions.
 wifi
 - The router in the lobby was dead.
 - No router reached our floor.
+
 bed
 - The mattress sagged.
 - A mattress full of springs."""
 
 
-def test_descriptions_are_written_from_examples_in_the_message():
-    entry = strict(
-        {"description": {"type": "string"}, "aliases": {"type": "array", "items": {"type": "string"}}}
-    )
-    schema = strict({"wifi": entry, "bed": entry})
-    body = {"response_format": held(schema)}
-    asked = [{"role": "system", "content": "Choices:\n1 wifi\n2 bed"}, {"role": "user", "content": TOLD}]
-    answer = Reader().answer(body, asked, 1000)
+ENTRY = {"description": {"type": "string"}, "aliases": {"type": "array", "items": {"type": "string"}}}
+NAMED = {"label": {"type": "string", "enum": ["wifi", "bed"]}, **ENTRY}
+
+
+def told_of(schema, system="Write descriptions."):
+    asked = [{"role": "system", "content": system}, {"role": "user", "content": TOLD}]
+    answer = Reader().answer({"response_format": held(schema)}, asked, 1000)
     found = json.loads("".join(step.token for step in answer.steps))
     jsonschema.validate(found, schema)
+    return found
+
+
+@pytest.mark.parametrize("system", ["Write descriptions.", "Choices:\n1 wifi\n2 bed\nWrite descriptions."])
+def test_descriptions_are_written_from_examples_in_the_message(system):
+    found = told_of(strict({"wifi": strict(ENTRY), "bed": strict(ENTRY)}), system)
     assert "router" in found["wifi"]["description"]
     assert "mattress" in found["bed"]["description"]
     assert found["wifi"]["aliases"][0] == "router"
     assert "mattress" not in json.dumps(found["wifi"])
+    listed = told_of(strict({"labels": {"type": "array", "items": strict(NAMED)}}), system)["labels"]
+    assert {one["label"]: one["description"] for one in listed} == {
+        name: one["description"] for name, one in found.items()
+    }
+
+
+def test_one_choice_alone_is_described_by_its_name():
+    found = told_of(strict(ENTRY), "Choice: wifi\nDescribe it.")
+    assert found["description"].startswith("Wifi: router")
 
 
 @given(seed=st.integers())

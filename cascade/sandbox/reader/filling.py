@@ -95,7 +95,11 @@ class Filler:
 
     def fill(self) -> None:
         """Add the whole answer to the pieces."""
-        self._value(self._root, Place())
+        alone = 0 if len(self.prompt.choices) == 1 else None
+        try:
+            self._value(self._root, Place(choice=alone))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise schemas.impossible("a key of it has a value of the wrong kind") from error
 
     def meant(self, text: Any) -> int | None:
         """The place of the choice that has this number or name."""
@@ -144,19 +148,19 @@ class Filler:
         least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
         items = schemas.resolved(schema.get("items", True), self._root) if least or most != 0 else {}
         unique = bool(schema.get("uniqueItems"))
-        inner = [place.below(at=at if unique else 0) for at in range(least)]
-        inner[: len(inner)] = self._meaning(items, place, inner)
+        inner = self._items(items, place, [place.below(at=at if unique else 0) for at in range(least)])
         self.pieces.text("[")
         for at, one in enumerate(inner if most is None else inner[: int(most)]):
             self.pieces.text("," if at else "")
             self._value(items, one)
         self.pieces.text("]")
 
-    def _meaning(self, items: Schema, place: Place, least: Sequence[Place]) -> Sequence[Place]:
+    def _items(self, items: Schema, place: Place, least: Sequence[Place]) -> Sequence[Place]:
         """What the items of an array are about, no fewer than the least."""
         choices = self._choices_named(items)
         if choices:
-            found = [place.below(choice=at) for at in self._selected(choices, len(least))]
+            listed = choices if self._is_written(items) else self._selected(choices, len(least))
+            found = [place.below(choice=at) for at in listed]
         elif schemas.kind_of(items) == "string" and not {"enum", "const"} & items.keys():
             found = [place.below(phrase=word) for word in self._phrases(place)]
         else:
@@ -173,6 +177,16 @@ class Filler:
             if found:
                 return found
         return []
+
+    def _is_written(self, items: Schema) -> bool:
+        """Whether items tell something of each choice, other than that the text has it."""
+        parts = {
+            key: schemas.resolved(part, self._root) for key, part in (items.get("properties") or {}).items()
+        }
+        return any(
+            schemas.kind_of(part) == "string" and "enum" not in part and not _is_like(key, _QUOTE)
+            for key, part in parts.items()
+        )
 
     def _selected(self, choices: Sequence[int], least: int) -> list[int]:
         """The choices to list, the likeliest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,23 +136,34 @@ def list_schema(names: Sequence[str], quotes: bool) -> Schema:
     }
 
 
-def names_in(schema: Schema | None) -> tuple[str, ...]:
-    """The texts of all enums of a schema, by which names in a prompt are told from descriptions."""
+def subjects_in(schema: Schema | None) -> tuple[str, ...]:
+    """What a schema wants something told of: texts of enums, and names of objects within objects."""
     found: dict[str, None] = {}
-    _collect(schema, found)
+    for part in _parts_of(schema):
+        listed, properties = part.get("enum"), part.get("properties")
+        if isinstance(listed, list):
+            found.update(dict.fromkeys(one for one in listed if isinstance(one, str)))
+        if isinstance(properties, dict):
+            nested = [
+                name for name, one in properties.items() if isinstance(one, dict) and "properties" in one
+            ]
+            found.update(dict.fromkeys(nested))
     return tuple(found)
 
 
-def _collect(value: Any, found: dict[str, None]) -> None:
+def names_in(schema: Schema | None) -> tuple[str, ...]:
+    """The texts of all enums and the names of all properties, by which names in a prompt are known."""
+    found: dict[str, None] = dict.fromkeys(subjects_in(schema))
+    for part in _parts_of(schema):
+        if isinstance(part.get("properties"), dict):
+            found.update(dict.fromkeys(part["properties"]))
+    return tuple(found)
+
+
+def _parts_of(value: Any) -> Iterator[Schema]:
+    """A schema and all within it."""
     if isinstance(value, dict):
-        listed = value.get("enum")
-        if isinstance(listed, list):
-            found.update(dict.fromkeys(one for one in listed if isinstance(one, str)))
-        properties = value.get("properties")
-        if isinstance(properties, dict):
-            found.update(dict.fromkeys(properties))
-        for one in value.values():
-            _collect(one, found)
-    elif isinstance(value, list):
-        for one in value:
-            _collect(one, found)
+        yield value
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _parts_of(one)

@@ -8,15 +8,15 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.sandbox.answer_shapes import AnswerToken, Segment, steps_of, tokens_of
 from cascade.sandbox.chaos import Chaos
 from cascade.sandbox.reader import trouble, writing
 from cascade.sandbox.reader.filling import Filler, Pieces
-from cascade.sandbox.reader.forms import YES_NO, Form, form_read, form_told, names_in
-from cascade.sandbox.reader.prompts import Prompt, read_prompt
+from cascade.sandbox.reader.forms import YES_NO, Form, form_read, form_told, names_in, subjects_in
+from cascade.sandbox.reader.prompts import Choice, Prompt, read_prompt
 from cascade.sandbox.reader.scoring import Verdict, chances_of_names, judge
 
 READER = "reader"
@@ -66,7 +66,10 @@ class Reader:
             The form that is wanted is none.
         """
         told = form_told(body)
-        prompt = read_prompt(messages, names_in(told.schema if told else None))
+        schema = told.schema if told else None
+        prompt = read_prompt(messages, names_in(schema))
+        if not prompt.choices:
+            prompt = replace(prompt, choices=tuple(Choice("", name) for name in subjects_in(schema)))
         form = told or form_read(prompt, _wants_object(body))
         kind, draw = self._chaos.reading() if self._chaos else ("", 0.0)
         if kind == "obeys":
