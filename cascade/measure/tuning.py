@@ -59,7 +59,8 @@ class Curve:
     Attributes
     ----------
     points
-        By share, ascending: nothing is handed on, then more and more, at last all of the rows.
+        By share, ascending: next to nothing is handed on, then more and more, at last all that the cheapest
+        of three looks leaves.
     rows
         How many rows they are measured on.
     now
@@ -135,22 +136,22 @@ class _Timed:
 
 
 def _doubts(looks: Looks, walked: Walked) -> Floats:
-    """How much each text is doubted by the look that answered it, float64, shape (n_texts,)."""
-    found = np.empty(len(walked), dtype=np.float64)
-    for rows, look, part, _ in looks.parts(walked):
-        found[rows] = doubts_of(part, look.decide)
+    """How much the dearest of some looks doubts each text, float64, shape (n_texts,).
+
+    Below all doubts for a text that a cheaper one answered, which is not handed on whatever is chosen.
+    """
+    found = np.full(len(walked), -np.inf)
+    rows, look, part, _ = looks.parts(walked)[-1]
+    found[rows] = doubts_of(part, look.decide)
     return found
 
 
 def _handed_on(doubts: Floats, order: IntArray, share: float) -> tuple[float, BoolArray]:
     """The bound of doubt at which about so many rows are handed on, and which those are."""
     count = round(share * len(doubts))
-    if count >= len(doubts):
-        return NO_DOUBT, np.ones(len(doubts), dtype=np.bool_)
-    bound = float(doubts[order[count]])
-    if not np.isfinite(bound):  # who found nothing is handed on first, and whole
-        finite = doubts[np.isfinite(doubts)]
-        bound = float(finite.max()) if len(finite) else NO_DOUBT
+    bound = NO_DOUBT if count >= len(doubts) else max(float(doubts[order[count]]), NO_DOUBT)
+    if bound == np.inf:  # who found nothing is handed on first, and whole
+        bound = float(doubts[doubts < np.inf].max(initial=NO_DOUBT))
     return bound, np.asarray(doubts > bound)
 
 
@@ -165,7 +166,7 @@ def _f1(answers: Sequence[BoolArray], handed_on: BoolArray, truth: BoolArray) ->
 
 
 def cheapest(points: Sequence[Point], quality: float) -> Point:
-    """The point with the fewest rows handed on whose micro F1 is at least so high; DataError where none is."""
+    """The point with the fewest rows handed on that reaches a micro F1; DataError where none does."""
     for point in points:
         if point.micro_f1 >= quality:
             return point
@@ -177,12 +178,13 @@ def cheapest(points: Sequence[Point], quality: float) -> Point:
 
 
 def affordable(points: Sequence[Point], usd: float) -> Point:
-    """The best point whose thousand texts cost no more; DataError where prices are not known."""
+    """The best point whose thousand texts cost no more, or the cheapest; DataError without prices."""
     if any(point.usd is None for point in points):
         raise DataError(
             "the prices of this model are not known: say --share or --quality instead of --budget"
         )
-    return max((point for point in points if (point.usd or 0) <= usd), key=lambda point: point.micro_f1)
+    within = [point for point in points if (point.usd or 0) <= usd]
+    return max(within, key=lambda point: point.micro_f1, default=points[0])
 
 
 def nearest(points: Sequence[Point], share: float) -> Point:
