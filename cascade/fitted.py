@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -35,7 +35,7 @@ from cascade.model.soundness import calibration_of, check_against, check_first_l
 from cascade.model.walk import Walked, batches
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
-from cascade.predict.evidence import LabelEvidence, evidence_of
+from cascade.predict.evidence import LabelEvidence, evidence_by
 from cascade.predict.extras import Style
 from cascade.predict.look import Look, Looks, Part
 from cascade.rows.frames import FRAME, frame_of, frame_rows, has_objects, is_frame, texts_of
@@ -296,16 +296,7 @@ class Cascade:
 
     def evidence(self, texts: Sequence[str]) -> list[tuple[LabelEvidence, ...]]:
         """For each text what in it carries each of its labels, in the order of `predict`."""
-        texts = _strings(texts)
-        found: dict[int, tuple[LabelEvidence, ...]] = {}
-        for rows in batches(len(texts), self.graph, CHUNK):
-            for part in self.parts(self.walk(texts[rows]).whole()):
-                chosen = Ranked.of(part.walked.paths, part.look.decide(part.walked))
-                names = [self.graph.nodes[column] for column in chosen.columns.tolist()]
-                places = (rows.start + part.rows).tolist()
-                own, labels = [texts[place] for place in places], list(chosen.by_text(names))
-                found.update(zip(places, evidence_of(part.look, own, part.walked, labels), strict=True))
-        return [found[place] for place in range(len(texts))]
+        return evidence_by(self, _strings(texts))
 
     def predict_frame(self, data: pd.DataFrame | Sequence[str], *, evidence: bool = False) -> pd.DataFrame:
         """The answers as a frame of the kind of `data`, with its index where that is a frame of pandas.
@@ -364,6 +355,7 @@ class Cascade:
             ids=list(range(1, len(texts) + 1)) if ids is None else list(ids),
             cells=cells,
             evaluation=replace(found, first_look=share),
+            carried=None if self.is_hosted or self.looks.last.encodes else partial(evidence_by, self),
         )
 
     def tuning_curve(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Curve:

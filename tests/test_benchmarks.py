@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from cascade.fitted import Cascade
 from cascade.learn.truth import true_cells
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,7 @@ DATA = ROOT.parent / "shared" / "data"
 PEERS = ROOT / ".peers"
 sys.path.append(str(BENCHMARKS))  # programs of their own, which import each other as neighbours
 
+import evidence  # noqa: E402
 import measure  # noqa: E402
 import ours  # noqa: E402
 import page  # noqa: E402
@@ -394,6 +397,21 @@ def test_exponent_without_the_smallest_sizes_does_not_see_them():
     assert parts.exponent(seconds, skipped=2) == pytest.approx(1)
     with pytest.raises(ValueError, match="two"):
         parts.exponent(seconds, skipped=4)
+
+
+# Evidence
+
+
+def test_labels_are_lost_with_their_evidence_and_not_with_words_by_chance(shop, shop_model):
+    model, texts = Cascade.load(shop_model), shop.texts[:60]
+    found = model.evidence(texts)
+    deleted = list(evidence.deletions(texts, found, random.Random(0)))
+    assert [one.label for one in deleted] == [one.label for own in found for one in own]
+    assert all(0 < one.share < 0.9 for one in deleted)
+    assert all(len(one.without.split()) == len(one.by_chance.split()) for one in deleted)
+    lost, by_chance = evidence.lost_shares(model, deleted)
+    assert lost > 0.9
+    assert by_chance < 0.6
 
 
 # The page

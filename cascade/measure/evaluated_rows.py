@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +10,11 @@ from cascade.measure.error_causes import ErrorKinds, error_kinds
 from cascade.measure.evaluate import Evaluation
 from cascade.measure.known_cells import KnownCells
 from cascade.model.folder import Manifest
+from cascade.predict.evidence import LabelEvidence
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
+
+Carried = Callable[[Sequence[str], Sequence[Sequence[str]]], list[tuple[LabelEvidence, ...]]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class EvaluatedRows:
         What was true of them and what was answered.
     evaluation
         The figures of all that.
+    carried
+        Tells for each of some texts what in it carries each of some labels that it was given; None where it
+        would take long, or cost money.
     """
 
     taxonomy: Taxonomy
@@ -36,6 +42,7 @@ class EvaluatedRows:
     ids: Sequence[str | int]
     cells: KnownCells
     evaluation: Evaluation
+    carried: Carried | None = None
 
     @property
     def graph(self) -> Graph:

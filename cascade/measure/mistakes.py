@@ -113,14 +113,31 @@ def confused(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
 def mistakes(evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """The errors that the model was surest of, as many missed as wrong ones, with texts and ways."""
     found: list[tuple[float, int, int]] = []
-    for is_missed, cells in ((True, evaluated.cells.missed), (False, evaluated.cells.wrong)):
-        rows, labels = rows_and_columns(cells)
+    for is_missed, flags in ((True, evaluated.cells.missed), (False, evaluated.cells.wrong)):
+        rows, labels = rows_and_columns(flags)
         paths = values_at(evaluated.cells.paths, rows, labels)
         found += [
             (abs(float(paths[at]) - is_missed), int(rows[at]), int(labels[at]))
             for at in _surest(rows, 1 - paths if is_missed else paths)
         ]
-    return [_mistake(evaluated, row, label) for _, row, label in sorted(found, key=lambda one: -one[0])]
+    cells = [(row, label) for _, row, label in sorted(found, key=lambda one: -one[0])]
+    carried = _carried(evaluated, cells)
+    return [_mistake(evaluated, *cell) | {"spans": carried.get(cell, [])} for cell in cells]
+
+
+def _carried(
+    evaluated: EvaluatedRows, cells: list[tuple[int, int]]
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """By row and label where words carried a label that is not true; empty where that is not told."""
+    wrong = [(row, label) for row, label in cells if not evaluated.cells.truth[row, label]]
+    if evaluated.carried is None or not wrong:
+        return {}
+    texts = [evaluated.texts[row] for row, _ in wrong]
+    found = evaluated.carried(texts, [[evaluated.graph.labels[label]] for _, label in wrong])
+    return {
+        cell: [(span.start, span.end) for span in one.spans if span.end <= MOST_CHARACTERS]
+        for cell, (one,) in zip(wrong, found, strict=True)
+    }
 
 
 def _surest(rows: IntArray, sureness: FloatArray) -> list[int]:

@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.model.walk import Walked, edges
+from cascade.model.decide import Ranked
+from cascade.model.walk import Walked, batches, edges
 from cascade.nodes.contract import Contributions, Explainable, NodeModel, Quoting
 from cascade.nodes.occlusion import cut_up
-from cascade.predict.look import Look
+from cascade.predict.look import Look, Part
 from cascade.predict.spans import Span, best_spans, joined
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT
@@ -31,6 +32,11 @@ from cascade.text.quotations import standing
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, sigmoid
 
+if TYPE_CHECKING:
+    from cascade.predict.answers import Model
+
+WALKED = 2000
+"""Texts that are walked at once."""
 # Rows whose texts are taken apart together; what is missed of them is kept until all of them are told.
 AT_ONCE = 64
 # At so many weights of words between none and all is the probability followed.
@@ -81,6 +87,32 @@ def evidence_of(
     for start in range(0, len(whole), AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, len(whole)))
         yield from _Batch(look, whole.apart(rows), walked.of(rows), labels[start : start + AT_ONCE]).told()
+
+
+def evidence_by(
+    model: Model, texts: Sequence[str], labels: Sequence[Sequence[str]] | None = None
+) -> list[tuple[LabelEvidence, ...]]:
+    """For each text what carries each of these labels, or of those that the model gives it, in their order.
+
+    Raises
+    ------
+    RowsError
+        A service did not answer for some texts.
+    """
+    found: dict[int, tuple[LabelEvidence, ...]] = {}
+    for rows in batches(len(texts), model.graph, WALKED):
+        for part in model.parts(model.walk(texts[rows]).whole()):
+            places = (rows.start + part.rows).tolist()
+            own = [texts[place] for place in places]
+            given = _chosen(part) if labels is None else [labels[place] for place in places]
+            found.update(zip(places, evidence_of(part.look, own, part.walked, given), strict=True))
+    return [found[place] for place in range(len(texts))]
+
+
+def _chosen(part: Part) -> list[list[str]]:
+    """The labels that a look gives each of its texts, the most probable first."""
+    chosen = Ranked.of(part.walked.paths, part.look.decide(part.walked))
+    return list(chosen.by_text([part.look.graph.nodes[column] for column in chosen.columns.tolist()]))
 
 
 def contributions_of(

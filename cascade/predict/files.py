@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import IO, Any
 
+from cascade.backends import encodes
 from cascade.errors import DataError
 from cascade.model.walk import MOST_CELLS
 from cascade.predict.answers import Model
@@ -26,6 +27,8 @@ from cascade.system import engine
 
 _SLICE_BYTES = 2 * MIB
 _BATCH_SLICE_BYTES = 256 * MIB
+# A text is encoded once for each of its words, so that so many take some minutes.
+_ENCODED_SLICE_ROWS = 250
 # From this share of its rows on, a file is hardly what the model was made for.
 MUCH_UNKNOWN = 0.2
 
@@ -64,6 +67,8 @@ def predict_file(
     request = replace(request, uncalibrated=not model.manifest.is_calibrated)
     if request.in_batches:
         request = replace(request, slice_rows=MOST_CELLS // len(model.taxonomy.graph.nodes) or 1)
+    elif request.evidence and any(encodes(record.backend) for record in model.manifest.groups.values()):
+        request = replace(request, slice_rows=min(request.slice_rows, _ENCODED_SLICE_ROWS))
     most_bytes = _BATCH_SLICE_BYTES if request.in_batches else _SLICE_BYTES
     source = SlicedFile(
         request.source,

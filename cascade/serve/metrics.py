@@ -46,6 +46,11 @@ class Metrics:
             "Texts that words alone answered, without a vector.",
             registry=registry,
         )
+        self.taken_apart = Gauge(
+            "cascade_taken_apart_texts",
+            "Texts without a piece that were encoded to tell evidence.",
+            registry=registry,
+        )
         self.model = Gauge("cascade_model", "1 for the model that answers.", ["digest"], registry=registry)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
@@ -64,6 +69,7 @@ class Metrics:
         self.encoded.set(counts.encoded)
         self.kept.set(counts.kept)
         self.spared.set(counts.spared)
+        self.taken_apart.set(counts.taken_apart)
         self.model.clear()
         self.model.labels(digest).set(1)
         return generate_latest(self._registry)

@@ -168,6 +168,18 @@ def test_mistakes_are_errors_the_surest_first_of_both_kinds(evaluated, shown):
     assert ways.get("rude", ["delivery", "courier"]) == ["delivery", "courier"]
 
 
+def test_the_words_that_misled_are_told_of_labels_that_are_not_true(evaluated, shown):
+    wrong = [one for one in shown["mistakes"] if not one["missed"]]
+    assert all(one["spans"] == [] for one in shown["mistakes"] if one["missed"])
+    assert any(one["spans"] for one in wrong)
+    for one in wrong:
+        row = evaluated.ids.index(one["id"])
+        [[carried]] = evaluated.carried([evaluated.texts[row]], [[one["label"]]])
+        assert one["spans"] == [[span.start, span.end] for span in carried.spans]
+    without = mistakes(replace(evaluated, carried=None))
+    assert all(one["spans"] == [] for one in without)
+
+
 def test_mistakes_are_of_many_rows(evaluated):
     before, everything = evaluated.cells, np.ones((150, len(evaluated.graph.nodes)), dtype=bool)
     nothing = Predictions(before.scored.paths, table(~everything))

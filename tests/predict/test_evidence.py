@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import openpyxl
@@ -17,13 +18,15 @@ from hypothesis import strategies as st
 from processes import command, environment
 from shop import WORDS
 from tiny_encoders import MEANINGS, rows_of, static_folder
+from trees import manifest_of
 
 from cascade import Cascade
 from cascade.encoders import fetching
 from cascade.encoders.contract import counts
 from cascade.encoders.vector_cache import count
 from cascade.errors import DataError
-from cascade.nodes.contract import Quoting
+from cascade.model.folder import GroupRecord
+from cascade.nodes.contract import Contributions, Quoting
 from cascade.predict.evidence import AT_ONCE, _Voice, along, evidence_of
 from cascade.predict.files import predict_file
 from cascade.predict.job import job_of, key_of
@@ -32,8 +35,11 @@ from cascade.predict.request import Request
 from cascade.show.explain import explain
 from cascade.taxonomy.definition import Taxonomy
 from cascade.testing import KeywordBackend, KeywordModel
+from cascade.text.occurrences import occurrences_of
 from cascade.text.pieces import MOST_PIECES
-from cascade.validation.calibration import logit, sigmoid
+from cascade.text.texts import Texts
+from cascade.validation.calibration import Calibration, sigmoid
+from cascade.validation.combination import Combination
 
 TEXTS = [
     "hello my order arrived slowly and furious complaint please",
@@ -42,6 +48,19 @@ TEXTS = [
     "the order",
     "",
 ]
+
+
+GROUP = GroupRecord(
+    backend={"kind": "linear", "C": 1.0},
+    node="0" * 64,
+    files={},
+    negatives="siblings",
+    slopes=(1.0, 1.0),
+    offsets=(0.0, 0.0),
+    route_threshold=0.0,
+    rows=9,
+    positives=(4, 5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +119,10 @@ def test_what_voices_count_for_explains_all_of_the_probability(ends, certain):
 
     def log_odds(values):
         product = certain * sigmoid(np.array(values, dtype=np.float64)).prod()
-        return float(logit(np.array([product]))[0])
+        return float(np.log(product) - np.log1p(-product))
 
     rise = log_odds([one.whole for one in voices]) - log_odds([one.rest for one in voices])
-    assert sum(counted * [one.whole - one.rest for one in voices]) == pytest.approx(rise, abs=0.05)
+    assert sum(counted * [one.whole - one.rest for one in voices]) == pytest.approx(rise, abs=0.02)
     assert (counted >= 0).all()
 
 
@@ -220,6 +239,58 @@ def test_a_model_that_tells_nothing_has_no_spans(model):
     assert (found.by, found.spans) == ("words", ())
 
 
+class Telling(KeywordModel):
+    """Scores by keyword, and says of each word that it speaks for the first child, or does not."""
+
+    def contributions(self, texts, pieces=None):
+        for text in texts:
+            spans = occurrences_of(text).spans
+            values = np.zeros((len(spans), len(self.keywords)))
+            values[:, 0] = [
+                3.0 if text[start:end] in self.keywords[0] else -0.1 for start, end in spans.tolist()
+            ]
+            yield Contributions(spans, values, np.full(len(self.keywords), -2.0))
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ((1.0, 0.0, 0.0, 0.0, 0.0), {"parcel", "slow"}),
+        ((0.0, 1.0, 0.0, 0.0, 0.0), {"slow"}),
+        ((0.0, 0.0, 1.0, 0.0, 0.0), {"monday"}),
+        ((0.4, 0.1, 0.4, 0.2, 0.1), {"parcel", "slow", "monday"}),
+    ],
+)
+def test_models_count_for_a_label_as_in_its_probability(weights, told):
+    tree = {
+        "name": "t",
+        "groups": {"post": {"labels": ["late", "wet"]}, "money": {"labels": ["refund", "bill"]}},
+    }
+    taxonomy = Taxonomy.from_dict(tree)
+    said = {"": [["parcel"], ["x"]], "post": [["slow"], ["x"]], "money": [["x"], ["x"]]}
+    nodes = {name: Telling(words, 0.9, 0.1) for name, words in said.items()}
+    changes = {"groups": dict.fromkeys(said, GROUP), "combination": Combination(weights).to_dict()}
+    second = Telling([["monday"], ["x"]], 0.9, 0.1), Calibration.identity(2)
+    look = Look(taxonomy, manifest_of(taxonomy, **changes), nodes, {"post": second})
+    text = "the parcel. it was slow. on monday"
+    [[found]] = evidence_of(look, [text], look.walk(Texts([text])), [["late"]])
+    assert {span.text for span in found.spans} == told
+
+
+def test_a_group_that_learned_from_every_row_speaks_alone():
+    tree = {
+        "name": "t",
+        "groups": {"post": {"labels": ["late", "wet"]}, "money": {"labels": ["refund", "bill"]}},
+    }
+    taxonomy = Taxonomy.from_dict(tree)
+    said = {"": [["parcel"], ["x"]], "post": [["slow"], ["x"]], "money": [["x"], ["x"]]}
+    nodes = {name: Telling(words, 0.9, 0.1) for name, words in said.items()}
+    records = {name: replace(GROUP, negatives="all" if name else "siblings") for name in said}
+    look = Look(taxonomy, manifest_of(taxonomy, groups=records), nodes, {})
+    [[found]] = evidence_of(look, ["slow parcel"], look.walk(Texts(["slow parcel"])), [["late"]])
+    assert [span.text for span in found.spans] == ["slow"]
+
+
 # Vectors
 
 MEANT = {
@@ -263,6 +334,23 @@ def test_no_more_texts_are_encoded_than_promised_and_none_is_kept(meaning):
     list(evidence_of(meaning.looks.last, texts, walked, [["money"], ["post"]]))
     assert 0 < counts.taken_apart - before <= 2 * MOST_PIECES + 3
     assert count() == kept
+
+
+class AtService(Look):
+    """The same look, were its encoder a service."""
+
+    asks_encoder_service = True
+
+
+def test_a_service_is_not_asked_about_texts_in_pieces(meaning):
+    look = meaning.looks.last
+    nodes = {name: look.node(name) for name in look.manifest.groups}
+    paid = AtService(look.taxonomy, look.manifest, nodes, {})
+    text, before = "please my refund, " * 8, counts.taken_apart
+    [[found]] = evidence_of(paid, [text], meaning.walk([text]), [["money"]])
+    assert counts.taken_apart == before
+    assert all("refund" in span.text for span in found.spans)
+    assert found.spans
 
 
 # Files

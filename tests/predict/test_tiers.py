@@ -110,7 +110,7 @@ def test_a_model_has_a_look_for_each_tier(folder, model):
 
 def test_each_text_is_answered_by_the_cheapest_look_that_is_sure(model, service):
     texts, labels = texts_of_all()
-    model.looks.doubts = (model.looks.doubts[0], 0.5)
+    model.looks.doubts = (model.looks.doubts[0], 0.1)
     service.bodies.clear()
     walked = model.walk(texts)
     known, new, secret = (walked.answered_by[start::3] for start in range(3))
@@ -124,7 +124,7 @@ def test_each_text_is_answered_by_the_cheapest_look_that_is_sure(model, service)
 
 def test_a_trace_tells_which_look_answered(model):
     texts, _ = texts_of_all(4)
-    model.looks.doubts = (model.looks.doubts[0], 0.5)
+    model.looks.doubts = (model.looks.doubts[0], 0.1)
     rows = prediction_rows(model, list(range(len(texts))), texts, Style(trace=True))
     looks = [row["trace"][0]["look"] for row in rows]
     assert looks[0] == "first"
@@ -133,7 +133,7 @@ def test_a_trace_tells_which_look_answered(model):
 
 def test_an_answer_is_the_same_alone_and_in_any_company(model):
     texts, _ = texts_of_all(6)
-    model.looks.doubts = (model.looks.doubts[0], 0.5)
+    model.looks.doubts = (model.looks.doubts[0], 0.1)
     together = model.predict_proba(texts)
     for row in range(len(texts)):
         np.testing.assert_allclose(model.predict_proba([texts[row]])[0], together[row], atol=1e-6)

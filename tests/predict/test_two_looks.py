@@ -116,6 +116,25 @@ def test_only_texts_in_doubt_are_encoded(model):
     assert counts.encoded == encoded + 1
 
 
+def test_the_look_that_answered_gives_the_evidence(model):
+    texts, labels = texts_of_both(5)
+    apart = counts.taken_apart
+    first = model.evidence(texts[::2])
+    assert counts.taken_apart == apart
+    second = model.evidence(texts[1::2])
+    assert counts.taken_apart > apart
+    for text, own, found in zip(
+        [*texts[::2], *texts[1::2]], [*labels[::2], *labels[1::2]], [*first, *second], strict=True
+    ):
+        [one] = found
+        assert [one.label] == own
+        told = {word for span in one.spans for word in span.text.split()}
+        assert told & {*BOTH[one.label], *NEW[one.label]}, text
+    together = model.evidence(texts)
+    assert [together[row] for row in range(0, 10, 2)] == first
+    assert [together[row] for row in range(1, 10, 2)] == second
+
+
 def test_an_answer_is_the_same_alone_and_in_any_company(model):
     texts, _ = texts_of_both()
     together = model.predict_proba(texts)
