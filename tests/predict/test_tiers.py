@@ -110,12 +110,12 @@ def test_a_model_has_a_look_for_each_tier(folder, model):
 
 def test_each_text_is_answered_by_the_cheapest_look_that_is_sure(model, service):
     texts, labels = texts_of_all()
-    model.looks.doubts = (model.looks.doubts[0], 0.1)
+    model.looks.doubts = (model.looks.doubts[0], sure_enough(model))
     service.bodies.clear()
     walked = model.walk(texts)
     known, new, secret = (walked.answered_by[start::3] for start in range(3))
     assert [np.mean(part == 0) for part in (known, secret)] == [1, 0]
-    assert np.mean(new == 1) > 0.5
+    assert np.mean(new == 1) > 0.1
     assert np.mean(secret == 2) > 0.9
     assert right(model.predict(texts), labels) >= 0.95
     asked = {re.search(r"<text>\n(.*)\n", body["messages"][-1]["content"])[1] for body in service.bodies}
@@ -124,7 +124,7 @@ def test_each_text_is_answered_by_the_cheapest_look_that_is_sure(model, service)
 
 def test_a_trace_tells_which_look_answered(model):
     texts, _ = texts_of_all(4)
-    model.looks.doubts = (model.looks.doubts[0], 0.1)
+    model.looks.doubts = (model.looks.doubts[0], sure_enough(model))
     rows = prediction_rows(model, list(range(len(texts))), texts, Style(trace=True))
     looks = [row["trace"][0]["look"] for row in rows]
     assert looks[0] == "first"
@@ -133,7 +133,7 @@ def test_a_trace_tells_which_look_answered(model):
 
 def test_an_answer_is_the_same_alone_and_in_any_company(model):
     texts, _ = texts_of_all(6)
-    model.looks.doubts = (model.looks.doubts[0], 0.1)
+    model.looks.doubts = (model.looks.doubts[0], sure_enough(model))
     together = model.predict_proba(texts)
     for row in range(len(texts)):
         np.testing.assert_allclose(model.predict_proba([texts[row]])[0], together[row], atol=1e-6)
@@ -210,6 +210,11 @@ def test_tiers_are_named_in_their_order(escalate, told):
 def test_tiers_survive_the_way_through_a_file():
     described = taxonomy_of("http://127.0.0.1:1/v1", "words", "prompt")
     assert Taxonomy.from_dict(described).to_dict()["escalate"] == ["words", "prompt"]
+
+
+def sure_enough(model):
+    """The doubt up to which the second look is hardly ever wrong."""
+    return cheapest(model.tuning_curve(*texts_of_all(30)).points, 0.99).doubt
 
 
 def right(answers, labels):
