@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cascade.hosted.logprobs import UnreadableAnswer
 from cascade.hosted.settings import Settings
@@ -29,6 +29,16 @@ class QuestionCodec(Protocol):
 
     def read(self, choice: Mapping[str, Any]) -> FloatArray:
         """The scores, float32, of what was answered; UnreadableAnswer where it is none."""
+        ...
+
+
+@runtime_checkable
+class WholeCodec(QuestionCodec, Protocol):
+    """A way to ask whose answers tell more than scores."""
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether that is wanted."""
         ...
 
 
@@ -71,11 +81,14 @@ class Answer:
         Why there are none; else empty.
     is_unreadable
         Whether something was answered, and it was no answer of the kind that was asked for.
+    choice
+        What was answered, as it came, where the codec is a `WholeCodec`; else None.
     """
 
     scores: FloatArray | None
     why: str = ""
     is_unreadable: bool = False
+    choice: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +164,9 @@ class BatchAsker(Protocol):
 
 def read_answer(question: Question, choice: Mapping[str, Any], count: Callable[[str, Usage], None]) -> Answer:
     """What the first choice of a response says; one that cannot be read is counted."""
+    wants_more = isinstance(question.codec, WholeCodec) and question.codec.tells_more
     try:
-        return Answer(question.codec.read(choice))
+        return Answer(question.codec.read(choice), choice=choice if wants_more else None)
     except UnreadableAnswer as error:
         count(question.model, Usage(unreadable=1))
         return Answer(None, f"an answer that cannot be read: {error}", is_unreadable=True)

@@ -288,6 +288,15 @@ class Listed(Form):
             raise UnreadableAnswer("expected a confidence from 0 to 100, found something else")
         return number, min(max(float(confidence) / 100, 0.0), 1.0)
 
+    def quotes(self, choice: Mapping[str, Any]) -> dict[int, list[str]]:
+        """What was quoted for each child, by its place, of an answer that could be read."""
+        found: dict[int, list[str]] = {}
+        for entry in object_in(answer_text(choice))["labels"]:
+            quote = entry.get("quote")
+            if isinstance(quote, str) and quote.strip():
+                found.setdefault(self._entry(entry)[0], []).append(quote)
+        return found
+
     def _number_named(self, label: str) -> int | None:
         """The child that a label names, with its number before it or not."""
         if label in self.names:
@@ -295,6 +304,23 @@ class Listed(Form):
         number, _, bare = label.partition(" ")
         by_number = number in self.numbers and folded(bare) == folded(self.names[int(number)])
         return int(number) if by_number else self._number_of.get(folded(label))
+
+
+@dataclass(frozen=True)
+class Quoted(Listed):
+    """The same with the words of the text that show each child."""
+
+    def how(self) -> str:
+        return text_of("quote")
+
+    def fields(self) -> dict[str, Any]:
+        quoted: dict[str, Any] = {"label": {"type": "string", "enum": list(dict.fromkeys(self.names))}}
+        quoted |= {
+            "quote": {"type": "string"},
+            "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
+        }
+        labels = {"type": "array", "items": _schema(quoted)}
+        return {"max_completion_tokens": _LONGEST} | _held_to_schema(_schema({"labels": labels}), self.hold)
 
 
 @dataclass(frozen=True)
@@ -370,7 +396,13 @@ def object_in(text: str) -> dict[str, Any]:
     return found
 
 
-_FORMS: Mapping[str, type[Form]] = {"number": Number, "each": Each, "list": Listed, "decisions": Decided}
+_FORMS: Mapping[str, type[Form]] = {
+    "number": Number,
+    "each": Each,
+    "list": Listed,
+    "decisions": Decided,
+    "quoted": Quoted,
+}
 
 
 def form_of(kind: str, children: Sequence[str], description: GroupDescription, hold: Hold) -> Form:

@@ -16,7 +16,7 @@ from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.backend import Rounds, Scored, asked_alone
 from cascade.hosted.questions import Answer, Question
 from cascade.nodes.contract import GroupDescription, RowsError
-from cascade.prompt.answers import Endpoint, Form, form_of
+from cascade.prompt.answers import Endpoint, Form, Quoted, form_of
 from cascade.prompt.nearest import Pool, as_written
 from cascade.prompt.settings import PromptSettings
 from cascade.prompt.shortlist import Shortlister
@@ -86,6 +86,16 @@ class Asked:
             return {"input": self.messages(text), **self.form.fields(), **self.extra}
         asked = {"messages": self.messages(text), "temperature": self.temperature}
         return {**asked, **self.form.fields(), **self.extra}
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether answers have quotations."""
+        return isinstance(self.form, Quoted)
+
+    def quotes(self, choice: Mapping[str, Any]) -> dict[int, list[str]]:
+        """What was quoted for each child of the group, by its column."""
+        found = self.form.quotes(choice) if isinstance(self.form, Quoted) else {}
+        return {self.columns[place]: quotes for place, quotes in found.items()}
 
     def read(self, choice: Mapping[str, Any]) -> FloatArray:
         """One score for each child of the group, float32, shape (n_children,), in [0, 1].
@@ -203,6 +213,22 @@ class PromptModel:
             raise RowsError(scores, reasons)
         return scores
 
+    def quotations(self, texts: Texts) -> list[dict[int, list[str]]]:
+        """For each text and each child that is found in it, by column, the words that are said to show it.
+
+        Each text is asked about once more, for its words; a text without an answer has no quotations.
+        """
+        asked = PromptModel(
+            replace(self.settings, samples=1, answer="quoted"),
+            self.children,
+            self.description,
+            shortlister=self.shortlister,
+            asker=self._asker,
+        )
+        questions = asked.questions(texts)
+        answers = self.asker.ask(questions)
+        return [_quoted(question, answer) for question, answer in zip(questions, answers, strict=True)]
+
     def save(self, folder: Path) -> None:
         about = self.description
         write_json(
@@ -284,6 +310,13 @@ class PromptModel:
 
 
 _NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+
+
+def _quoted(question: Question, answer: Answer) -> dict[int, list[str]]:
+    asked = question.codec
+    if answer.choice is None or not isinstance(asked, Asked):
+        return {}
+    return asked.quotes(answer.choice)
 
 
 def _asked_again(question: Question, why: str) -> Question:

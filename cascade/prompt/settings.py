@@ -13,7 +13,7 @@ from cascade.hosted import settings as services
 from cascade.hosted.settings import Settings
 from cascade.system.shapes import WORDS, Option, either, one_of, whole, whole_number
 
-AnswerKind = Literal["auto", "number", "each", "list", "decisions"]
+AnswerKind = Literal["auto", "number", "each", "list", "decisions", "quoted"]
 Hold = Literal["auto", "schema", "choice", "grammar", "plain"]
 ANSWERS: tuple[str, ...] = ("auto", "number", "each", "list", "decisions")
 HOLDS: tuple[str, ...] = ("auto", "schema", "choice", "grammar", "plain")

@@ -252,6 +252,19 @@ def test_the_messages_that_are_shown_are_those_that_are_sent(untaught, tmp_path)
     assert "no group 'bills'" in run(folder, "explain", "x", "--prompt", "bills", code=1).stderr
 
 
+def test_evidence_is_what_was_quoted_where_it_stands_in_the_text(untaught, tmp_path):
+    folder, _ = untaught
+    (tmp_path / "one.jsonl").write_text('{"text": "Hello. I want a refund, please"}\n', "utf-8")
+    done = run(folder, "predict", tmp_path / "one.jsonl", "--model", "models/shop", "--evidence")
+    row = json.loads(done.stdout)
+    assert row["labels"] == ["refund"]
+    [found] = row["evidence"]
+    assert found["by"] == "quotation"
+    for span in found["spans"]:
+        assert "Hello. I want a refund, please"[span["start"] : span["end"]] == span["text"]
+    assert any("refund" in span["text"] for span in found["spans"])
+
+
 def test_check_knows_models_that_are_asked(untaught):
     folder, _ = untaught
     assert run(folder, "check", "shop.yaml").returncode == 0

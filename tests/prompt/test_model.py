@@ -334,3 +334,16 @@ def test_the_best_f1_is_that_of_the_best_threshold():
     targets = np.array([[True, False], [True, False], [False, True]])
     assert best_f1(scores, targets) == pytest.approx(2 * 2 / (2 + 3))
     assert best_f1(scores, np.zeros_like(targets)) == 0.0
+
+
+def test_quotations_are_asked_for_in_a_question_of_their_own(service, asker):
+    def choose(body):
+        schema = body["response_format"]["json_schema"]["schema"]["properties"]["labels"]["items"]
+        assert schema["required"] == ["label", "quote", "confidence"]
+        told = [{"label": "wifi", "quote": "wifi is slow", "confidence": 90}]
+        return said(json.dumps({"labels": told}) if "wifi" in text_in(body) else "?")
+
+    service.script.choose = choose
+    node = backend(service, asker, hold="schema", samples=3).node(problem_of([]), "m")
+    assert node.quotations(Texts(["the wifi is slow", "nothing"])) == [{0: ["wifi is slow"]}, {}]
+    assert len(service.bodies) == 2
