@@ -17,9 +17,10 @@ from cascade.learn.groups import asked_rows, most_asked_rows, trained_groups
 from cascade.learn.node_fit import NodeTask, fit_node, made_by, node_key, versions
 from cascade.model.folder import GroupRecord, Manifest, locked, node_files, whole_node, write_manifest
 from cascade.nodes.contract import PromptedBackend, ServiceBackend, sampled
-from cascade.system.array_types import BoolArray
+from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
+from cascade.text.texts import Texts
 from cascade.validation.combination import FEATURES, Combination
 
 # So many rows tell what a question takes.
@@ -94,6 +95,30 @@ def rows_to_ask(
             )
         most = min(most, affordable)
     return asked_rows(dataset, most, seed)
+
+
+def ask_ahead(tasks: Iterable[NodeTask], asked: Mapping[str, IntArray], texts: Texts) -> None:
+    """Have all questions of a level asked together that go in batches.
+
+    A batch takes hours, however small it is. Who asks the same again finds the answers.
+
+    Parameters
+    ----------
+    tasks
+        What is to be fitted at services.
+    asked
+        Of groups the rows of the data set, with these `texts`, that reach them beside those held out.
+    """
+    views = {}
+    for task in tasks:
+        backend = make_backend(task.kind, task.options)
+        if isinstance(backend, ServiceBackend) and backend.waits and task.held_out is not None:
+            rows = np.union1d(task.rows[task.held_out], asked.get(task.group, task.rows[:0]))
+            views[task.group] = (backend.node(task.problem, task.model), texts.take(rows))
+    if views:
+        from cascade.hosted.backend import scores_together  # who asks no service needs none of it
+
+        scores_together(views)
 
 
 def is_asked_alone(taxonomy: Taxonomy) -> bool:

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 from cascade.backends import encoder_of, make_backend, next_tier, own_tier
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
-from cascade.learn.asking import rows_to_ask
+from cascade.learn.asking import ask_ahead, rows_to_ask
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
@@ -38,7 +38,7 @@ from cascade.learn.node_fit import (
 )
 from cascade.learn.plan import check_lengths
 from cascade.learn.promises import promise_lines
-from cascade.learn.thresholds import route_threshold
+from cascade.learn.thresholds import WORTH_ASKING, route_threshold
 from cascade.learn.trunks import Heads, held_out_of, scored_rows, trunk_groups
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
@@ -54,7 +54,7 @@ from cascade.model.folder import (
     write_manifest,
 )
 from cascade.model.walk import Walked, walk
-from cascade.nodes.contract import NodeModel, NodeProblem, ServiceBackend
+from cascade.nodes.contract import NodeModel, NodeProblem, PromptedBackend, ServiceBackend
 from cascade.rows.readings import Reading
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.engine import LOCAL, Workers, connected, has_own_backend
@@ -306,7 +306,9 @@ class _Fit:
         # A group without a model of its own has no place in the manifest for a threshold.
         free = self.taxonomy.groups[group].route == "always" or not self.taxonomy.scored_children(group)
         rows = self.scored[rows]
-        self.routes[group] = 0.0 if free else route_threshold(path, self.dataset.reaching(group)[rows])
+        least = WORTH_ASKING if isinstance(self.hosted.get(group), PromptedBackend) else 0.0
+        reaching = self.dataset.reaching(group)[rows]
+        self.routes[group] = 0.0 if free else route_threshold(path, reaching, least)
         inside = path >= np.float32(self.routes[group])
         self.entered[group] = rows[inside], path[inside]
         return inside
@@ -399,7 +401,7 @@ class _Fit:
                 self.arrive(task, notes[task.key] or {}, "reused")
         # The largest first, so that no thread is left alone with one at the end.
         order = sorted(waiting.values(), key=lambda task: -task.problem.targets.size)
-        self.ask_ahead([task for task in order if task.model], asked or {})
+        ask_ahead([task for task in order if task.model], asked or {}, self.dataset.texts)
         here = [(self.out, task) for task in order if not task.model]
         there = [(self.out, task) for task in order if task.model]
         asking = Parallel(max(len(there), 1), backend="threading", return_as="generator_unordered")
@@ -409,22 +411,6 @@ class _Fit:
             if task.group not in (self.seconds if task.is_second else self.fitted):
                 # the same problem as another group's
                 self.arrive(task, whole_node(self.out, task.key) or {}, "reused")
-
-    def ask_ahead(self, tasks: Sequence[NodeTask], asked: Mapping[str, IntArray]) -> None:
-        """Have all questions of a level asked together that go in batches.
-
-        A batch takes hours, however small it is. Who asks the same again finds the answers.
-        """
-        views = {}
-        for task in tasks:
-            backend = make_backend(task.kind, task.options)
-            if isinstance(backend, ServiceBackend) and backend.waits and task.held_out is not None:
-                rows = np.union1d(task.rows[task.held_out], asked.get(task.group, task.rows[:0]))
-                views[task.group] = (backend.node(task.problem, task.model), self.dataset.texts.take(rows))
-        if views:
-            from cascade.hosted.backend import scores_together
-
-            scores_together(views)
 
     def settle_negatives(self, groups: Sequence[str], asked: Mapping[str, IntArray]) -> dict[str, str]:
         """The policy of each group, by a trial where it is ``auto``."""
@@ -542,12 +528,7 @@ class _Fit:
             taxonomy=self.taxonomy.to_dict(),
             nodes=self.taxonomy.graph.nodes,
             groups={
-                group: replace(
-                    self.fitted[group].record,
-                    negatives=self.policies[group],
-                    route_threshold=self.route(group, found.thresholds, combination),
-                    second=self.second_record(group),
-                )
+                group: self.settled_record(group, self.route(group, found.thresholds, combination))
                 for group in trained_groups(self.taxonomy)
             },
             thresholds=dict(found.thresholds),
@@ -560,6 +541,24 @@ class _Fit:
             promises={label: asdict(promise) for label, promise in found.promises.items()},
             least_known=least_known(self.dataset, self.scored, self.walked, found, exclusive, self.hosted),
         )
+
+    def settled_record(self, group: str, route: float) -> GroupRecord:
+        """The record of a group; of one at a service it tells the share of the rows that ask there."""
+        record, notes = self.fitted[group].record, {}
+        if group in self.hosted:
+            asking = np.count_nonzero(self.paths_of_all(group) >= np.float32(route))
+            notes = {"entered": round(asking / max(len(self.scored), 1), 4)}
+        return replace(
+            record,
+            negatives=self.policies[group],
+            route_threshold=route,
+            second=self.second_record(group),
+            notes={**record.notes, **notes},
+        )
+
+    def paths_of_all(self, group: str) -> FloatArray:
+        """Path probability of a group at the rows that enter it."""
+        return self.entered[group][1] if group in self.entered else np.ones(len(self.scored), np.float32)
 
     def second_record(self, group: str) -> SecondModel | None:
         if group not in self.seconds:

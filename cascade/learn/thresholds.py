@@ -22,6 +22,9 @@ KEPT = 0.995
 # A group as probable as this is always asked: where few rows part cleanly, all of the true ones score near 1
 # out of fold, and a text that is a little unlike them would end at the router.
 ALWAYS_ASKED = 0.1
+# Where a model is asked in words, one question in twenty has to find something: a router that is not sure
+# would have nearly every group asked about nearly every text.
+WORTH_ASKING = 0.05
 # Positives at which a label's own threshold weighs as much as the global one; which of them is settled on
 # held-out rows, as flat data want little of it and noisy data much.
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -354,10 +357,10 @@ def promised_threshold(curve: Curve, wanted: Threshold) -> float:
     return curve.cut(int(chosen[best]))
 
 
-def route_threshold(path: FloatArray, truth: BoolArray) -> float:
+def route_threshold(path: FloatArray, truth: BoolArray, least: float = 0.0) -> float:
     """The greatest path probability that keeps `KEPT` of a group's true rows, at most `ALWAYS_ASKED`.
 
-    It is 0 where none of them was ever scored.
+    It is 0, or `least`, where none of them was ever scored.
 
     Parameters
     ----------
@@ -365,6 +368,9 @@ def route_threshold(path: FloatArray, truth: BoolArray) -> float:
         float32, shape (n_texts,): out-of-fold path probabilities of the group, NaN where not scored.
     truth
         bool, of the same shape: rows that truly belong to it.
+    least
+        No less than this, whatever is lost: `WORTH_ASKING` where each question is paid for.
     """
     kept = np.sort(path[truth & ~np.isnan(path)])
-    return min(float(kept[int(len(kept) * (1 - KEPT))]), ALWAYS_ASKED) if len(kept) else 0.0
+    found = min(float(kept[int(len(kept) * (1 - KEPT))]), ALWAYS_ASKED) if len(kept) else 0.0
+    return max(found, least)

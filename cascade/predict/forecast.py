@@ -133,7 +133,7 @@ class _Unasked:
 
 
 def _walked(look: Look, texts: Texts) -> tuple[dict[str, float], dict[str, NodeModel]]:
-    """The share of texts that embedded models lead to groups at a service, and the models of all of these."""
+    """The share of texts that embedded models lead to groups at services, and the models of these."""
     nodes = {group: look.node(group) for group in look.manifest.groups}
     silent = {group: node for group, node in nodes.items() if isinstance(node, PromptModel | HostedModel)}
     unasked = {group: _Unasked(len(look.taxonomy.scored_children(group))) for group in silent}
@@ -147,15 +147,26 @@ def _walked(look: Look, texts: Texts) -> tuple[dict[str, float], dict[str, NodeM
 def _shares(
     taxonomy: Taxonomy, manifest: Manifest, counted: Mapping[str, float], silent: Mapping[str, NodeModel]
 ) -> dict[str, float]:
-    """The share of texts that are asked about at each group: what was counted, and what follows from it."""
+    """The share of texts that are asked about at each group.
+
+    What was counted here; else what the fit counted among the rows that it asked about, if there were some.
+    """
     shares = {group: counted.get(group, 0.0) for group in taxonomy.graph.groups}
     for group in taxonomy.graph.groups:
+        record = manifest.groups.get(group)
+        if group not in counted and record is not None and _is_told(record):
+            shares[group] = float(record.notes["entered"])
         children = [child for child in taxonomy.graph.children[group] if child in taxonomy.groups]
         follows = group in silent or group not in manifest.groups
         for child in children if follows else ():
             share = shares[group] * _share_below(taxonomy, manifest.groups.get(group), group, child)
-            shares[child] = min(shares[child] + share, 1.0) if child not in counted else shares[child]
+            if child not in counted and not _is_told(manifest.groups.get(child)):
+                shares[child] = min(shares[child] + share, 1.0)
     return shares
+
+
+def _is_told(record: GroupRecord | None) -> bool:
+    return record is not None and "entered" in record.notes
 
 
 def _share_below(taxonomy: Taxonomy, record: GroupRecord | None, group: str, child: str) -> float:
