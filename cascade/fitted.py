@@ -331,31 +331,47 @@ class Cascade:
         texts: Sequence[str],
         labels: Sequence[Sequence[str]],
         ids: Sequence[str | int] | None = None,
+        *,
+        leave_out: bool = False,
     ) -> EvaluatedRows:
-        """Texts with their labels and this model's answers, and the figures of all; `ids` count from 1."""
+        """Texts with their labels and this model's answers, and the figures of all; `ids` count from 1.
+
+        Parameters
+        ----------
+        leave_out
+            Whether rows that a service does not answer are left out; else they raise RowsError, as all of
+            them do.
+        """
         from cascade.learn.truth import true_cells
         from cascade.measure.evaluate import evaluate
         from cascade.measure.evaluated_rows import EvaluatedRows
         from cascade.measure.known_cells import KnownCells, Predictions
         from cascade.measure.sparse import flags_of
 
-        truth = true_cells(self.graph, labels)
-        walked = self.walk(texts).whole()
-        scored = Predictions.of(walked, self.decide)
-        oracle = Predictions.of(self.oracle(texts, truth, walked.answered_by).whole(), self.decide)
+        ids = list(range(1, len(texts) + 1)) if ids is None else list(ids)
+        truth, walked = true_cells(self.graph, labels), self.walk(texts)
+        by_truth = self.oracle(texts, truth, walked.answered_by)
+        failed = {**by_truth.failed, **walked.failed}
+        if leave_out and 0 < len(failed) < len(texts):
+            left = np.array([row for row in range(len(texts)) if row not in failed], dtype=np.int64)
+            walked, by_truth, truth = walked.of(left), by_truth.of(left), truth.take(left)
+            texts, ids = [texts[row] for row in left], [ids[row] for row in left]
+        scored = Predictions.of(walked.whole(), self.decide)
+        oracle = Predictions.of(by_truth.whole(), self.decide)
         groups = self.taxonomy.groups.values()
         always = frozenset(group.name for group in groups if group.route == "always")
         cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)
         found = evaluate(cells, seed=self.manifest.seed, promises=self.manifest.promises)
-        share = None if walked.by_first is None or not len(texts) else float(walked.by_first.mean())
+        share = None if walked.by_first is None or not texts else float(walked.by_first.mean())
         return EvaluatedRows(
             taxonomy=self.taxonomy,
             manifest=self.manifest,
             texts=list(texts),
-            ids=list(range(1, len(texts) + 1)) if ids is None else list(ids),
+            ids=ids,
             cells=cells,
             evaluation=replace(found, first_look=share),
             carried=None if self.is_hosted or self.looks.last.encodes else partial(evidence_by, self),
+            unanswered=tuple(failed.values()) if leave_out else (),
         )
 
     def tuning_curve(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Curve:

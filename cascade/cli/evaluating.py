@@ -16,6 +16,7 @@ from cascade.cli.shell import (
     REFUSED,
     cascade,
     cores,
+    counted,
     debug_option,
     json_option,
     model_option,
@@ -90,7 +91,12 @@ def evaluate(
     rows = _in_all([found for found, _ in read])
     if not rows[0]:
         raise DataError(f"{', '.join(inputs)}: no rows to compare with.")
-    evaluated = [_evaluate(one, some) for one, some in zip(models, rows, strict=True)]
+    # Two models are compared on the same rows.
+    leave_out = len(models) == 1
+    evaluated = [_evaluate(one, some, leave_out=leave_out) for one, some in zip(models, rows, strict=True)]
+    unanswered = evaluated[0].unanswered
+    if unanswered:
+        note(f"{counted(len(unanswered), 'row')} left out, which got no answer; the first: {unanswered[0]}")
     shown = report_figures(evaluated[0]) if report is not None else evaluated[0].evaluation.to_json()
     comparison = compare_models(evaluated[0], evaluated[1]) if len(evaluated) > 1 else None
     other = against or str(compare)
@@ -104,7 +110,7 @@ def evaluate(
         show(render_evaluation(evaluated[0].evaluation))
         if comparison is not None:
             show(render_comparison(comparison, str(models[0].folder), other))
-    return REFUSED if any(refused for _, refused in read) else DONE
+    return REFUSED if unanswered or any(refused for _, refused in read) else DONE
 
 
 def _flat(model: Cascade, training: Sequence[Row]) -> Cascade:
@@ -146,11 +152,11 @@ def _write_page(shown: Mapping[str, Any], path: Path) -> None:
     note(f"{path}: a page of {len(content) / 1e6:.1f} MB, which loads nothing from elsewhere")
 
 
-def _evaluate(model: Cascade, rows: Sequence[Row]) -> EvaluatedRows:
+def _evaluate(model: Cascade, rows: Sequence[Row], *, leave_out: bool) -> EvaluatedRows:
     if model.is_hosted:
         keep_answers(model.folder)
     with progress("evaluating"):
-        return model.evaluated(*_columns_of(rows))
+        return model.evaluated(*_columns_of(rows), leave_out=leave_out)
 
 
 def _columns_of(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]], list[str | int]]:

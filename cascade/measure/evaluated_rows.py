@@ -34,6 +34,8 @@ class EvaluatedRows:
     carried
         Tells for each of some texts what in it carries each of some labels that it was given; None where it
         would take long, or cost money.
+    unanswered
+        Why, of rows that were left out: a service gave no answer to them.
     """
 
     taxonomy: Taxonomy
@@ -43,6 +45,7 @@ class EvaluatedRows:
     cells: KnownCells
     evaluation: Evaluation
     carried: Carried | None = None
+    unanswered: tuple[str, ...] = ()
 
     @property
     def graph(self) -> Graph:

@@ -76,8 +76,10 @@ class PromptBackend:
         return self.asked.calibration_rows
 
     def price(self, problem: NodeProblem, rows: IntArray) -> QuestionPrice:
-        """What a question about the rows at these positions takes, and costs."""
+        """What a question about the rows at these positions takes at most, and costs."""
         node = self.node(problem, self.asked.model)
+        if self.asked.examples is None and len(rows) >= _FEWEST_TRIED:  # they may win
+            node = self._model(problem, self._pool(problem), TRIED_EXAMPLES, node.shortlister)
         return price_of(node, problem.texts.take(rows), problem.targets[rows])
 
     @cached_property

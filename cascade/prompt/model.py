@@ -150,7 +150,7 @@ class PromptModel:
     @cached_property
     def kind(self) -> str:
         """How children are answered."""
-        n_asked = min(len(self.children), self.settings.shortlist if self.shortlister else len(self.children))
+        n_asked = len(self.children) if self.shortlister is None else self.shortlister.most
         return self.settings.answer_kind(n_asked, self.description.choose)
 
     def with_examples(self, n_examples: int) -> PromptModel:

@@ -281,6 +281,7 @@ def test_with_trouble_no_row_is_lost_and_no_label_invented(tmp_path):
         out, errors = tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
         words = ("cascade", *PREDICT, "--out", out, "--errors", errors)
         done = run(folder, *words[1:], code=3)
+        measured = run(folder, "evaluate", "test.jsonl", "--model", "models/shop", code=3)
     answered = lines(out)
     refused = lines(errors)
     assert sorted([row["id"] for row in answered] + [row["id"] for row in refused]) == sorted(
@@ -289,3 +290,5 @@ def test_with_trouble_no_row_is_lost_and_no_label_invented(tmp_path):
     assert {label for row in answered for label in row["labels"]} <= set(SAYINGS)
     assert all("cannot be read" in row["reason"] for row in refused)
     assert "unreadable" in done.stderr
+    assert f"{len(refused)} rows left out" in measured.stderr
+    assert f"{len(answered)} rows;" in measured.stdout
