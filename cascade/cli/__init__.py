@@ -16,6 +16,7 @@ from cascade.cli import (  # noqa: F401
     checking,
     drafting,
     encoders,
+    enriching,
     evaluating,
     explaining,
     fitting,

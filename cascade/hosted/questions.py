@@ -15,6 +15,13 @@ from cascade.system.array_types import FloatArray
 _VERSION = 1
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """An answer in words, as JSON values, where that is what was asked for."""
+
+    values: Mapping[str, Any]
+
+
 class QuestionCodec(Protocol):
     """A way to ask about a text."""
 
@@ -27,8 +34,8 @@ class QuestionCodec(Protocol):
         """The body of a question about one text, without its ``model``."""
         ...
 
-    def read(self, choice: Mapping[str, Any]) -> FloatArray:
-        """The scores, float32, of what was answered; UnreadableAnswer where it is none."""
+    def read(self, choice: Mapping[str, Any]) -> FloatArray | Written:
+        """The scores, float32, of what was answered, or its words; UnreadableAnswer where it is none."""
         ...
 
 
@@ -67,6 +74,8 @@ class Answer:
     ----------
     scores
         float32, shape (n_children,), each in [0, 1]; None where there are none.
+    written
+        The words, where these were asked for; None where there are none.
     why
         Why there are none; else empty.
     is_unreadable
@@ -76,6 +85,7 @@ class Answer:
     scores: FloatArray | None
     why: str = ""
     is_unreadable: bool = False
+    written: Written | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,8 @@ class BatchAsker(Protocol):
 def read_answer(question: Question, choice: Mapping[str, Any], count: Callable[[str, Usage], None]) -> Answer:
     """What the first choice of a response says; one that cannot be read is counted."""
     try:
-        return Answer(question.codec.read(choice))
+        found = question.codec.read(choice)
+        return Answer(None, written=found) if isinstance(found, Written) else Answer(found)
     except UnreadableAnswer as error:
         count(question.model, Usage(unreadable=1))
         return Answer(None, f"an answer that cannot be read: {error}", is_unreadable=True)
