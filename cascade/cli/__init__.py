@@ -21,6 +21,7 @@ from cascade.cli import (  # noqa: F401
     explaining,
     fitting,
     hosted,
+    labelling,
     migrating,
     predicting,
     reviewing,

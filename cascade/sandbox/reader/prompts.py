@@ -26,7 +26,7 @@ class Choice:
 
     @classmethod
     def parse(cls, line: str, number: str = "", names: Sequence[str] = ()) -> Choice:
-        """``NAME``, ``NAME: DESCRIPTION``, either with ``(includes: A; also: B, C)``, or half of it, behind it.
+        """``NAME``, ``NAME: DESCRIPTION``, either with ``(includes: A; also: B, C)``, or half of it.
 
         What a choice includes is part of its description.
         A name may hold a colon: of `names`, where these are known, the longest that fits is meant.

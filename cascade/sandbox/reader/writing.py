@@ -77,7 +77,7 @@ def _sections(prompt: Prompt) -> Mapping[str, str]:
         begun = _begun(line, names)
         current = begun or (current if line.strip() else "")
         if current:
-            rest = line.partition(begun)[2] if begun else line
+            rest = line.partition(begun)[2].replace("(includes:", "") if begun else line
             found[current] = f"{found.get(current, '')}\n{rest}"
     return found
 
