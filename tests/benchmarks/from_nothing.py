@@ -4,7 +4,7 @@ A sandbox is started, and its model ``reader`` asked about the texts of our feed
 label``, by the descriptions of the taxonomy alone; an embedded model learns from the rows. Then the first
 texts of the queue get their true labels, as if a person had said them, and a model learns from both, and one
 from these alone. Printed are F1s on the test rows. The figures are the sandbox's, which compares words.
-Run as ``python tests/benchmarks/from_nothing.py [--sure 50%] [--reviewed 100,200,400]``.
+Run as ``python tests/benchmarks/from_nothing.py [--sure 30%] [--reviewed 100,200,400]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = ROOT / "training_data"
 
 def main():
     cli = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    cli.add_argument("--sure", default="50%", help="as for cascade label")
+    cli.add_argument("--sure", default="30%", help="as for cascade label")
     cli.add_argument("--reviewed", default="100,200,400", help="how many answers of a person")
     asked = cli.parse_args()
     with tempfile.TemporaryDirectory() as folder:
