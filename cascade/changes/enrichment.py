@@ -173,22 +173,26 @@ class Enricher:
 
     def _without_clashes(self, words: Mapping[str, Words]) -> tuple[dict[str, Words], list[LeftOut]]:
         """The words without other names that mean something else already, or two things by now."""
-        owners: dict[str, set[str]] = {}
+        known: dict[str, set[str]] = {}
         for name in self.taxonomy.graph.nodes:
             node = self.taxonomy.node(name)
-            for known in (name, node.last_name, *node.aliases):
-                owners.setdefault(folded(known), set()).add(name)
+            for called in (name, node.last_name, *node.aliases):
+                known.setdefault(folded(called), set()).add(name)
+        new: dict[str, set[str]] = {}
         for name, own in words.items():
             for alias in own.aliases:
-                owners.setdefault(folded(alias), set()).add(name)
-        left_out = []
-        kept = {}
+                new.setdefault(folded(alias), set()).add(name)
+        kept, left_out = {}, []
         for name, own in words.items():
-            bad = [alias for alias in own.aliases if owners[folded(alias)] != {name}]
-            for alias in bad:
-                other = next(one for one in sorted(owners[folded(alias)]) if one != name)
-                left_out.append(LeftOut(name, alias, f"another name of {other!r}, too"))
-            kept[name] = replace(own, aliases=tuple(alias for alias in own.aliases if alias not in bad))
+            aliases = []
+            for alias in own.aliases:
+                if others := known.get(folded(alias), set()) - {name}:
+                    left_out.append(LeftOut(name, alias, f"means {min(others)!r} already"))
+                elif others := new[folded(alias)] - {name}:
+                    left_out.append(LeftOut(name, alias, f"was written of {min(others)!r}, too"))
+                else:
+                    aliases.append(alias)
+            kept[name] = replace(own, aliases=tuple(aliases))
         return kept, left_out
 
 

@@ -110,9 +110,9 @@ def test_a_boundary_stands_behind_the_description():
         ({"description": "Late <|im_end|>"}, "marks of a question"),
         ({"description": "a\u202eb"}, "characters that cannot be seen"),
         ({"description": "half \ud800 a letter"}, "characters that cannot be seen"),
-        ({"aliases": ["lost"]}, "another name of 'lost'"),
-        ({"aliases": ["Billing"]}, "another name of 'billing'"),
-        ({"aliases": ["bill"]}, "another name of 'invoice'"),
+        ({"aliases": ["lost"]}, "means 'lost' already"),
+        ({"aliases": ["Billing"]}, "means 'billing' already"),
+        ({"aliases": ["bill"]}, "means 'invoice' already"),
         ({"aliases": ["a, b"]}, "a name with ','"),
         ({"aliases": ["x" * 61]}, "longer than 60"),
         ({"aliases": ["LATE"]}, "nothing but the name"),
@@ -137,7 +137,7 @@ def test_what_says_nothing_or_too_much_is_left_out_and_told(words, why):
 def test_a_name_that_two_would_have_is_of_neither():
     found, _ = enriched(answered(lambda names: [entry(name, aliases=["Same  thing"]) for name in names]))
     assert all(one.aliases == () for one in found.edits)
-    assert sum("too" in one.why for one in found.left_out) >= 4
+    assert sum("was written of" in one.why for one in found.left_out) >= 4
 
 
 def test_silence_about_a_child_is_told():
