@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from hosted_runs import run, sandbox
+from hosted_runs import run as run_plain
+from hosted_runs import sandbox
 
 from cascade.taxonomy.definition import Taxonomy
 
@@ -13,7 +14,7 @@ SHOP = """\
 # What people write.
 name: shop
 defaults:
-  backend: {{kind: prompt, provider: compatible, base_url: "{address}", api_key_env: SANDBOX_KEY, model: reader}}
+  backend: {{kind: prompt, model: reader, provider: compatible, base_url: "{address}", api_key_env: KEY}}
 groups:
   billing:   # money
     labels: [refund, invoice]
@@ -24,6 +25,12 @@ groups:
       - name: broken
         description: It came in pieces.
 """
+
+
+def run(folder, *words, code=0):
+    return run_plain(folder, *words, code=code, KEY="any")
+
+
 ROWS = [
     {"text": "I want my money back for the kettle", "labels": ["refund"]},
     {"text": "The courier came three days behind schedule", "labels": ["late"]},
