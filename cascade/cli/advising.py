@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import difflib
 import itertools
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.completion import MODELS, files, model_folders
+from cascade.cli.file_changes import agreed_change
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows, load_taxonomy
 from cascade.cli.shell import (
     DONE,
@@ -33,7 +31,6 @@ from cascade.cli.shell import (
     progress,
 )
 from cascade.errors import CascadeError, DataError
-from cascade.system.files import atomic_write
 
 if TYPE_CHECKING:
     from cascade.changes.advice import Advice, Study
@@ -313,16 +310,8 @@ def _apply(found: Study, wanted: str, file: Path, model: Cascade, *, yes: bool, 
         return
     before = read_text(str(file))
     after = advised_text(before, str(file), model.taxonomy, chosen)
-    old, new = (text.splitlines(keepends=True) for text in (before, after))
-    diff = "".join(difflib.unified_diff(old, new, fromfile=str(file), tofile=str(file)))
-    # With --json standard output holds one object and nothing else.
-    click.echo(diff, nl=False, err=as_json)
-    if not yes and not _is_agreed(file):
-        note("nothing was written")
+    if not agreed_change(file, before, after, yes=yes, as_json=as_json):
         return
-    marked = file.read_bytes().startswith(codecs.BOM_UTF8)
-    with atomic_write(file.resolve()) as out:
-        out.write((codecs.BOM_UTF8 if marked else b"") + after.encode())
     folder = (
         "" if model.folder == MODELS / model.taxonomy.name else f" --out {shlex.quote(str(model.folder))}"
     )
@@ -337,9 +326,3 @@ def _numbered(changes: Sequence[Advice], wanted: str) -> list[Advice]:
         has = f"there are {len(changes)}" if changes else "there is none"
         raise DataError(f"--apply {wanted}: expected numbers of changes that are advised; {has}")
     return [changes[number - 1] for number in numbers]
-
-
-def _is_agreed(file: Path) -> bool:
-    if not sys.stdin.isatty():
-        raise DataError(f"{file}: nothing was written, as nobody can be asked here; --yes writes it")
-    return click.confirm(f"Change {file} so?", err=True)

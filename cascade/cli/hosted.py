@@ -152,11 +152,11 @@ def tell_usage(manifest: Manifest) -> None:
     usage = sorted(shared_asker().usage().items(), key=lambda one: users.get(one[0], []))
     costs = [_cost_of(manifest, model, used) for model, used in usage]
     for (model, used), cost in zip(usage, costs, strict=True):
-        note(f"{', '.join(users.get(model, []))} ({model}): {_usage_line(used, cost)}")
+        note(f"{', '.join(users.get(model, []))} ({model}): {usage_line(used, cost)}")
     if len(usage) > 1:
         known = [cost for cost in costs if cost is not None]
         total = sum((used for _, used in usage), Usage())
-        note(f"all of them: {_usage_line(total, sum(known) if len(known) == len(costs) else None)}")
+        note(f"all of them: {usage_line(total, sum(known) if len(known) == len(costs) else None)}")
 
 
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
@@ -183,7 +183,8 @@ def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     return prices.used_usd(model, used)
 
 
-def _usage_line(used: Usage, cost: float | None) -> str:
+def usage_line(used: Usage, cost: float | None) -> str:
+    """What was used of a model, or of all."""
     batched = f" ({number(used.batched)} in batches)" if used.batched else ""
     return (
         f"{number(used.requests)} requests{batched}, {number(used.from_cache)} kept answers, "

@@ -120,7 +120,7 @@ def predict(
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
     columns, known = loaded.columns_of_texts(text=text_column, id=id_column)
     if dry_run:
-        return _forecast(loaded, source, columns, known)
+        return tell_forecast(loaded, source, columns, known)
     in_batches = batch or loaded.can_wait
     request = Request(
         source=source,
@@ -131,13 +131,13 @@ def predict(
         keep=tuple(name.strip() for name in (keep or "").split(",") if name.strip()),
         **settings,
     )
-    outcome = _predicted(loaded, request)
+    outcome = predicted(loaded, request)
     if loaded.asks_services:
         tell_usage(loaded.manifest)
     return _told_outcome(outcome, request)
 
 
-def _forecast(model: Cascade, source: str, columns: Columns, readings: Sequence[Reading]) -> int:
+def tell_forecast(model: Cascade, source: str, columns: Columns, readings: Sequence[Reading]) -> int:
     """Tell what the texts of a file would take at services; nothing is sent."""
     from cascade.cli.asking import forecast_lines, forecast_table
     from cascade.predict.forecast import forecast
@@ -158,7 +158,8 @@ def _forecast(model: Cascade, source: str, columns: Columns, readings: Sequence[
     return DONE
 
 
-def _predicted(model: Cascade, request: Request) -> Outcome:
+def predicted(model: Cascade, request: Request) -> Outcome:
+    """Answer a file, with a bar; what came of it."""
     from cascade.encoders.contract import listen
     from cascade.predict.files import predict_file
     from cascade.system.compiled import announce

@@ -95,8 +95,8 @@ def review(
         keep_answers(loaded.folder)
     columns, readings = loaded.columns_of_texts(text=text_column, id=id_column)
     with progress("reading") as bar:
-        texts_known = _texts_known(known, columns, queue, loaded)
-        texts = _Texts(source, columns, readings, texts_known, bar)
+        known_before = texts_known(known, columns, queue, loaded)
+        texts = _Texts(source, columns, readings, known_before, bar)
         selection = select_rows(loaded, texts, rows)
         found = queue_rows(loaded, selection)
     if found:
@@ -132,7 +132,7 @@ class _Texts:
                 yield row
 
 
-def _texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
+def texts_known(files: Sequence[str], columns: Columns, queue: Path, model: Cascade) -> set[str]:
     """The texts of these files, and of what was answered or skipped before."""
     from cascade.rows.reading import read_all
     from cascade.teach.queue import ANSWERS, path_beside

@@ -29,6 +29,8 @@ _DEBUG = "cascade.debug"
 _RESUME = {
     "fit": "What is fitted is kept: the same command goes on from there.",
     "predict": "With --out, the same command goes on from where it stopped.",
+    "label": "The same command goes on from where it stopped.",
+    "enrich": "What was answered is kept: the same command asks for the rest.",
 }
 _PIPE_WIDTH = 100
 TOP_LEVEL = "top level"

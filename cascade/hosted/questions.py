@@ -6,13 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from cascade.hosted.logprobs import UnreadableAnswer
 from cascade.hosted.settings import Settings
 from cascade.system.array_types import FloatArray
 
 _VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """An answer in words, as JSON values, where that is what was asked for."""
+
+    values: Mapping[str, Any]
 
 
 class QuestionCodec(Protocol):
@@ -27,18 +34,8 @@ class QuestionCodec(Protocol):
         """The body of a question about one text, without its ``model``."""
         ...
 
-    def read(self, choice: Mapping[str, Any]) -> FloatArray:
-        """The scores, float32, of what was answered; UnreadableAnswer where it is none."""
-        ...
-
-
-@runtime_checkable
-class WholeCodec(QuestionCodec, Protocol):
-    """A way to ask whose answers tell more than scores."""
-
-    @property
-    def tells_more(self) -> bool:
-        """Whether that is wanted."""
+    def read(self, choice: Mapping[str, Any]) -> FloatArray | Written:
+        """The scores, float32, of what was answered, or its words; UnreadableAnswer where it is none."""
         ...
 
 
@@ -77,18 +74,18 @@ class Answer:
     ----------
     scores
         float32, shape (n_children,), each in [0, 1]; None where there are none.
+    written
+        The words, where these were asked for; None where there are none.
     why
         Why there are none; else empty.
     is_unreadable
         Whether something was answered, and it was no answer of the kind that was asked for.
-    choice
-        What was answered, as it came, where the codec is a `WholeCodec`; else None.
     """
 
     scores: FloatArray | None
     why: str = ""
     is_unreadable: bool = False
-    choice: Mapping[str, Any] | None = None
+    written: Written | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +161,9 @@ class BatchAsker(Protocol):
 
 def read_answer(question: Question, choice: Mapping[str, Any], count: Callable[[str, Usage], None]) -> Answer:
     """What the first choice of a response says; one that cannot be read is counted."""
-    wants_more = isinstance(question.codec, WholeCodec) and question.codec.tells_more
     try:
-        return Answer(question.codec.read(choice), choice=choice if wants_more else None)
+        found = question.codec.read(choice)
+        return Answer(None, written=found) if isinstance(found, Written) else Answer(found)
     except UnreadableAnswer as error:
         count(question.model, Usage(unreadable=1))
         return Answer(None, f"an answer that cannot be read: {error}", is_unreadable=True)

@@ -98,11 +98,13 @@ class Form(ABC):
         width = len(str(len(self.children)))
         return tuple(f"{number:0{width}}" for number in range(len(self.children)))
 
-    def _whole_text(self, choice: Mapping[str, Any]) -> str:
-        text = answer_text(choice)
-        if choice.get("finish_reason") == "length":
-            raise UnreadableAnswer("cut short")
-        return text
+
+def whole_text(choice: Mapping[str, Any]) -> str:
+    """The text of an answer; UnreadableAnswer where it was refused or cut short."""
+    text = answer_text(choice)
+    if choice.get("finish_reason") == "length":
+        raise UnreadableAnswer("cut short")
+    return text
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def held_to(words: Sequence[str], hold: Hold) -> dict[str, Any]:
     return {}
 
 
-def _schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object with these properties and no others, as strict answers want it."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -149,7 +152,8 @@ def _schema(properties: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _held_to_schema(schema: Mapping[str, Any], hold: Hold) -> dict[str, Any]:
+def held_to_schema(schema: Mapping[str, Any], hold: Hold) -> dict[str, Any]:
+    """What holds an answer to a JSON schema; nothing where instructions alone have to do."""
     if hold == "plain":
         return {}
     return {
@@ -172,7 +176,7 @@ class Each(Form):
         digit = {"type": "integer", "enum": [0, 1]}
         most = len(self.children) * (len(self.numbers[0]) + 6) + _SPARE_TOKENS
         asked = {"max_completion_tokens": most, "logprobs": True, "top_logprobs": _ALTERNATIVES_OF_A_DIGIT}
-        return asked | _held_to_schema(_schema(dict.fromkeys(self.numbers, digit)), self.hold)
+        return asked | held_to_schema(object_schema(dict.fromkeys(self.numbers, digit)), self.hold)
 
     def right(self, target: Sequence[bool]) -> str:
         return json.dumps(
@@ -181,7 +185,7 @@ class Each(Form):
         )
 
     def read(self, choice: Mapping[str, Any]) -> Sequence[float]:
-        text = self._whole_text(choice)
+        text = whole_text(choice)
         stated = self._stated(text)
         steps = _by_place(token_logprobs(choice, text))
         begun = len(text) - len(text.lstrip())
@@ -256,10 +260,10 @@ class Listed(Form):
             "label": {"type": "string", "enum": list(dict.fromkeys(self.names))},
             "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
         }
-        labels = {"type": "array", "items": _schema(entry)}
+        labels = {"type": "array", "items": object_schema(entry)}
         sizes = sorted((len(name.encode()) // 2 + 14 for name in self.names), reverse=True)
         most = min(_SPARE_TOKENS + sum(sizes[:_MOST_LISTED]), _LONGEST)
-        return {"max_completion_tokens": most} | _held_to_schema(_schema({"labels": labels}), self.hold)
+        return {"max_completion_tokens": most} | held_to_schema(object_schema({"labels": labels}), self.hold)
 
     def right(self, target: Sequence[bool]) -> str:
         chosen = [name for name, mark in zip(self.names, target, strict=True) if mark]
@@ -267,7 +271,7 @@ class Listed(Form):
         return json.dumps({"labels": entries}, ensure_ascii=False)
 
     def read(self, choice: Mapping[str, Any]) -> Sequence[float]:
-        labels = object_in(self._whole_text(choice)).get("labels")
+        labels = object_in(whole_text(choice)).get("labels")
         if not isinstance(labels, list):
             raise UnreadableAnswer("expected a list of labels, found something else")
         scores = [0.0] * len(self.children)
@@ -289,7 +293,8 @@ class Listed(Form):
         return number, min(max(float(confidence) / 100, 0.0), 1.0)
 
     def quotes(self, choice: Mapping[str, Any]) -> dict[int, list[str]]:
-        """What was quoted for each child, by its place, of an answer that could be read."""
+        """What was quoted for each child, by its place; UnreadableAnswer as `read`."""
+        self.read(choice)
         found: dict[int, list[str]] = {}
         for entry in object_in(answer_text(choice))["labels"]:
             quote = entry.get("quote")
@@ -319,8 +324,10 @@ class Quoted(Listed):
             "quote": {"type": "string"},
             "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
         }
-        labels = {"type": "array", "items": _schema(quoted)}
-        return {"max_completion_tokens": _LONGEST} | _held_to_schema(_schema({"labels": labels}), self.hold)
+        labels = {"type": "array", "items": object_schema(quoted)}
+        return {"max_completion_tokens": _LONGEST} | held_to_schema(
+            object_schema({"labels": labels}), self.hold
+        )
 
 
 @dataclass(frozen=True)

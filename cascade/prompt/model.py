@@ -14,7 +14,7 @@ import numpy as np
 from cascade.hosted import tokens
 from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.backend import Rounds, Scored, asked_alone
-from cascade.hosted.questions import Answer, Question
+from cascade.hosted.questions import Answer, Question, Written
 from cascade.nodes.contract import GroupDescription, RowsError
 from cascade.prompt.answers import Endpoint, Form, Quoted, form_of
 from cascade.prompt.nearest import Pool, as_written
@@ -87,21 +87,14 @@ class Asked:
         asked = {"messages": self.messages(text), "temperature": self.temperature}
         return {**asked, **self.form.fields(), **self.extra}
 
-    @property
-    def tells_more(self) -> bool:
-        """Whether answers have quotations."""
-        return isinstance(self.form, Quoted)
-
-    def quotes(self, choice: Mapping[str, Any]) -> dict[int, list[str]]:
-        """What was quoted for each child of the group, by its column."""
-        found = self.form.quotes(choice) if isinstance(self.form, Quoted) else {}
-        return {self.columns[place]: quotes for place, quotes in found.items()}
-
-    def read(self, choice: Mapping[str, Any]) -> FloatArray:
+    def read(self, choice: Mapping[str, Any]) -> FloatArray | Written:
         """One score for each child of the group, float32, shape (n_children,), in [0, 1].
 
-        UnreadableAnswer where it is none.
+        Of an answer with quotations these, by the column of the child. UnreadableAnswer where it is none.
         """
+        if isinstance(self.form, Quoted):
+            quotes = self.form.quotes(choice)
+            return Written({str(self.columns[place]): said for place, said in quotes.items()})
         scores = np.zeros(self.n_children, dtype=np.float32)
         scores[list(self.columns)] = self.form.read(choice)
         return np.clip(scores, 0.0, 1.0)
@@ -227,7 +220,8 @@ class PromptModel:
         )
         questions = asked.questions(texts)
         answers = self.asker.ask(questions)
-        return [_quoted(question, answer) for question, answer in zip(questions, answers, strict=True)]
+        said = [{} if answer.written is None else answer.written.values for answer in answers]
+        return [{int(column): list(quotes) for column, quotes in one.items()} for one in said]
 
     def save(self, folder: Path) -> None:
         about = self.description
@@ -310,13 +304,6 @@ class PromptModel:
 
 
 _NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
-
-
-def _quoted(question: Question, answer: Answer) -> dict[int, list[str]]:
-    asked = question.codec
-    if answer.choice is None or not isinstance(asked, Asked):
-        return {}
-    return asked.quotes(answer.choice)
 
 
 def _asked_again(question: Question, why: str) -> Question:

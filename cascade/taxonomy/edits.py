@@ -1,4 +1,6 @@
-"""Changes of a taxonomy: labels merged or moved, groups split, so that names in rows keep a meaning."""
+"""Changes of a taxonomy: labels merged or moved, groups split, so that names in rows keep a meaning; words
+for what has none.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,19 @@ class SplitGroup:
     labels: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Describe:
+    """A group or a label gets a description and aliases, each only if it has none; empty ones are none."""
+
+    name: str
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+
+
 Edit = MergeLabels | MoveLabel | SplitGroup
 
 
-def edited(taxonomy: Taxonomy, edits: Sequence[Edit]) -> Taxonomy:
+def edited(taxonomy: Taxonomy, edits: Sequence[Edit | Describe]) -> Taxonomy:
     """The taxonomy after some changes, which name things as they are called before all of them.
 
     Names that came or went in rows still mean what they did: a merged label is an alias, and so is the old
@@ -81,11 +92,13 @@ class _Values:
     plain: dict[str, Any]
     names: Names
 
-    def apply(self, edit: Edit) -> None:
+    def apply(self, edit: Edit | Describe) -> None:
         if isinstance(edit, MergeLabels):
             self.merge(edit)
         elif isinstance(edit, MoveLabel):
             self.move(edit)
+        elif isinstance(edit, Describe):
+            self.describe(edit)
         else:
             self.split(edit)
 
@@ -116,6 +129,15 @@ class _Values:
         items.insert(place + 1, (edit.new, made | {"labels": taken}))
         above.clear()
         above.update(items)
+
+    def describe(self, edit: Describe) -> None:
+        sections = dict(self.sections())
+        if edit.name in sections:
+            sections[edit.name].update(_words_missing(sections[edit.name], edit))
+            return
+        _, labels, place = self.found(edit.name)
+        entry = {"name": labels[place]} if isinstance(labels[place], str) else dict(labels[place])
+        labels[place] = entry | _words_missing(entry, edit)
 
     def moved(self, entry: Any, source: str) -> Any:
         if self.names == "plain" or source == ROOT:
@@ -151,6 +173,11 @@ class _Values:
 
     def all_groups(self) -> Iterator[dict[str, Any]]:
         return (section["groups"] for _, section in self.sections() if "groups" in section)
+
+
+def _words_missing(entry: Mapping[str, Any], edit: Describe) -> dict[str, Any]:
+    words = {"description": edit.description, "aliases": list(edit.aliases)}
+    return {key: value for key, value in words.items() if value and not entry.get(key)}
 
 
 def _name_of(entry: str | Mapping[str, Any]) -> str:

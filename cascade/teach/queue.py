@@ -111,13 +111,14 @@ def _queued_row(model: Model, answer: Mapping[str, Any], text: str, doubts: Sequ
         id=answer["id"],
         text=text,
         proposed=tuple(answer["labels"]),
-        scores=_scores_to_show(answer, doubts),
+        scores=scores_to_show(answer, doubts),
         doubts=tuple(doubt._replace(size=round(doubt.size, _DIGITS)) for doubt in doubts),
         model=model.digest,
     )
 
 
-def _scores_to_show(answer: Mapping[str, Any], doubts: Sequence[Doubt]) -> dict[str, float]:
+def scores_to_show(answer: Mapping[str, Any], doubts: Sequence[Doubt]) -> dict[str, float]:
+    """Of the scores of a prediction row the best, and those of what was chosen or is in doubt."""
     named = {*answer["labels"], *(doubt.label for doubt in doubts)}
     scores = list(answer["scores"].items())
     return {

@@ -35,9 +35,11 @@ _HELD_OF_EACH = 20
 _EXTREME = 1e-6
 _SAME = 1 - 1e-9
 
-Reason = Literal["near threshold", "parents disagree", "nothing chosen", "label split"]
+Reason = Literal["near threshold", "parents disagree", "nothing chosen", "label split", "not sure"]
 SPLIT: Reason = "label split"
 """Not a doubt of a model: an old label became several, and one of them is meant."""
+UNSURE: Reason = "not sure"
+"""Less sure than rows have to be that nobody looks at; see `cascade.teach.labelling`."""
 Floats = NDArray[np.float64]
 
 

@@ -47,6 +47,9 @@ def test_what_follows_the_text_is_no_example_and_a_text_may_talk_of_marks():
         ("noise: at night", ("noise: at night", "", ())),
         ("noise: by day", ("noise", "by day", ())),
         ("room 7 [new]: x (y) (also: z)", ("room 7 [new]", "x (y)", ("z",))),
+        ("wifi (includes: router, cable)", ("wifi", "includes: router, cable", ())),
+        ("bar: eat (includes: tea; also: pub, inn)", ("bar", "eat (includes: tea)", ("pub", "inn"))),
+        ("bar ()", ("bar ()", "", ())),
     ],
 )
 def test_a_line_is_a_name_a_description_and_other_names(line, expected):

@@ -187,6 +187,15 @@ def test_descriptions_are_written_from_examples_in_the_message(system):
     }
 
 
+def test_a_name_of_which_no_text_tells_is_described_by_words_that_mean_the_same():
+    asked = [{"role": "system", "content": "Choices:\n0 invoice\n1 refund\n2 zzz\n\nDescribe them."}]
+    schema = strict(dict.fromkeys(["invoice", "zzz"], strict(ENTRY)))
+    answer = Reader().answer({"response_format": held(schema)}, asked, 1000)
+    found = json.loads("".join(step.token for step in answer.steps))
+    assert "receipt" in found["invoice"]["description"]
+    assert found["zzz"] == {"description": "Zzz.", "aliases": []}
+
+
 def test_one_choice_alone_is_described_by_its_name():
     found = told_of(strict(ENTRY), "Choice: wifi\nDescribe it.")
     assert found["description"].startswith("Wifi: router")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 _OPEN, _CLOSE = "<text>", "</text>"
 _LINE = re.compile(r"[ \t]*(\d+)[.):]?[ \t]+(\S.*)")
-_ALSO = re.compile(r" \(also: (.*)\)\s*$")
+_TAIL = re.compile(
+    r" \((?:includes: (?P<below>[^()]*?)(?:; (?=also: )|(?=\)\s*$)))?(?:also: (?P<also>.*))?\)\s*$"
+)
 _HEADS = ("group", "about", "choice", "not")
 _SYSTEM = ("system", "developer")
 
@@ -24,16 +26,20 @@ class Choice:
 
     @classmethod
     def parse(cls, line: str, number: str = "", names: Sequence[str] = ()) -> Choice:
-        """``NAME``, ``NAME: DESCRIPTION``, either with ``(also: A, B)`` behind it.
+        """``NAME``, ``NAME: DESCRIPTION``, either with ``(includes: A; also: B, C)``, or half of it.
 
+        What a choice includes is part of its description.
         A name may hold a colon: of `names`, where these are known, the longest that fits is meant.
         """
-        also = _ALSO.search(line)
-        aliases = tuple(also[1].split(", ")) if also else ()
-        told = line[: also.start()] if also else line.rstrip()
+        tail = _TAIL.search(line)
+        tail = tail if tail and (tail["below"] or tail["also"]) else None
+        aliases = tuple(tail["also"].split(", ")) if tail and tail["also"] else ()
+        below = f"includes: {tail['below']}" if tail and tail["below"] else ""
+        told = line[: tail.start()] if tail else line.rstrip()
         known = [one for one in names if told == one or told.startswith(f"{one}: ")]
         name = max(known, key=len) if known else told.partition(": ")[0]
-        return cls(number, name, told[len(name) :].removeprefix(": ").strip(), aliases)
+        about = told[len(name) :].removeprefix(": ").strip()
+        return cls(number, name, f"{about} ({below})" if about and below else about or below, aliases)
 
     @property
     def is_nothing(self) -> bool:

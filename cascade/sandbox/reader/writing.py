@@ -9,11 +9,13 @@ from functools import lru_cache
 
 from cascade.sandbox.reader.prompts import Choice, Prompt
 from cascade.sandbox.reader.scoring import WEIGHTS, by_words
+from cascade.sandbox.reader.thesaurus import meanings
 from cascade.sandbox.reader.words import features, stem, words_of
 
 MOST_WORDS = 5
 _CLAUSE = re.compile(r"[^.!?;:,\n]+")
 _NUMBERED = re.compile(r"\d+")
+_MARKS = ("<text>", "</text>")
 
 
 def quotation(prompt: Prompt, choice: Choice) -> str:
@@ -49,7 +51,18 @@ def telling(prompt: Prompt, choice: Choice | None) -> list[str]:
         for word, count in own.items()
         if stem(word) not in known and not _NUMBERED.fullmatch(word) and len(word) > 2
     }
+    if not weight and choice:
+        return _alike(choice.name)
     return sorted(weight, key=lambda word: (-weight[word], word))[:MOST_WORDS]
+
+
+def _alike(name: str) -> list[str]:
+    """Words that mean nearly what those of a name do."""
+    own = words_of(name)
+    wanted = {meaning for word in own for meaning in meanings().get(word, ())}
+    known = {stem(word) for word in own}
+    found = (word for word, has in meanings().items() if wanted & set(has) and stem(word) not in known)
+    return [word for word, _ in zip(found, range(MOST_WORDS), strict=False)]
 
 
 @lru_cache(maxsize=16)
@@ -59,10 +72,12 @@ def _sections(prompt: Prompt) -> Mapping[str, str]:
     found: dict[str, str] = {}
     current = ""
     for line in prompt.whole.splitlines():
+        if line.strip() in _MARKS:
+            continue
         begun = _begun(line, names)
         current = begun or (current if line.strip() else "")
         if current:
-            rest = line.partition(begun)[2] if begun else line
+            rest = line.partition(begun)[2].replace("(includes:", "") if begun else line
             found[current] = f"{found.get(current, '')}\n{rest}"
     return found
 

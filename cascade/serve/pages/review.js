@@ -164,6 +164,7 @@
     "parents disagree": "groups disagree about",
     "nothing chosen": "no label reached its threshold",
     "label split": "a label became several, of which one is meant",
+    "not sure": "not sure enough of",
   };
 
   // A line for each reason, with the labels that it is about.
