@@ -221,11 +221,7 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         words = idf.weigh(texts)
-        if problem.part is None:
-            folds = folds_for(problem.texts)
-            fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
-        else:
-            fold_of, folds = np.where(problem.part, 0, 1), 1
+        fold_of, folds = folds_of(problem)
         weight, C = self._settle_both(words, problem, fold_of, folds)
         rows = self._beside(words, problem.texts, weight)
         # A group of many rows is often alone on its level, a router.
@@ -244,6 +240,7 @@ class LinearBackend:
                 bound,
                 tolerance,
                 words.n_features,
+                problem.weights,
             )
             for block in blocks
         )
@@ -270,7 +267,7 @@ class LinearBackend:
         """What vectors count for beside words, and the penalty: see `settled`."""
         if self.encoder is None:
             return 0.0, self._settle(words, problem, fold_of)
-        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
+        sample = tried_rows(problem, self._most_tried(problem))
         tried = most_frequent_children(problem, max(TRIED_CHILDREN, TRIED_CELLS // len(sample)))
         penalties = np.asarray(self.penalties, dtype=np.float32)
         losses = np.zeros((len(WEIGHTS), len(penalties)))
@@ -291,7 +288,7 @@ class LinearBackend:
         rows = self._beside(words, problem.texts, WEIGHTS[0])
         blocks = blocks_of(len(C))
         found = [
-            Block(rows, problem.targets[:, block], C[block], problem.seed).solve(TOLERANCE)
+            Block(rows, problem.targets[:, block], C[block], problem.seed, problem.weights).solve(TOLERANCE)
             for block in blocks
         ]
         end = words.n_features
@@ -313,7 +310,7 @@ class LinearBackend:
         if len(self.penalties) == 1:
             return self.penalties[0]
         tried = most_frequent_children(problem, TRIED_CHILDREN)
-        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
+        sample = tried_rows(problem, self._most_tried(problem))
         train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
         losses = _trial_losses(rows, tried, train, test, np.asarray(self.penalties, dtype=np.float32))
         return self.penalties[int(np.argmin(losses))]
@@ -346,8 +343,13 @@ class LinearBackend:
             self._beside(idf.weigh(texts[part]), problem.texts.take(part), WEIGHTS[0])
             for part in (train, test)
         )
+        taught = replace(
+            problem,
+            targets=problem.targets[train],
+            weights=None if problem.weights is None else problem.weights[train],
+        )
         everything, C = np.arange(len(train)), self._first(problem)
-        return _trial(rows, problem.targets[train], everything, C, problem.seed, asked, np.arange(len(test)))
+        return _trial(rows, taught, everything, C, asked, np.arange(len(test)))
 
     def load(self, folder: Path) -> LinearModel:
         """The model that was saved there.
@@ -384,6 +386,30 @@ class LinearBackend:
         return LinearModel(weighting, weights, biases, settings["features"], meaning)
 
 
+def folds_of(problem: NodeProblem) -> tuple[IntArray, int]:
+    """The fold of each row, int64, shape (n_texts,), and how many there are.
+
+    Rows beyond the last fold are learned from in each.
+    """
+    if problem.part is not None:
+        return np.where(problem.part, 0, 1), 1
+    folds, clusters = folds_for(problem.texts), clusters_of(problem.texts)
+    if problem.extra is None:
+        return stratified_folds(problem.targets, clusters, folds, problem.seed), folds
+    fold_of, judged = np.full(len(problem.texts), folds), ~problem.extra
+    fold_of[judged] = stratified_folds(problem.targets[judged], clusters[judged], folds, problem.seed)
+    return fold_of, folds
+
+
+def tried_rows(problem: NodeProblem, most: int) -> IntArray:
+    """At most `most` rows to try something on, ascending; of those that judge all that there is room for."""
+    if problem.extra is None:
+        return sampled(np.arange(len(problem.texts)), most, problem.seed)
+    judging = sampled(np.flatnonzero(~problem.extra), most, problem.seed)
+    others = sampled(np.flatnonzero(problem.extra), most - len(judging), problem.seed)
+    return np.sort(np.concatenate([judging, others]))
+
+
 def folds_for(texts: Texts) -> int:
     """On how many folds a model of these texts is judged."""
     return next((folds for most, folds in FOLDS if _characters(texts) <= most), FEWEST_FOLDS)
@@ -404,13 +430,14 @@ def _fit_children(
     bound: np.float32,
     tolerance: float,
     n_words: int,
+    row_weights: FloatArray | None = None,
 ) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
     """Weights of words, biases, weights of vectors, and held-out margins of the rows of the first folds.
 
     They are for some children; columns from `n_words` on are vectors.
     """
     n_children = targets.shape[1]
-    block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
+    block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed, row_weights)
     margins = np.empty(targets.shape, dtype=np.float32)
     if folds <= FEWEST_FOLDS:
         # A fit without a third of the rows is cheaper than to unlearn them, and never saw them.
@@ -437,18 +464,13 @@ def _apart(
 
 
 def _trial(
-    rows: Weighted,
-    targets: BoolArray,
-    train: IntArray,
-    C: FloatArray,
-    seed: int,
-    texts: Weighted,
-    asked: IntArray,
+    rows: Weighted, taught: NodeProblem, train: IntArray, C: FloatArray, texts: Weighted, asked: IntArray
 ) -> FloatArray:
     """Scores of some of the `texts` by a fit of some of the `rows`, a column for each target."""
-    margins = []
+    margins, targets = [], taught.targets
     for block in blocks_of(targets.shape[1]):
-        found = Block(rows, targets[:, block], C[block], seed).solve(TRIAL_TOLERANCE, train)
+        solver = Block(rows, targets[:, block], C[block], taught.seed, taught.weights)
+        found = solver.solve(TRIAL_TOLERANCE, train)
         margins.append(texts.margins(asked, found.weights, found.biases)[:, : len(C[block])])
     return _squashed(np.concatenate(margins, axis=1))
 
@@ -459,7 +481,8 @@ def _trial_losses(
     """The log loss, after calibration, of the `test` rows by models of the `train` rows, for each penalty."""
     targets = problem.targets
     C = np.repeat(penalties, targets.shape[1])
-    scores = _trial(rows, np.tile(targets, len(penalties)), train, C, problem.seed, rows, test)
+    each = replace(problem, targets=np.tile(targets, len(penalties)))
+    scores = _trial(rows, each, train, C, rows, test)
     return [_loss(of_one, targets[test]) for of_one in np.split(scores, len(penalties), axis=1)]
 
 
