@@ -382,8 +382,18 @@ def _compared(
     return {
         _TEACHER: told,
         _WITHOUT: Figures.out_of_fold(without[1], run.labels),
-        _WITH: Figures.out_of_fold(found, run.labels),
+        _WITH: Figures.out_of_fold(found, run.labels) if _knows_no_row(run.teacher) else None,
     }
+
+
+def _knows_no_row(teacher: Cascade) -> bool:
+    """Whether it learned from none.
+
+    What one says of texts that did tells of its rows as well: a student of these texts has seen their labels.
+    """
+    from cascade.backends import KINDS
+
+    return all(KINDS[one.backend["kind"]].prompted for one in teacher.manifest.groups.values())
 
 
 def _show(summary: dict[str, Any], table: dict[str, Figures | None], n_test: int) -> None:
@@ -395,13 +405,13 @@ def _show(summary: dict[str, Any], table: dict[str, Figures | None], n_test: int
         show(_drawn(table))
     if n_test:
         note(f"by {counted(n_test, 'row')} of test")
-    elif summary["settled_by"] == "rows":
+    elif table[_WITH] is None:
         note(
-            "out of fold: the teacher knew these rows when it labelled the texts, which flatters the student "
-            "with texts. --test FILE, with rows that it did not know, tells"
+            f"{'out of fold; ' if summary['settled_by'] == 'rows' else ''}nothing tells how good the student "
+            "with texts is but rows that the teacher did not learn: name some with --test FILE"
         )
     else:
-        note("no labelled row tells how good the student is: --test FILE would")
+        note("out of fold")
 
 
 def _drawn(table: dict[str, Figures | None]) -> RenderableType:

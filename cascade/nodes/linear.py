@@ -221,8 +221,11 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         words = idf.weigh(texts)
-        fold_of, folds = folds_of(problem)
+        fold_of, folds = folds_of(problem, np.ones(len(texts), dtype=np.bool_))
         weight, C = self._settle_both(words, problem, fold_of, folds)
+        if problem.extra is not None:
+            # What another model labelled says which penalty suits so many rows, and nothing else.
+            fold_of, folds = folds_of(problem, ~problem.extra)
         rows = self._beside(words, problem.texts, weight)
         # A group of many rows is often alone on its level, a router.
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
@@ -267,7 +270,7 @@ class LinearBackend:
         """What vectors count for beside words, and the penalty: see `settled`."""
         if self.encoder is None:
             return 0.0, self._settle(words, problem, fold_of)
-        sample = tried_rows(problem, self._most_tried(problem))
+        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
         tried = most_frequent_children(problem, max(TRIED_CHILDREN, TRIED_CELLS // len(sample)))
         penalties = np.asarray(self.penalties, dtype=np.float32)
         losses = np.zeros((len(WEIGHTS), len(penalties)))
@@ -310,7 +313,7 @@ class LinearBackend:
         if len(self.penalties) == 1:
             return self.penalties[0]
         tried = most_frequent_children(problem, TRIED_CHILDREN)
-        sample = tried_rows(problem, self._most_tried(problem))
+        sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)
         train, test = sample[fold_of[sample] != 0], sample[fold_of[sample] == 0]
         losses = _trial_losses(rows, tried, train, test, np.asarray(self.penalties, dtype=np.float32))
         return self.penalties[int(np.argmin(losses))]
@@ -386,28 +389,17 @@ class LinearBackend:
         return LinearModel(weighting, weights, biases, settings["features"], meaning)
 
 
-def folds_of(problem: NodeProblem) -> tuple[IntArray, int]:
+def folds_of(problem: NodeProblem, judging: BoolArray) -> tuple[IntArray, int]:
     """The fold of each row, int64, shape (n_texts,), and how many there are.
 
-    Rows beyond the last fold are learned from in each.
+    Rows that are not `judging`, bool, shape (n_texts,), are beyond the last fold: learned from in each.
     """
     if problem.part is not None:
         return np.where(problem.part, 0, 1), 1
     folds, clusters = folds_for(problem.texts), clusters_of(problem.texts)
-    if problem.extra is None:
-        return stratified_folds(problem.targets, clusters, folds, problem.seed), folds
-    fold_of, judged = np.full(len(problem.texts), folds), ~problem.extra
+    fold_of, judged = np.full(len(problem.texts), folds), np.flatnonzero(judging)
     fold_of[judged] = stratified_folds(problem.targets[judged], clusters[judged], folds, problem.seed)
     return fold_of, folds
-
-
-def tried_rows(problem: NodeProblem, most: int) -> IntArray:
-    """At most `most` rows to try something on, ascending; of those that judge all that there is room for."""
-    if problem.extra is None:
-        return sampled(np.arange(len(problem.texts)), most, problem.seed)
-    judging = sampled(np.flatnonzero(~problem.extra), most, problem.seed)
-    others = sampled(np.flatnonzero(problem.extra), most - len(judging), problem.seed)
-    return np.sort(np.concatenate([judging, others]))
 
 
 def folds_for(texts: Texts) -> int:
