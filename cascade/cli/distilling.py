@@ -141,7 +141,7 @@ def distil(
     run = _Run(teacher, taxonomy, rows, out, seed, jobs or cores())
     with tempfile.TemporaryDirectory(prefix="cascade-distil-") as scratch:
         without = run.untaught(Path(scratch) / "student")
-        taught = run.taught(without, texts.rows, _most_asked(teacher, texts.rows, most, budget), budget)
+        taught = run.taught(without, texts.rows, most_asked(teacher, texts.rows, most, budget), budget)
         found, lessons = run.fitted(taught)
         table = _compared(run, without, found, held_out)
     remember_last(out)
@@ -241,7 +241,7 @@ class _Texts:
         return cls([read[place] for place in places.tolist()], refused)
 
 
-def _most_asked(teacher: Cascade, rows: Sequence[Row], most: int | None, budget: float | None) -> int | None:
+def most_asked(teacher: Cascade, rows: Sequence[Row], most: int | None, budget: float | None) -> int | None:
     """How many texts may be asked about, those of a run before among them; None for all."""
     from cascade.predict.forecast import forecast
 
