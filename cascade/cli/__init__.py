@@ -14,6 +14,7 @@ from cascade.cli import (  # noqa: F401
     advising,
     caching,
     checking,
+    distilling,
     drafting,
     encoders,
     enriching,

@@ -142,7 +142,7 @@ def fit(
     """
     tree = load_taxonomy(taxonomy)
     folder = out or MODELS / tree.name
-    _check_out(folder)
+    check_out(folder)
     if not data and not tree.data.train and _is_asked_alone(tree):
         return _fit_untaught(tree, folder, seed, dry_run=dry_run, as_json=as_json)
     files, known = training_files(tree, data), readings_in(folder)
@@ -209,7 +209,7 @@ def _summary(
     }
 
 
-def _check_out(folder: Path) -> None:
+def check_out(folder: Path) -> None:
     """ModelError where `folder` holds something that no fit wrote, and so that no fit should tidy up."""
     from cascade.hosted.folder_jobs import FILE
     from cascade.hosted.release_0_2 import ANSWERS, BATCHES, JOBS

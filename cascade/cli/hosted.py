@@ -159,6 +159,15 @@ def tell_usage(manifest: Manifest) -> None:
         note(f"all of them: {usage_line(total, sum(known) if len(known) == len(costs) else None)}")
 
 
+def spent_usd(manifest: Manifest) -> float | None:
+    """USD of all that services were asked by now; None where a price is not known."""
+    from cascade.hosted.asker import shared_asker
+
+    costs = [_cost_of(manifest, model, used) for model, used in shared_asker().usage().items()]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
 def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     """USD of the answers of a model; None where the prices of its service are not known."""
     from cascade.backends import asks_service, service_of

@@ -28,6 +28,7 @@ DONE, PROBLEM, REFUSED, INTERRUPTED = 0, 1, 3, 130
 _DEBUG = "cascade.debug"
 _RESUME = {
     "fit": "What is fitted is kept: the same command goes on from there.",
+    "distil": "Answers are kept: the same command goes on from there.",
     "predict": "With --out, the same command goes on from where it stopped.",
     "label": "The same command goes on from where it stopped.",
     "enrich": "What was answered is kept: the same command asks for the rest.",

@@ -9,7 +9,7 @@ import numpy as np
 
 from cascade.learn.truth import Cells, true_cells, unknown_cells
 from cascade.nodes.contract import GroupDescription, NodeProblem
-from cascade.system.array_types import BoolArray, IntArray
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.text.texts import Texts
@@ -32,12 +32,18 @@ class Dataset:
         The rows of each node, labels and all their ancestors; columns as in `Graph.nodes`.
     unknown
         The rows of each node at which `truth` is not to be believed.
+    extra
+        bool, shape (n_texts,): the rows that another model labelled, see `NodeProblem`; None for none.
+    weights
+        float32, shape (n_texts,), above 0: what an error at each row counts for; None for 1 each.
     """
 
     taxonomy: Taxonomy
     texts: Texts
     truth: Cells
     unknown: Cells
+    extra: BoolArray | None = None
+    weights: FloatArray | None = None
 
     @classmethod
     def make(cls, taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Dataset:
@@ -84,6 +90,8 @@ class Dataset:
             seed=seed,
             description=description_of(self.taxonomy, group),
             small=len(self.taxonomy.labels) >= MANY_LABELS,
+            extra=None if self.extra is None else self.extra[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 

@@ -217,8 +217,10 @@ class _Fit:
         self.held_out = self.unseen_rows()
         # Rows that no model knows when it scores them: folds make that of all, where no model is dear and no
         # part of the rows is enough.
-        self.part = None if self.held_out is not None else enough_rows(dataset, seed)
-        unknown = self.held_out if self.held_out is not None else self.part
+        some = self.held_out is not None or dataset.extra is not None
+        self.part = None if some else enough_rows(dataset, seed)
+        unknown = self.part if dataset.extra is None else ~dataset.extra
+        unknown = unknown if self.held_out is None else self.held_out
         self.scored = np.arange(len(dataset.texts)) if unknown is None else np.flatnonzero(unknown)
         self.tuned: Mapping[str, str] = {}
         self.heads = Heads()
@@ -491,7 +493,8 @@ class _Fit:
             self.tell(how, task.group, summary(record))
 
     def record(self, task: NodeTask, notes: Mapping[str, Any], calibration: Calibration) -> GroupRecord:
-        positives = (task.problem.targets & task.problem.own[:, None]).sum(axis=0)
+        counted = task.problem.counted
+        positives = np.rint(counted.astype(np.float64) @ task.problem.targets).astype(np.int64)
         return GroupRecord(
             backend={"kind": task.kind, **task.options},
             node=task.key,
@@ -500,7 +503,7 @@ class _Fit:
             slopes=tuple(calibration.slopes.tolist()),
             offsets=tuple(calibration.offsets.tolist()),
             route_threshold=self.routes.get(task.group, 0.0),
-            rows=int(task.problem.own.sum()),
+            rows=int(np.rint(counted.sum(dtype=np.float64))),
             positives=tuple(positives.tolist()),
             notes=notes,
         )

@@ -135,6 +135,10 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     made_of.update(np.packbits(problem.own).tobytes())
     if problem.part is not None:
         made_of.update(np.packbits(problem.part).tobytes())
+    if problem.extra is not None:
+        made_of.update(np.packbits(problem.extra).tobytes())
+    if problem.weights is not None:
+        made_of.update(problem.weights.tobytes())
     return made_of.hexdigest()
 
 

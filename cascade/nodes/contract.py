@@ -70,6 +70,11 @@ class NodeProblem:
         Whether its model has to be small, as one of very many.
     part
         bool, shape (n_texts,): rows of which a held-out score is enough, and no other is read; None for all.
+    extra
+        bool, shape (n_texts,): rows that another model labelled. All models learn from them, those that score
+        held-out rows as well, and no score of theirs is read; None for none.
+    weights
+        float32, shape (n_texts,), above 0: what an error at each row counts for; None for 1 each.
     """
 
     children: tuple[str, ...]
@@ -80,6 +85,13 @@ class NodeProblem:
     description: GroupDescription = GroupDescription()
     small: bool = False
     part: BoolArray | None = None
+    extra: BoolArray | None = None
+    weights: FloatArray | None = None
+
+    @property
+    def counted(self) -> FloatArray:
+        """For how many rows each of the group's own counts, 0 for the others; float32, shape (n_texts,)."""
+        return np.asarray(self.own * np.float32(1) if self.weights is None else self.own * self.weights)
 
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:

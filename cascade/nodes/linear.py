@@ -221,12 +221,11 @@ class LinearBackend:
         texts = bags(problem.texts)
         idf = Idf(texts)
         words = idf.weigh(texts)
-        if problem.part is None:
-            folds = folds_for(problem.texts)
-            fold_of = stratified_folds(problem.targets, clusters_of(problem.texts), folds, problem.seed)
-        else:
-            fold_of, folds = np.where(problem.part, 0, 1), 1
+        fold_of, folds = folds_of(problem, np.ones(len(texts), dtype=np.bool_))
         weight, C = self._settle_both(words, problem, fold_of, folds)
+        if problem.extra is not None:
+            # What another model labelled says which penalty suits so many rows, and nothing else.
+            fold_of, folds = folds_of(problem, ~problem.extra)
         rows = self._beside(words, problem.texts, weight)
         # A group of many rows is often alone on its level, a router.
         is_large = len(texts) >= MANY_ROWS or len(rows.values) >= MANY_CELLS
@@ -244,6 +243,7 @@ class LinearBackend:
                 bound,
                 tolerance,
                 words.n_features,
+                problem.weights,
             )
             for block in blocks
         )
@@ -291,7 +291,7 @@ class LinearBackend:
         rows = self._beside(words, problem.texts, WEIGHTS[0])
         blocks = blocks_of(len(C))
         found = [
-            Block(rows, problem.targets[:, block], C[block], problem.seed).solve(TOLERANCE)
+            Block(rows, problem.targets[:, block], C[block], problem.seed, problem.weights).solve(TOLERANCE)
             for block in blocks
         ]
         end = words.n_features
@@ -346,8 +346,13 @@ class LinearBackend:
             self._beside(idf.weigh(texts[part]), problem.texts.take(part), WEIGHTS[0])
             for part in (train, test)
         )
+        taught = replace(
+            problem,
+            targets=problem.targets[train],
+            weights=None if problem.weights is None else problem.weights[train],
+        )
         everything, C = np.arange(len(train)), self._first(problem)
-        return _trial(rows, problem.targets[train], everything, C, problem.seed, asked, np.arange(len(test)))
+        return _trial(rows, taught, everything, C, asked, np.arange(len(test)))
 
     def load(self, folder: Path) -> LinearModel:
         """The model that was saved there.
@@ -384,6 +389,19 @@ class LinearBackend:
         return LinearModel(weighting, weights, biases, settings["features"], meaning)
 
 
+def folds_of(problem: NodeProblem, judging: BoolArray) -> tuple[IntArray, int]:
+    """The fold of each row, int64, shape (n_texts,), and how many there are.
+
+    Rows that are not `judging`, bool, shape (n_texts,), are beyond the last fold: learned from in each.
+    """
+    if problem.part is not None:
+        return np.where(problem.part, 0, 1), 1
+    folds, clusters = folds_for(problem.texts), clusters_of(problem.texts)
+    fold_of, judged = np.full(len(problem.texts), folds), np.flatnonzero(judging)
+    fold_of[judged] = stratified_folds(problem.targets[judged], clusters[judged], folds, problem.seed)
+    return fold_of, folds
+
+
 def folds_for(texts: Texts) -> int:
     """On how many folds a model of these texts is judged."""
     return next((folds for most, folds in FOLDS if _characters(texts) <= most), FEWEST_FOLDS)
@@ -404,13 +422,14 @@ def _fit_children(
     bound: np.float32,
     tolerance: float,
     n_words: int,
+    row_weights: FloatArray | None = None,
 ) -> tuple[Cells, FloatArray, FloatArray, FloatArray]:
     """Weights of words, biases, weights of vectors, and held-out margins of the rows of the first folds.
 
     They are for some children; columns from `n_words` on are vectors.
     """
     n_children = targets.shape[1]
-    block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed)
+    block = Block(rows, targets, np.full(n_children, C, dtype=np.float32), seed, row_weights)
     margins = np.empty(targets.shape, dtype=np.float32)
     if folds <= FEWEST_FOLDS:
         # A fit without a third of the rows is cheaper than to unlearn them, and never saw them.
@@ -437,18 +456,13 @@ def _apart(
 
 
 def _trial(
-    rows: Weighted,
-    targets: BoolArray,
-    train: IntArray,
-    C: FloatArray,
-    seed: int,
-    texts: Weighted,
-    asked: IntArray,
+    rows: Weighted, taught: NodeProblem, train: IntArray, C: FloatArray, texts: Weighted, asked: IntArray
 ) -> FloatArray:
     """Scores of some of the `texts` by a fit of some of the `rows`, a column for each target."""
-    margins = []
+    margins, targets = [], taught.targets
     for block in blocks_of(targets.shape[1]):
-        found = Block(rows, targets[:, block], C[block], seed).solve(TRIAL_TOLERANCE, train)
+        solver = Block(rows, targets[:, block], C[block], taught.seed, taught.weights)
+        found = solver.solve(TRIAL_TOLERANCE, train)
         margins.append(texts.margins(asked, found.weights, found.biases)[:, : len(C[block])])
     return _squashed(np.concatenate(margins, axis=1))
 
@@ -459,7 +473,8 @@ def _trial_losses(
     """The log loss, after calibration, of the `test` rows by models of the `train` rows, for each penalty."""
     targets = problem.targets
     C = np.repeat(penalties, targets.shape[1])
-    scores = _trial(rows, np.tile(targets, len(penalties)), train, C, problem.seed, rows, test)
+    each = replace(problem, targets=np.tile(targets, len(penalties)))
+    scores = _trial(rows, each, train, C, rows, test)
     return [_loss(of_one, targets[test]) for of_one in np.split(scores, len(penalties), axis=1)]
 
 

@@ -69,15 +69,27 @@ class Block:
         float32, shape (n_columns,): weight of the losses against the norm, above 0.
     seed
         Fixes the order in which rows are visited.
+    weights
+        float32, shape (n_texts,), above 0: what the loss at each row counts for; None for 1 each.
     """
 
-    def __init__(self, rows: Weighted, targets: BoolArray, C: FloatArray, seed: int) -> None:
+    def __init__(
+        self,
+        rows: Weighted,
+        targets: BoolArray,
+        C: FloatArray,
+        seed: int,
+        weights: FloatArray | None = None,
+    ) -> None:
         self.rows, self.targets, self.seed = rows, targets, seed
         self.lanes = -(-targets.shape[1] // VECTOR) * VECTOR
         self._bits = _bits(targets)
         # 1 / (2 C) on the diagonal of the dual is what makes the hinge a squared one.
         self._diagonal = np.ones(self.lanes, dtype=np.float32)
         self._diagonal[: len(C)] = 1 / (2 * C)
+        # What counts for less is held in place by less.
+        ones = np.ones(len(rows), dtype=np.float32)
+        self._softness = ones if weights is None else (1 / weights).astype(np.float32)
 
     def solve(self, tolerance: float, rows: IntArray | None = None, *, check: bool = True) -> Solution:
         """The columns learned from these rows, or from all, each margin to within about `tolerance`.
@@ -134,6 +146,7 @@ class Block:
             self._bits,
             varies,
             self._diagonal,
+            self._softness,
             tolerance,
             self.seed,
             order,
@@ -226,6 +239,7 @@ def _move(
     varies: BoolArray,
     energy: float,
     diagonal: FloatArray,
+    softness: float,
 ) -> tuple[np.bool_, np.float32]:
     """Move the duals of one row; whether any moved, and by how much the worst was off."""
     widest = np.float32(0)
@@ -233,10 +247,10 @@ def _move(
     for lane in range(len(steps)):
         sign = np.float32(((np.int64(targets) >> lane) & 1) * 2 - 1)
         on = np.float32(varies[lane])
-        gradient = sign * margins[lane] - np.float32(1) + duals[lane] * diagonal[lane]
+        gradient = sign * margins[lane] - np.float32(1) + duals[lane] * diagonal[lane] * softness
         # Without a dual that could shrink, a gradient above 0 is as it should be, and tells how far off.
         off = abs(gradient) if duals[lane] > 0 else -gradient
-        moved = max(duals[lane] - gradient / (energy + diagonal[lane]), np.float32(0)) * on
+        moved = max(duals[lane] - gradient / (energy + diagonal[lane] * softness), np.float32(0)) * on
         step = moved - duals[lane]
         duals[lane] = moved
         steps[lane] = step * sign
@@ -254,6 +268,7 @@ def _descend(
     targets: NDArray[np.uint32],
     varies: BoolArray,
     diagonal: FloatArray,
+    softness: FloatArray,
     tolerance: float,
     seed: int,
     order: IntArray,
@@ -279,7 +294,14 @@ def _descend(
             margins[:] = biases
             multiply(values, features, start, end, weights, margins)
             moved, worst = _move(
-                margins, duals[row], steps, targets[row], varies, energy[row] + np.float32(1), diagonal
+                margins,
+                duals[row],
+                steps,
+                targets[row],
+                varies,
+                energy[row] + np.float32(1),
+                diagonal,
+                softness[row],
             )
             if moved:
                 _add_row(values, features, start, end, steps, weights, biases)

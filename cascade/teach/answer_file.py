@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -58,6 +58,13 @@ class AnswerFile(Generic[Answer]):
             self._append(line)
             self._lines.append((key, line))
         self.found[key] = answer
+        self._stamp = _stamp(self._path)
+
+    def put_new(self, entries: Sequence[tuple[str, Answer, bytes]]) -> None:
+        """Have these lines, of keys that there are none for, on the disk when this returns."""
+        self._append(b"".join(line for _, _, line in entries))
+        self._lines += [(key, line) for key, _, line in entries]
+        self.found.update((key, answer) for key, answer, _ in entries)
         self._stamp = _stamp(self._path)
 
     def _append(self, line: bytes) -> None:

@@ -427,3 +427,56 @@ def test_features_of_another_version_are_a_model_error(folder, features):
 def test_the_default_grid_begins_with_one():
     assert LinearBackend().penalties == PENALTIES
     assert PENALTIES[0] == 1.0
+
+
+# Rows of another model
+
+
+def taught(problem, texts, targets, weights=None):
+    """The problem with rows that another model labelled behind its own."""
+    n_rows, n_all = len(problem.texts), len(problem.texts) + len(texts)
+    return NodeProblem(
+        problem.children,
+        Texts([*problem.texts, *texts]),
+        np.concatenate([problem.targets, targets]),
+        np.ones(n_all, dtype=bool),
+        problem.seed,
+        extra=np.arange(n_all) >= n_rows,
+        weights=weights,
+    )
+
+
+def test_rows_of_another_model_teach_and_have_no_held_out_scores(tmp_path):
+    few, many, unseen = words_problem(rows=24), words_problem(rows=300, seed=1), words_problem(seed=2)
+    alone = make().fit(few, tmp_path)
+    found = make().fit(taught(few, many.texts, many.targets), tmp_path)
+    assert found.rows.tolist() == list(range(24))
+    assert found.scores.shape == (24, 3)
+    before, after = (areas(one.model.scores(unseen.texts), unseen.targets) for one in (alone, found))
+    assert after.mean() > before.mean() + 0.02
+
+
+def test_held_out_scores_rest_on_what_another_model_labelled(tmp_path):
+    few, many = words_problem(rows=24), words_problem(rows=300, seed=1)
+    right = make().fit(taught(few, many.texts, many.targets), tmp_path)
+    wrong = make().fit(taught(few, many.texts, ~many.targets), tmp_path)
+    assert areas(right.scores, few.targets).mean() > 0.95
+    assert areas(wrong.scores, few.targets).mean() < 0.2
+
+
+def test_a_held_out_row_does_not_teach_the_model_that_scores_it(tmp_path):
+    random = np.random.default_rng(0)
+    targets = random.random((60, 3)) < 0.5
+    # Each row has a word of its own, twice in it, so that only itself could tell its labels.
+    texts = [f"only{number} only{number}" for number in range(60)]
+    problem = NodeProblem(("a", "b", "c"), Texts(texts), targets, np.ones(60, dtype=bool), 0)
+    others = words_problem(rows=60, seed=1)
+    found = make().fit(taught(problem, others.texts, others.targets), tmp_path)
+    assert abs(areas(found.scores, targets).mean() - 0.5) < 0.2
+
+
+def test_a_group_that_no_labelled_row_reaches_is_taught_all_the_same(tmp_path):
+    none, many = words_problem(rows=0), words_problem(rows=200, seed=1)
+    found = make().fit(taught(none, many.texts, many.targets), tmp_path)
+    assert found.scores.shape == (0, 3)
+    assert areas(found.model.scores(many.texts), many.targets).min() > 0.95

@@ -262,3 +262,29 @@ def area(scores, truth):
     """Area under the ROC curve, by ranks."""
     ranks, positives = rankdata(scores), truth.sum()
     return (ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * (~truth).sum())
+
+
+def test_a_row_that_counts_twice_is_two_rows():
+    texts, targets = problem(rows=150)
+    twice = np.arange(150) % 3 == 0
+    rows = weighted(texts)
+    weights = np.where(twice, 2, 1).astype(np.float32)
+    C = np.full(targets.shape[1], 1.0, dtype=np.float32)
+    found = Block(rows, targets, C, 0, weights).solve(0.001)
+    repeated = np.repeat(np.arange(150), np.where(twice, 2, 1))
+    columns = matrix(rows)[repeated].toarray()
+    for column in range(targets.shape[1]):
+        wanted = LinearSVC(C=1.0, tol=1e-6, max_iter=100_000, random_state=0)
+        wanted.fit(columns, targets[repeated, column])
+        assert_near(margins(rows, found, targets.shape[1])[:, column], wanted.decision_function(matrix(rows)))
+
+
+def test_a_row_that_counts_for_next_to_nothing_teaches_nothing():
+    texts, targets = problem(rows=150)
+    rows, wrong = weighted(texts), np.arange(150) >= 100
+    lying = targets ^ wrong[:, None]
+    C = np.full(targets.shape[1], 1.0, dtype=np.float32)
+    weights = np.where(wrong, 1e-6, 1).astype(np.float32)
+    found = Block(rows, lying, C, 0, weights).solve(0.001)
+    without = block(rows, targets).solve(0.001, np.arange(100))
+    assert_near(margins(rows, found, targets.shape[1]), margins(rows, without, targets.shape[1]))
