@@ -94,7 +94,6 @@ class Script:
     """
 
     answer: Callable[[str], str] = lambda text: text
-    choose: Callable[[Any], Any] | None = None
     latency: float | Callable[[str], float] = 0.0
     rpm: int | None = None
     headers: bool = True
@@ -107,6 +106,7 @@ class Script:
     polls: int = 1
     cut_after_create: int = 0
     forget_metadata: bool = False
+    choose: Callable[[Any], Any] | None = None
 
 
 class Service:
