@@ -260,8 +260,9 @@ class _Fit:
     def first_look(self, manifest: Manifest, tier: str, most_lost: float | None) -> FirstLook | None:
         """A cheaper look, for the rows that it answers as well: fitted by the same stages, if that pays."""
         found, is_wanted = next_tier(self.taxonomy, tier), bool(self.taxonomy.escalate)
-        pays = is_wanted or (self.held_out is None and may_pay(self.taxonomy))
-        if found is None or most_lost is None or not pays:
+        if found is None or most_lost is None:
+            return None
+        if not is_wanted and (self.held_out is not None or not may_pay(self.taxonomy)):
             return None
         name, cheaper = found
         dataset, report = replace(self.dataset, taxonomy=cheaper), partial(as_first_look, self.report)

@@ -29,6 +29,9 @@ FEEDBACK = {
 class OneLook:
     """What stands in for a model has one look: itself."""
 
+    # Of a model that decides by itself, nothing else is read of it.
+    manifest = Manifest({}, (), {}, {}, {}, (), 0, {})
+
     @property
     def graph(self):
         return self.taxonomy.graph
