@@ -232,6 +232,15 @@ def test_a_forecast_tells_questions_and_tokens_beside_one_flat_question(untaught
     assert n_questions(address) == asked
 
 
+def test_what_is_forecast_is_about_what_is_asked(taught, tmp_path, address):
+    folder, _ = taught
+    told = run(folder, *PREDICT, "--dry-run").stderr
+    forecast = float(re.search(r"about (\d+\.\d) questions", told)[1])
+    before = n_questions(address)
+    run(folder, *PREDICT, "--no-cache")
+    assert (n_questions(address) - before) / 60 == pytest.approx(forecast, rel=0.4)
+
+
 def test_the_messages_that_are_shown_are_those_that_are_sent(untaught, tmp_path):
     folder, _ = untaught
     (tmp_path / "one.jsonl").write_text('{"text": "I want a refund, please"}\n', "utf-8")
