@@ -34,7 +34,9 @@ def test_the_rows_most_like_a_text_come_last():
     assert len(near) <= 2
 
 
-@pytest.mark.parametrize("text", [ROWS[0], ROWS[0].upper() + "!", f" {ROWS[0]}. "])
+@pytest.mark.parametrize(
+    "text", [ROWS[0], ROWS[0].upper() + "!", f" {ROWS[0]}. ", f"?! {ROWS[0]} ;-) ... @ &"]
+)
 def test_a_text_is_never_its_own_example_however_it_is_typed(text):
     [near] = pool_of(ROWS).near(Texts([text]), 5)
     assert ROWS[0] not in [ROWS[row] for row in near]
