@@ -33,8 +33,8 @@ MOST_BYTES = 10**9
 _KEPT_SHARE = 0.9
 # Use is noted so exactly, that it is hardly ever written.
 _USE_SECONDS = 3600
-# A kill loses as much.
-_SECONDS = 0.5
+# A kill loses what came in so many seconds, and what is in flight.
+_SECONDS = 0.05
 _ROWS = 400
 # SQLite takes some 32,000 values in a statement, older ones 999.
 _KEYS_AT_ONCE = 500
