@@ -127,6 +127,17 @@ KINDS: Mapping[str, Kind] = {
 CHOOSABLE = ("linear", "encoder", "openai", "prompt")
 
 
+def tier_fault(taxonomy: Taxonomy) -> str:
+    """What is wrong with the looks that a taxonomy names under `escalate`, or an empty string."""
+    own = own_tier(taxonomy)
+    if not taxonomy.escalate or taxonomy.escalate[-1] == own:
+        return ""
+    return (
+        f"escalate ends with {taxonomy.escalate[-1]!r}, and the backends of the groups know {own!r} at most: "
+        "the last look is what they say"
+    )
+
+
 def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
     """What is wrong with a backend as a taxonomy names it, one sentence for each fault."""
     if kind not in CHOOSABLE:

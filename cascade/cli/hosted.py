@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,6 +108,7 @@ def keep_answers(
                 take_over_answers(cache, ledger, folder)
         except BackendError as error:  # the same questions can be asked all the same
             note(str(error))
+    _stop_asking_at_interrupts()
     options = BatchOptions(report=tell_batch, report_seconds=report_seconds())
     shared_asker(
         lambda: Asker(
@@ -116,6 +120,21 @@ def keep_answers(
             log=note if show else None,
         )
     )
+
+
+def _stop_asking_at_interrupts() -> None:
+    """Have Ctrl-C end what other threads ask as well: they would go on, and be paid for, to the last one."""
+    from cascade.hosted.asker import close_shared
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        # In a thread of its own, as this one may be holding what closing needs.
+        threading.Thread(target=close_shared, daemon=True).start()
+        signal.default_int_handler(number, frame)
+
+    # Who called it from elsewhere than a terminal has handlers of its own.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
 
 
 def _tell_asking(progress: AskingProgress) -> None:

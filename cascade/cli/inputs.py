@@ -86,7 +86,13 @@ def load_taxonomy(path: str) -> Taxonomy:
     if _holds_rows(Path(path)):
         words = f"cascade init {shlex.quote(path)}"
         raise TaxonomyError([Problem(Place(path), f"is no taxonomy but data; `{words}` drafts one from it")])
-    return Taxonomy.load(path, check_backend=_backend_faults)
+    found = Taxonomy.load(path, check_backend=_backend_faults)
+    if found.escalate:
+        from cascade.backends import tier_fault  # NumPy comes with it
+
+        if fault := tier_fault(found):
+            raise TaxonomyError([Problem(Place(path), fault)])
+    return found
 
 
 def _holds_rows(path: Path) -> bool:

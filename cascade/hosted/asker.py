@@ -253,7 +253,8 @@ def shared_asker(make: Callable[[], Asker] = Asker) -> Asker:
 
 
 @atexit.register
-def _close_shared() -> None:
+def close_shared() -> None:
+    """Close the one asker of this process, if there is one: who waits for answers gets a BackendError."""
     asker = _shared.get(os.getpid())
     if asker is not None:
         asker.close()

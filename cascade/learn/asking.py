@@ -124,8 +124,8 @@ def ask_ahead(tasks: Iterable[NodeTask], asked: Mapping[str, IntArray], texts: T
 
 
 def is_asked_alone(taxonomy: Taxonomy) -> bool:
-    """Whether all models of a taxonomy are asked as they are, so that it needs no rows."""
-    return not learning_groups(taxonomy)
+    """Whether all models of a taxonomy are asked as they are, so that it needs no rows; cheaper looks do."""
+    return not learning_groups(taxonomy) and not taxonomy.escalate
 
 
 def learning_groups(taxonomy: Taxonomy) -> list[str]:
@@ -148,6 +148,11 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
         Another fit is writing to `out`.
     """
     learning = learning_groups(taxonomy)
+    if taxonomy.escalate and not learning:
+        raise DataError(
+            f"{taxonomy.source}: no rows, and the cheaper looks under `escalate` learn from them. Give "
+            "--data FILE, or leave `escalate` away"
+        )
     if learning:
         names = ", ".join(group or "top level" for group in learning[:3])
         raise DataError(

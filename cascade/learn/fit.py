@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import encoder_of, make_backend, next_tier, own_tier
+from cascade.backends import encoder_of, make_backend, next_tier, own_tier, tier_fault
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.asking import ask_ahead, rows_to_ask
@@ -119,13 +119,15 @@ def fit(
     Raises
     ------
     DataError
-        Texts and labels are not of one length, there are no rows, or none with a label.
+        Texts and labels are not of one length, there are no rows, none with a label, or no such looks.
     ModelError
         Another fit is writing to `out`.
     CascadeError
         The cluster cannot be reached, or does not see `out`.
     """
     check_lengths(texts, labels)
+    if fault := tier_fault(taxonomy):
+        raise DataError(fault)
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import random
 import re
+import signal
+import subprocess
+import sys
+import time
 from urllib.request import urlopen
 
 import pytest
 import yaml
-from hosted_runs import run, sandbox
+from hosted_runs import environment, run, sandbox
 
 GROUPS = {
     "billing": {"refund": "Money back.", "invoice": "The bill itself.", "overcharged": "Charged too much."},
@@ -139,6 +143,14 @@ def test_every_prediction_of_such_a_model_says_so(untaught, tmp_path):
     head, row, *_ = (tmp_path / "out.csv").read_text("utf-8").splitlines()
     assert head.endswith(",calibrated")
     assert row.endswith(",false")
+
+
+def test_cheaper_looks_need_rows_and_the_last_look_is_what_the_backends_say(tmp_path, address):
+    folder = put(tmp_path, {**taxonomy(address), "escalate": ["words", "prompt"]})
+    assert "names no training rows" in run(folder, "fit", "shop.yaml", code=1).stderr
+    put(tmp_path, {**taxonomy(address), "escalate": ["words", "encoder"]})
+    told = run(folder, "fit", "shop.yaml", code=1).stderr
+    assert "escalate ends with 'encoder', and the backends of the groups know 'prompt' at most" in told
 
 
 def test_groups_that_learn_need_rows(tmp_path, address):
@@ -303,3 +315,22 @@ def test_with_trouble_no_row_is_lost_and_no_label_invented(tmp_path):
     left_out = int(re.search(r"(\d+) rows left out", measured.stderr)[1])
     assert left_out >= len(refused)
     assert f"{60 - left_out} rows;" in measured.stdout
+
+
+def test_ctrl_c_stops_asking_and_the_same_command_goes_on(tmp_path):
+    with sandbox(tmp_path / "sandbox", "--latency", "0.2") as at:
+        folder = put(tmp_path / "shop", taxonomy(at, hold="schema", concurrency=2))
+        run(folder, "fit", "shop.yaml")
+        words = [sys.executable, "-m", "cascade", *PREDICT, "--out", "out.jsonl"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(words, cwd=folder, env=environment(), **quiet) as process:
+            while n_questions(at) < 4:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate()
+        asked = n_questions(at)
+        assert process.returncode == 130
+        assert "interrupted" in told
+        assert asked < 40  # of 60 for the router alone
+        run(folder, *PREDICT, "--out", "out.jsonl")
+    assert [row["id"] for row in lines(folder / "out.jsonl")] == [row["id"] for row in rows(60, 2)]
