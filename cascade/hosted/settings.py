@@ -182,7 +182,8 @@ class Settings:
         return MOST_TOP_LOGPROBS if self.format == "chat" else MOST_TOP_LOGPROBS_OF_COMPLETIONS
 
 
-def _choice(about: str, names: tuple[str, ...]) -> Option:
+def choice(about: str, names: tuple[str, ...]) -> Option:
+    """An option that is one of some words."""
     return Option(about, one_of(names), _one_of(names))
 
 
@@ -199,7 +200,8 @@ _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _SUFFIX = rf"^[A-Za-z0-9._-]{{1,{LONGEST_SUFFIX}}}$"
 
 
-def _text(value: Any) -> str:
+def text_fault(value: Any) -> str:
+    """What is wrong with a text that has to say something, or an empty string."""
     return "" if isinstance(value, str) and value.strip() else f"expected a text, found {value!r}"
 
 
@@ -249,17 +251,17 @@ _VALUES = {"type": "object", "additionalProperties": {"type": ["string", "number
 _RATES = mapping({"rpm": whole(1), "tpm": whole(1)})
 
 OPTIONS: Mapping[str, Option] = {
-    "provider": _choice("Which differences of services to heed.", tuple(PROVIDERS)),
+    "provider": choice("Which differences of services to heed.", tuple(PROVIDERS)),
     "base_url": Option("Where the service is.", {"type": "string", "pattern": "^https?://"}, _url),
     "api_key_env": Option(
         "The environment variable with the key.", {"type": "string", "pattern": _VARIABLE}, _variable
     ),
-    "base_model": Option("What is tuned.", WORDS, _text),
-    "answer": _choice("How children are answered.", ANSWERS),
-    "format": _choice("Chat messages, or prompt and completion.", FORMATS),
+    "base_model": Option("What is tuned.", WORDS, text_fault),
+    "answer": choice("How children are answered.", ANSWERS),
+    "format": choice("Chat messages, or prompt and completion.", FORMATS),
     "hyperparameters": Option("As the service takes them.", _VALUES, _hyperparameters),
     "suffix": Option("Part of the tuned model's name.", {"type": "string", "pattern": _SUFFIX}, _suffix),
-    "model": Option("A model that was tuned already: nothing is trained.", WORDS, _text),
+    "model": Option("A model that was tuned already: nothing is trained.", WORDS, text_fault),
     "max_examples": Option("Most training examples of a group.", whole(10), whole_number(10)),
     "concurrency": Option("Most requests in flight.", whole(1), whole_number(1)),
     "limits": Option("Requests (rpm) and tokens (tpm) a minute.", _RATES, _limits),

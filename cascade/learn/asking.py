@@ -17,6 +17,7 @@ from cascade.learn.groups import asked_rows, most_asked_rows, trained_groups
 from cascade.learn.node_fit import NodeTask, fit_node, made_by, node_key, versions
 from cascade.model.folder import GroupRecord, Manifest, locked, node_files, whole_node, write_manifest
 from cascade.nodes.contract import PromptedBackend, ServiceBackend, sampled
+from cascade.prompt.settings import MOST_TRIED
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -25,7 +26,6 @@ from cascade.validation.combination import FEATURES, Combination
 
 # So many rows tell what a question takes.
 _PRICED = 50
-_ASKED_TWICE = 120
 # Fewer rows calibrate nothing.
 _FEWEST = 20
 PLAIN = 0.5
@@ -89,7 +89,7 @@ def rows_to_ask(
     usd = None if budget_usd is None else usd_of_text(planned_questions(dataset, backends, seed))
     if usd and budget_usd is not None:
         # On some of them examples are held against none, so that these are asked about twice.
-        affordable = int(max(budget_usd / usd - _ASKED_TWICE, budget_usd / usd / 2))
+        affordable = int(max(budget_usd / usd - MOST_TRIED, budget_usd / usd / 2))
         if affordable < min(_FEWEST, len(dataset.texts)):
             raise BackendError(
                 f"to ask about {_FEWEST} rows, the fewest that calibrate anything, costs about "

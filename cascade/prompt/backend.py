@@ -17,7 +17,7 @@ from cascade.nodes.contract import FittedNode, GroupDescription, NodeProblem, Ro
 from cascade.prompt.model import EXAMPLES, RECORD, VERSION, PromptModel
 from cascade.prompt.nearest import Pool, as_read
 from cascade.prompt.pricing import QuestionPrice, price_of
-from cascade.prompt.settings import PromptSettings
+from cascade.prompt.settings import MOST_TRIED, PromptSettings
 from cascade.prompt.shortlist import Shortlister, fitted, loaded, share_kept
 from cascade.prompt.wording import digest
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
@@ -26,8 +26,7 @@ from cascade.text.texts import Texts
 
 TRIED_EXAMPLES = 8
 """So many examples are held against none, where the settings leave it open."""
-# On so many held-out rows, and not on fewer than that.
-_MOST_TRIED, _FEWEST_TRIED = 120, 20
+_FEWEST_TRIED = 20
 # Examples make a question several times as long: they have to win so much of F1.
 _LEAST_GAIN = 0.01
 
@@ -193,7 +192,7 @@ class PromptBackend:
             return 0, {}
         if self.asked.examples is not None:
             return self.asked.examples, {}
-        places = sampled(np.arange(len(rows)), _MOST_TRIED, problem.seed)
+        places = sampled(np.arange(len(rows)), MOST_TRIED, problem.seed)
         targets = problem.targets[rows[places]]
         if len(places) < _FEWEST_TRIED or not targets.any():
             return 0, {}

@@ -17,7 +17,7 @@ from cascade.hosted.questions import Question, Written
 from cascade.nodes.contract import GroupDescription
 from cascade.prompt.answers import held_to_schema, object_in, object_schema, whole_text
 from cascade.prompt.settings import Hold, PromptSettings
-from cascade.prompt.wording import choice_line, conversation, filled, instructions, text_of
+from cascade.prompt.wording import choice_line, conversation, filled, instructions, shortened, text_of
 
 MOST_CHILDREN = 20
 """Of more children in a group some are asked about at a time: an answer about all of them would be cut."""
@@ -175,16 +175,13 @@ def _codec_of(question: Question) -> WordsAsked:
 def _shown(lacking: Sequence[Lacking], examples: Mapping[str, Sequence[str]]) -> str:
     """The texts of each child, each on a line; the names of children stand on lines of their own."""
     parts = [
-        "\n".join([on_one_line(one.name), *(f"- {_shortened(text)}" for text in examples[one.name])])
+        "\n".join(
+            [on_one_line(one.name), *(f"- {shortened(text, LONGEST_EXAMPLE)}" for text in examples[one.name])]
+        )
         for one in lacking
         if examples.get(one.name)
     ]
     return "\n\n".join(parts) or NO_TEXTS
-
-
-def _shortened(text: str) -> str:
-    line = on_one_line(text)
-    return line if len(line) <= LONGEST_EXAMPLE else line[: LONGEST_EXAMPLE - 3].rstrip() + "..."
 
 
 # What is taken of an answer
@@ -256,20 +253,19 @@ def _description(told: Mapping[str, Any], name: str) -> tuple[str, list[tuple[st
 
 def description_fault(value: Any, name: str) -> str:
     """Why something is no description of a child, or an empty string."""
-    if not isinstance(value, str):
-        return "no text"
-    text = on_one_line(value)
-    if not _bare(text):
-        return "empty"
-    if _bare(text) == _bare(name):
-        return "nothing but the name"
-    if len(text) > LONGEST_DESCRIPTION:
-        return f"longer than {LONGEST_DESCRIPTION} characters"
-    return _mark_fault(text)
+    return _fault(value, name, LONGEST_DESCRIPTION)
 
 
 def alias_fault(value: Any, name: str) -> str:
     """Why something is no other name of a child, or an empty string."""
+    if fault := _fault(value, name, LONGEST_ALIAS):
+        return fault
+    mark = NOT_AN_ALIAS.search(on_one_line(value))
+    return f"a name with {mark[0]!r} in it" if mark else ""
+
+
+def _fault(value: Any, name: str, longest: int) -> str:
+    """Why something says nothing of a child, or more than there is room for; else an empty string."""
     if not isinstance(value, str):
         return "no text"
     text = on_one_line(value)
@@ -277,11 +273,7 @@ def alias_fault(value: Any, name: str) -> str:
         return "empty"
     if _bare(text) == _bare(name):
         return "nothing but the name"
-    if len(text) > LONGEST_ALIAS:
-        return f"longer than {LONGEST_ALIAS} characters"
-    if mark := NOT_AN_ALIAS.search(text):
-        return f"a name with {mark[0]!r} in it"
-    return _mark_fault(text)
+    return f"longer than {longest} characters" if len(text) > longest else _mark_fault(text)
 
 
 def _mark_fault(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -148,15 +149,9 @@ class PromptModel:
 
     def with_examples(self, n_examples: int) -> PromptModel:
         """The same with so many examples in a question."""
-        return PromptModel(
-            self.settings,
-            self.children,
-            self.description,
-            pool=self.pool,
-            n_examples=n_examples,
-            shortlister=self.shortlister,
-            asker=self._asker,
-        )
+        changed = copy(self)
+        changed.n_examples = n_examples
+        return changed
 
     def questions(self, texts: Texts, asked_about: BoolArray | None = None) -> list[Question]:
         """What is asked about the texts, as often as the settings say about each.
@@ -216,7 +211,6 @@ class PromptModel:
             self.children,
             self.description,
             shortlister=self.shortlister,
-            asker=self._asker,
         )
         questions = asked.questions(texts)
         answers = self.asker.ask(questions)

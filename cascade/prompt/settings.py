@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cascade.encoders.settings import NAME
-from cascade.errors import suggestion
 from cascade.hosted import settings as services
 from cascade.hosted.settings import Settings
-from cascade.system.shapes import WORDS, Option, either, one_of, whole, whole_number
+from cascade.system.shapes import WORDS, Option, either, whole, whole_number
 
 AnswerKind = Literal["auto", "number", "each", "list", "decisions", "quoted"]
 Hold = Literal["auto", "schema", "choice", "grammar", "plain"]
@@ -37,6 +36,8 @@ SHORTLIST = 40
 MOST_EACH = 20
 """Of more children a digit each is a long answer, and lists of those that fit are shorter."""
 CALIBRATION_ROWS, FEWEST_CALIBRATION_ROWS = 400, 20
+MOST_TRIED = 120
+"""On so many held-out rows examples are tried: these are asked about twice."""
 MOST_EXAMPLES, MOST_SAMPLES, MOST_SHORTLIST = 50, 20, 255
 _SHARED = ("provider", "base_url", "api_key_env", "concurrency", "limits", "batch")
 
@@ -125,15 +126,6 @@ class PromptSettings:
         return {**({"reasoning_effort": "none"} if thinks else {}), **self.extra}
 
 
-def _choice(about: str, names: tuple[str, ...]) -> Option:
-    def check(value: Any) -> str:
-        if value in names:
-            return ""
-        return f"expected one of {', '.join(names)}, found {value!r}.{suggestion(str(value), names)}"
-
-    return Option(about, one_of(names), check)
-
-
 def _examples(value: Any) -> str:
     if value == "auto":
         return ""
@@ -145,10 +137,6 @@ def _encoder(value: Any) -> str:
     if isinstance(value, str) and NAME.fullmatch(value):
         return ""
     return f"expected the name of an encoder, as `cascade encoders` lists them, found {value!r}"
-
-
-def _text(value: Any) -> str:
-    return "" if isinstance(value, str) and value.strip() else f"expected a text, found {value!r}"
 
 
 def _prompt(value: Any) -> str:
@@ -175,9 +163,9 @@ _WITH_PLACES = (
 
 OPTIONS: Mapping[str, Option] = {
     **{name: services.OPTIONS[name] for name in _SHARED},
-    "model": Option("What is asked, as the service calls it.", WORDS, _text),
-    "answer": _choice("How children are answered.", ANSWERS),
-    "hold": _choice("By which means an answer is held to the children.", HOLDS),
+    "model": Option("What is asked, as the service calls it.", WORDS, services.text_fault),
+    "answer": services.choice("How children are answered.", ANSWERS),
+    "hold": services.choice("By which means an answer is held to the children.", HOLDS),
     "examples": Option(
         "Training rows most like the text that stand in a question; if not said, as many as win.",
         either({"const": "auto"}, whole(0, MOST_EXAMPLES)),

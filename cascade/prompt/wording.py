@@ -76,7 +76,7 @@ def instructions(template: str, description: GroupDescription, choices: Iterable
 
 def choice_line(name: str, description: GroupDescription) -> str:
     """What is told of a child, on one line: its name, what it is and holds, and what else it is called."""
-    about = _shortened(description.descriptions.get(name, ""))
+    about = shortened(description.descriptions.get(name, ""), _MOST_DESCRIPTION)
     also = _few(description.aliases.get(name, ()), _MOST_ALIASES)
     below = _few(description.includes.get(name, ()), _MOST_BELOW)
     told = [f"{word}: {', '.join(names)}" for word, names in (("includes", below), ("also", also)) if names]
@@ -91,9 +91,10 @@ def _few(names: Sequence[str], most: int) -> list[str]:
     return shown if len(names) <= most else [*shown, "..."]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str, most: int) -> str:
+    """A text on one line, of so many characters at most."""
     line = on_one_line(text)
-    return line if len(line) <= _MOST_DESCRIPTION else line[: _MOST_DESCRIPTION - 3].rstrip() + "..."
+    return line if len(line) <= most else line[: most - 3].rstrip() + "..."
 
 
 def marked(text: str) -> str:
