@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.errors import BackendError
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
+
+if TYPE_CHECKING:
+    from cascade.text.pieces import Pieces  # Numba comes with it
 
 
 @dataclass(frozen=True)

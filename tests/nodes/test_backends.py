@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -433,3 +435,9 @@ def test_keywords_and_scores_that_make_no_sense_are_refused(keywords, settings, 
 def test_a_child_whose_name_has_no_word_needs_a_keyword():
     with pytest.raises(BackendError, match="found '_'"):
         keyword_scores([], {"_": None})
+
+
+def test_to_know_the_kinds_nothing_heavy_is_loaded():
+    script = "import sys, cascade.backends; print(sorted({'numba', 'scipy', 'openai', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
