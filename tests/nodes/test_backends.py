@@ -438,6 +438,7 @@ def test_a_child_whose_name_has_no_word_needs_a_keyword():
 
 
 def test_to_know_the_kinds_nothing_heavy_is_loaded():
-    script = "import sys, cascade.backends; print(sorted({'numba', 'scipy', 'openai', 'pandas'} & set(sys.modules)))"
+    heavy = {"numba", "scipy", "openai", "pandas"}
+    script = f"import sys, cascade.backends; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
