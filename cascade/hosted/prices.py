@@ -29,6 +29,8 @@ EPOCHS_OF_AUTO = 3
 PREDICTIONS = 1000
 """Plans tell the price of so many predictions."""
 FLAT = "all labels at once"
+TUNED = "ft:"
+"""What names of fine-tunes begin with."""
 
 _A_MILLION = 1e6
 _MOST_COUNTED = 500
@@ -47,12 +49,21 @@ class Price:
         Each time through the examples.
     input, cached, output
         Of answers; `cached` is input that the service has at hand from a question before.
+    itself
+        Of answers of the model itself, where the others are those of its fine-tunes; None where it has none.
     """
 
     training: float | None = None
     input: float | None = None
     cached: float | None = None
     output: float | None = None
+    itself: Price | None = None
+
+    @property
+    def as_it_is(self) -> Price:
+        """What answers of the model itself cost."""
+        tunable = self.training is not None
+        return self.itself or (Price() if tunable else self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,9 @@ class Prices:
     def price_of(self, model: str) -> Price | None:
         """The price of a model, dated or not, or of a fine-tune ``ft:...``; None where it is not known."""
         name = self._known(model, self.models)
-        return None if name is None else self.models[name]
+        if name is None:
+            return None
+        return self.models[name] if model.startswith(TUNED) else self.models[name].as_it_is
 
     def ends(self, model: str) -> date | None:
         """The day on which the model, or fine-tunes of it, stop answering; None where none is known."""
@@ -113,7 +126,8 @@ class Prices:
 
     def training_usd(self, model: str, n_tokens: float, epochs: float) -> float | None:
         """What it costs to train on so many tokens so many times; None where it is not known."""
-        price = self.price_of(model)
+        name = self._known(model, self.models)
+        price = None if name is None else self.models[name]
         if price is None or price.training is None:
             return None
         return price.training * n_tokens * epochs / _A_MILLION
@@ -147,7 +161,7 @@ class Prices:
     @staticmethod
     def _known(model: str, names: Mapping[str, object]) -> str | None:
         """The longest name that the model's begins with; nothing but a date may follow."""
-        bare = model.split(":")[1] if model.startswith("ft:") else model
+        bare = model.split(":")[1] if model.startswith(TUNED) else model
         fits = [name for name in names if bare.startswith(name) and _DATE.fullmatch(bare[len(name) :])]
         return max(fits, key=len, default=None)
 
@@ -170,14 +184,22 @@ def _prices(path: Path, given: Any) -> Prices:
 
 
 def _fields(path: Path, name: str, given: Any) -> dict[str, Any]:
-    known = (*_MONEY, *_DATES)
+    known = (*_MONEY, "itself", *_DATES)
     if not isinstance(given, dict) or not set(given) <= set(known):
         raise BackendError(f"{path}: {name}: expected some of {', '.join(known)}, found {given!r}")
     return given
 
 
 def _price(path: Path, name: str, given: Mapping[str, Any]) -> Price:
-    return Price(**{key: _amount(path, f"{name}: {key}", given[key]) for key in _MONEY if key in given})
+    amounts = {key: _amount(path, f"{name}: {key}", given[key]) for key in _MONEY if key in given}
+    training, of_input, cached, output = map(amounts.get, _MONEY)
+    found = Price(training, of_input, cached, output)
+    if "itself" not in given:
+        return found
+    own, known = given["itself"], _MONEY[1:]
+    if not isinstance(own, dict) or not set(own) <= set(known):
+        raise BackendError(f"{path}: {name}: itself: expected some of {', '.join(known)}, found {own!r}")
+    return replace(found, itself=_price(path, f"{name}: itself", own))
 
 
 def _amount(path: Path, where: str, value: Any) -> float:
@@ -290,7 +312,7 @@ def node_plan(
     epochs = epochs_of(settings)
     known = settings.address == prices.service
     base = settings.base_model
-    answering = already if prices.price_of(already) else base
+    answering = already if prices.price_of(already) else f"{TUNED}{base}"
     paid = prices.training_usd(base, n_tokens, epochs) if known and not why else None
     asked = prices.answer_usd(answering, tokens_in, tokens_out) if known else None
     return NodePlan(

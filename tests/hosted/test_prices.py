@@ -42,16 +42,19 @@ def test_the_bundled_prices_are_dated_and_of_one_service(prices):
     assert prices.as_of == date(2026, 11, 1)
     assert prices.service == PROVIDERS["openai"].base_url
     assert prices.batch_factor == 0.5
-    assert prices.price_of(BASE_MODEL) == Price(training=5.0, input=0.8, cached=0.2, output=3.2)
+    itself = Price(input=0.4, cached=0.1, output=1.6)
+    tuned = Price(training=5.0, input=0.8, cached=0.2, output=3.2, itself=itself)
+    assert prices.price_of(f"ft:{BASE_MODEL}") == tuned
+    assert prices.price_of(BASE_MODEL) == itself
 
 
 @pytest.mark.parametrize(
     ("model", "price"),
     [
-        ("gpt-4.1", 3.0),
-        ("gpt-4.1-2025-04-14", 3.0),
-        ("gpt-4.1-mini", 0.8),
-        ("gpt-4.1-mini-2025-04-14", 0.8),
+        ("gpt-4.1", 2.0),
+        ("ft:gpt-4.1-2025-04-14:acme::x", 3.0),
+        ("gpt-4.1-mini", 0.4),
+        ("gpt-4.1-mini-2025-04-14", 0.4),
         ("ft:gpt-4.1-mini-2025-04-14:acme:shop-billing:AbC123", 0.8),
         ("ft:gpt-4o-mini-2024-07-18:acme::x", 0.3),
         ("gpt-6-luna", 0.1),
@@ -62,7 +65,7 @@ def test_a_model_is_known_with_and_without_its_date(prices, model, price):
 
 
 @pytest.mark.parametrize(
-    "model", ["", "gpt-4", "gpt-4.1-mini-audio", "gpt-4o", "qwen", "ft:", "ft:qwen:a::b", "gpt-4.12"]
+    "model", ["", "gpt-4", "gpt-4.1-mini-audio", "gpt-4o-audio", "qwen", "ft:", "ft:qwen:a::b", "gpt-4.12"]
 )
 def test_other_models_have_no_price(prices, model):
     assert prices.price_of(model) is None
@@ -80,9 +83,9 @@ def test_some_models_end(prices):
 
 def test_costs_are_tokens_times_prices(prices):
     assert prices.training_usd(BASE_MODEL, 2_000_000, 3) == pytest.approx(30.0)
-    assert prices.answer_usd(BASE_MODEL, 1_000_000, 100_000) == pytest.approx(1.12)
-    assert prices.answer_usd(BASE_MODEL, 1_000_000, 100_000, batch=True) == pytest.approx(0.56)
-    assert prices.answer_usd(BASE_MODEL, 1_000_000, 0, n_cached=500_000) == pytest.approx(0.5)
+    assert prices.answer_usd(f"ft:{BASE_MODEL}", 1_000_000, 100_000) == pytest.approx(1.12)
+    assert prices.answer_usd(f"ft:{BASE_MODEL}", 1_000_000, 100_000, batch=True) == pytest.approx(0.56)
+    assert prices.answer_usd(f"ft:{BASE_MODEL}", 1_000_000, 0, n_cached=500_000) == pytest.approx(0.5)
     assert prices.training_usd("gpt-6-luna", 1000, 1) is None
 
 
@@ -91,7 +94,7 @@ def test_a_file_of_ones_own_is_read(own_file):
     assert prices.as_of == date(2026, 5, 4)
     assert prices.service == "http://localhost:9/v1"
     assert prices.training_usd("small", 500_000, 2) == 2.0
-    assert prices.answer_usd("small", 1_000_000, 0, batch=True) == 0.25
+    assert prices.answer_usd("ft:small", 1_000_000, 0, batch=True) == 0.25
     assert prices.answer_usd("small-talk", 1_000_000, 0, n_cached=1_000_000) == 7.0
     assert prices.ends("small") == date(2027, 2, 3)
 
@@ -108,6 +111,12 @@ def test_a_file_of_ones_own_is_read(own_file):
             "a: input: expected a number of 0 or more, found -1",
         ),
         ("{as_of: 2026-01-01, models: {a: {input: yes}}}", "found True"),
+        (
+            "{as_of: 2026-01-01, models: {a: {itself: 3}}}",
+            "a: itself: expected some of input, cached",
+        ),
+        ("{as_of: 2026-01-01, models: {a: {itself: {training: 3}}}}", "a: itself: expected some of input"),
+        ("{as_of: 2026-01-01, models: {a: {itself: {input: -3}}}}", "a: itself: input: expected a number"),
         ("{as_of: 2026-01-01, models: {a: {input: .inf}}}", "found inf"),
         ("{as_of: 2026-01-01, models: {a: {answers_until: soon}}}", "expected a day"),
         ("{as_of: 2026-01-01, batch_factor: half, models: {}}", "batch_factor: expected a number"),
@@ -157,7 +166,7 @@ def test_a_plan_is_what_the_examples_would_cost(prices):
     )
     assert plan.tokens_out == (5 if tokens.is_exact() else 2)
     assert plan.thousand_usd == pytest.approx(
-        1000 * prices.answer_usd(BASE_MODEL, plan.tokens_in, plan.tokens_out)
+        1000 * prices.answer_usd(f"ft:{BASE_MODEL}", plan.tokens_in, plan.tokens_out)
     )
     assert (plan.ends, plan.why, plan.already) == (date(2027, 1, 14), "", "")
 
@@ -176,7 +185,7 @@ def test_a_model_that_is_there_is_not_paid_again(prices):
         assert plan.already == "ft:gpt-4.1-2025-04-14:acme::x"
         assert plan.training_usd == 0.0
         assert plan.thousand_usd == pytest.approx(
-            1000 * prices.answer_usd("gpt-4.1", plan.tokens_in, plan.tokens_out)
+            1000 * prices.answer_usd("ft:gpt-4.1", plan.tokens_in, plan.tokens_out)
         )
 
 
