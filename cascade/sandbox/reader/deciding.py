@@ -50,7 +50,9 @@ def decide(messages: Sequence[Mapping[str, str]], questions: Sequence[Question])
     """
     prompt = read_prompt(messages)
     predicates = [one for one in questions if isinstance(one, Predicate)]
-    apart = iter(judge(replace(prompt, choices=tuple(map(_predicated, predicates)))).apart)
+    opposite = _opposite(predicates[0]) if len(predicates) == 1 else prompt.opposite
+    prompted = replace(prompt, choices=tuple(map(_predicated, predicates)), opposite=opposite)
+    apart = iter(judge(prompted).apart)
     return [
         (next(apart),) if isinstance(one, Predicate) else judge(_asking(prompt, one)).one for one in questions
     ]
@@ -66,9 +68,25 @@ def even(question: Question) -> Sequence[float]:
 
 def _predicated(question: Predicate) -> Choice:
     """What a statement is about, as a choice that goes by the question's name in answers of examples."""
+    head, _ = _heads(question.instructions)
     found = _ABOUT.search(question.instructions)
     told = question.instructions[found.end() :] if found else question.instructions
+    if head:
+        told = head
     return Choice.parse(" ".join(told.split()), question.name or "")
+
+
+def _opposite(question: Predicate) -> Choice | None:
+    """What a statement says that the input is not about."""
+    _, told = _heads(question.instructions)
+    return Choice.parse(told) if told else None
+
+
+def _heads(instructions: str) -> tuple[str, str]:
+    """What stands behind ``Choice:`` and ``Not:`` at the beginning of a line; empty where nothing does."""
+    found = (re.search(rf"(?im)^{head}:\s*(\S.*)$", instructions) for head in ("choice", "not"))
+    choice, opposite = (one[1] if one else "" for one in found)
+    return choice, opposite
 
 
 def _asking(prompt: Prompt, question: OneOf | Levels) -> Prompt:

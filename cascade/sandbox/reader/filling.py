@@ -91,6 +91,7 @@ class Filler:
     def __init__(self, prompt: Prompt, verdict: Verdict, schema: Schema, pieces: Pieces) -> None:
         self.prompt, self.verdict, self.pieces, self._root = prompt, verdict, pieces, schema
         self._places = {choice.name: at for at, choice in enumerate(prompt.choices)}
+        self._denied: set[int] = set()
         self._places |= {choice.number: at for at, choice in enumerate(prompt.choices) if choice.number}
 
     def fill(self) -> None:
@@ -209,7 +210,8 @@ class Filler:
         signs = {text: _sign(text) for text in told}
         if place.choice is not None and set(signs.values()) == {False, True} and len(told) == 2:
             chance = self.verdict.apart[place.choice]
-            self.pieces.pick({text: chance if sign else 1 - chance for text, sign in signs.items()})
+            taken = self.pieces.pick({text: chance if sign else 1 - chance for text, sign in signs.items()})
+            (self._denied.discard if signs[taken] else self._denied.add)(place.choice)
             return
         own = [text for text, value in told.items() if place.choice == self.meant(value) is not None]
         if own:
@@ -235,11 +237,12 @@ class Filler:
         return {text: float(not at) for at, text in enumerate(told)}
 
     def _share(self, place: Place) -> float | None:
-        """How sure we are of the choice that is spoken of, where that is asked; None where it is not."""
+        """How sure we are of what was said of a choice, where that is asked; None where it is not."""
         if place.choice is None:
             return None
         asked = self.meant(place.key) is not None or _is_like(place.key, _CONFIDENCE)
-        return self.verdict.apart[place.choice] if asked else None
+        chance = self.verdict.apart[place.choice]
+        return (1 - chance if place.choice in self._denied else chance) if asked else None
 
     def _string(self, schema: Schema, place: Place) -> str:
         choice = None if place.choice is None else self.prompt.choices[place.choice]

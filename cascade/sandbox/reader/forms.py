@@ -17,6 +17,7 @@ _RULE = re.compile(r'\s*root\s*::=\s*("(?:[^"\\]|\\.)*"(?:\s*\|\s*"(?:[^"\\]|\\.
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 _EACH = re.compile(r'"(\d+)"\s*:\s*[01]\b')
 _LIST = re.compile(r'"labels"\s*:')
+_ANSWER = re.compile(r'"answer"\s*:')
 _WHOLE: Schema = {"type": "integer", "enum": [0, 1]}
 
 
@@ -108,7 +109,7 @@ def form_read(prompt: Prompt, as_json: bool) -> Form:
     if _EACH.search(told):
         return Form(schema=each_schema(prompt.choices))
     if len(prompt.choices) == 1 and not prompt.choices[0].number:
-        return Form(YES_NO)
+        return Form(schema=answer_schema()) if _ANSWER.search(told) else Form(YES_NO)
     if as_json:
         return Form(schema=each_schema(prompt.choices))
     return Form(tuple(choice.number for choice in prompt.choices))
@@ -118,6 +119,15 @@ def each_schema(choices: Sequence[Choice]) -> Schema:
     """An object with a 0 or 1 for every choice."""
     keys = [choice.number or choice.name for choice in choices]
     return {"type": "object", "properties": dict.fromkeys(keys, _WHOLE), "required": keys}
+
+
+def answer_schema() -> Schema:
+    """Yes or no, and a confidence."""
+    properties: dict[str, Schema] = {
+        "answer": {"type": "string", "enum": list(YES_NO)},
+        "confidence": {"type": "integer", "minimum": 0, "maximum": 100},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def list_schema(names: Sequence[str], quotes: bool) -> Schema:
