@@ -28,11 +28,11 @@ Endpoint = Literal["/v1/chat/completions", "/v1/decisions"]
 # At a digit there are but two answers, and their variants.
 _ALTERNATIVES_OF_A_DIGIT = 5
 # Beside the numbers of an answer there may be a blank, a line break and the mark of the end.
-_SPARE_TOKENS = 8
+SPARE_TOKENS = 8
 # A list names so many children at most, as a rule; what is longer is cut, and no answer.
 _MOST_LISTED = 24
 _LONGEST = 2048
-_EXAMPLE_CONFIDENCE = 100
+EXAMPLE_CONFIDENCE = 100
 _WHICH = {
     "one": "At most one of the choices is right; where several may be meant, list each of them.",
     "many": "Any of the choices may be right, one, several or none.",
@@ -122,7 +122,7 @@ class Number(Form):
         return [*super().lines(), f"{self._code.written[-1]} {NONE}"]
 
     def fields(self) -> dict[str, Any]:
-        most = len(self._code.written[0]) + _SPARE_TOKENS
+        most = len(self._code.written[0]) + SPARE_TOKENS
         asked = {"max_completion_tokens": most, "logprobs": True, "top_logprobs": MOST_TOP_LOGPROBS}
         return asked | held_to(self._code.written, self.hold)
 
@@ -174,7 +174,7 @@ class Each(Form):
 
     def fields(self) -> dict[str, Any]:
         digit = {"type": "integer", "enum": [0, 1]}
-        most = len(self.children) * (len(self.numbers[0]) + 6) + _SPARE_TOKENS
+        most = len(self.children) * (len(self.numbers[0]) + 6) + SPARE_TOKENS
         asked = {"max_completion_tokens": most, "logprobs": True, "top_logprobs": _ALTERNATIVES_OF_A_DIGIT}
         return asked | held_to_schema(object_schema(dict.fromkeys(self.numbers, digit)), self.hold)
 
@@ -227,8 +227,12 @@ def _share_of_one(step: TokenLogprobs, stated: float) -> float:
     if heard(step.token) is None or not masses:
         return stated
     least = step.bound(1)
-    zero, one = (masses.get(digit, least) for digit in "01")
-    return 1.0 / (1.0 + math.exp(min(zero - one, 700.0)))
+    return share_of(*(masses.get(digit, least) for digit in "01"))
+
+
+def share_of(other: float, one: float) -> float:
+    """Of two log masses the share of the second."""
+    return 1.0 / (1.0 + math.exp(min(other - one, 700.0)))
 
 
 @dataclass(frozen=True)
@@ -262,12 +266,12 @@ class Listed(Form):
         }
         labels = {"type": "array", "items": object_schema(entry)}
         sizes = sorted((len(name.encode()) // 2 + 14 for name in self.names), reverse=True)
-        most = min(_SPARE_TOKENS + sum(sizes[:_MOST_LISTED]), _LONGEST)
+        most = min(SPARE_TOKENS + sum(sizes[:_MOST_LISTED]), _LONGEST)
         return {"max_completion_tokens": most} | held_to_schema(object_schema({"labels": labels}), self.hold)
 
     def right(self, target: Sequence[bool]) -> str:
         chosen = [name for name, mark in zip(self.names, target, strict=True) if mark]
-        entries = [{"label": name, "confidence": _EXAMPLE_CONFIDENCE} for name in chosen]
+        entries = [{"label": name, "confidence": EXAMPLE_CONFIDENCE} for name in chosen]
         return json.dumps({"labels": entries}, ensure_ascii=False)
 
     def read(self, choice: Mapping[str, Any]) -> Sequence[float]:
@@ -288,9 +292,7 @@ class Listed(Form):
         number = self._number_named(label)
         if number is None:
             raise UnreadableAnswer(f"expected some of {len(self.names)} choices, found another name")
-        if isinstance(confidence, bool) or not isinstance(confidence, int | float):
-            raise UnreadableAnswer("expected a confidence from 0 to 100, found something else")
-        return number, min(max(float(confidence) / 100, 0.0), 1.0)
+        return number, stated_confidence(confidence)
 
     def quotes(self, choice: Mapping[str, Any]) -> dict[int, list[str]]:
         """What was quoted for each child, by its place; UnreadableAnswer as `read`."""
@@ -309,6 +311,13 @@ class Listed(Form):
         number, _, bare = label.partition(" ")
         by_number = number in self.numbers and folded(bare) == folded(self.names[int(number)])
         return int(number) if by_number else self._number_of.get(folded(label))
+
+
+def stated_confidence(value: Any) -> float:
+    """A stated confidence in [0, 1]; UnreadableAnswer where it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnreadableAnswer("expected a confidence from 0 to 100, found something else")
+    return min(max(float(value) / 100, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -380,12 +389,12 @@ class Decided(Form):
         if any(not isinstance(one, dict) or one.get("type") == "refusal" for one in answers):
             raise UnreadableAnswer("refused")
         if self.choose == "many":
-            return [_probability(one.get("probability")) for one in answers]
+            return [stated_probability(one.get("probability")) for one in answers]
         told = {one.get("value"): one.get("probability") for one in answers[0].get("probabilities") or ()}
-        return [_probability(told.get(name)) for name in self._names[:-1]]
+        return [stated_probability(told.get(name)) for name in self._names[:-1]]
 
 
-def _probability(value: Any) -> float:
+def stated_probability(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UnreadableAnswer("expected a probability, found something else")
     return float(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -176,14 +176,7 @@ class PromptModel:
         -------
         Scores, float32, shape (n_texts, n_children), NaN for texts without an answer, and why they have none.
         """
-        questions = self.questions(texts, asked_about)
-        answers = yield questions
-        failed = [place for place, answer in enumerate(answers) if answer.is_unreadable]
-        if failed:
-            repaired = yield [_asked_again(questions[place], answers[place].why) for place in failed]
-            answers = list(answers)
-            for place, answer in zip(failed, repaired, strict=True):
-                answers[place] = answer
+        answers = yield from repaired(self.questions(texts, asked_about))
         return self._read(answers, len(texts))
 
     def scores(self, texts: Texts, asked_about: BoolArray | None = None) -> FloatArray:
@@ -298,6 +291,18 @@ class PromptModel:
 
 
 _NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+
+
+def repaired(questions: list[Question]) -> Generator[list[Question], list[Answer], list[Answer]]:
+    """Questions, to be sent the answers of; one that cannot be read is asked for once more."""
+    answers = yield questions
+    failed = [place for place, answer in enumerate(answers) if answer.is_unreadable]
+    if failed:
+        again = yield [_asked_again(questions[place], answers[place].why) for place in failed]
+        answers = list(answers)
+        for place, answer in zip(failed, again, strict=True):
+            answers[place] = answer
+    return answers
 
 
 def _asked_again(question: Question, why: str) -> Question:

@@ -11,6 +11,7 @@ from cascade.hosted import tokens
 from cascade.hosted.prices import Prices
 from cascade.hosted.questions import Question
 from cascade.prompt.model import Asked, PromptModel
+from cascade.prompt.settings import PromptSettings
 from cascade.system.array_types import BoolArray
 from cascade.text.texts import Texts
 
@@ -56,21 +57,38 @@ def price_of(node: PromptModel, texts: Texts, targets: BoolArray | None = None) 
     """
     if not len(texts):
         texts, targets = Texts([""]), None
-    asked = node.questions(texts)
-    often = node.settings.samples
-    found = np.array(
-        [_tokens(one, _target(node, targets, place // often)) for place, one in enumerate(asked)]
-    )
-    n_in, n_out, shared = (found.sum(axis=0) / len(texts)).tolist()
-    prices, service = Prices.load(), node.settings.service
+    asked, often = node.questions(texts), node.settings.samples
+    answers = [_target(node, targets, place // often) for place in range(len(asked))]
+    return price_of_questions(node.settings, node.kind, asked, answers, often)
+
+
+def price_of_questions(
+    settings: PromptSettings,
+    answer: str,
+    questions: Sequence[Question],
+    targets: Sequence[Sequence[bool]],
+    often: int,
+) -> QuestionPrice:
+    """What so many questions about each text take; nothing where there are none.
+
+    Parameters
+    ----------
+    questions
+        Those about some texts, `often` about each.
+    targets
+        For each question which children its answer has.
+    """
+    found = np.array([_tokens(*one) for one in zip(questions, targets, strict=True)]).reshape(-1, 3)
+    n_in, n_out, shared = (found.sum(axis=0) / max(len(questions) // often, 1)).tolist()
+    prices, service = Prices.load(), settings.service
     known = service.address == prices.service
     cached = shared if shared / often >= LEAST_CACHED else 0.0
 
     def usd(n_cached: float) -> float | None:
-        return prices.answer_usd(node.model, n_in, n_out, n_cached, service.batch) if known else None
+        return prices.answer_usd(settings.model, n_in, n_out, n_cached, service.batch) if known else None
 
     return QuestionPrice(
-        service.provider, node.model, node.kind, often, n_in, n_out, shared, usd(0.0), usd(cached)
+        service.provider, settings.model, answer, often, n_in, n_out, shared, usd(0.0), usd(cached)
     )
 
 
