@@ -12,7 +12,7 @@ from cascade.show.tree import TOP_LEVEL
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group, Label
-from cascade.taxonomy.settings import Threshold
+from cascade.taxonomy.settings import Threshold, VerifySpec
 
 if TYPE_CHECKING:
     from cascade.model.folder import Manifest
@@ -245,14 +245,20 @@ def _shown(parents: tuple[str, ...]) -> tuple[str, ...]:
 
 def _settings(names: _NameMatching) -> Iterator[SettingChange]:
     before, after = names.before, names.after
-    for what in ("name", "description", "combine", "names", "first_look", "escalate"):
+    for what in ("name", "description", "combine", "names", "first_look", "escalate", "verify"):
         old, new = getattr(before, what), getattr(after, what)
         if old != new:
-            yield SettingChange(after.name, "taxonomy", what, old, new)
+            yield SettingChange(after.name, "taxonomy", what, _of_taxonomy(old), _of_taxonomy(new))
     for name in (ROOT, *after.graph.nodes):
         was = names.was.get(name)
         if was is not None and _kind(before, was) == _kind(after, name):
             yield from _changed(name, before.node(was), after.node(name))
+
+
+def _of_taxonomy(value: Any) -> Any:
+    if isinstance(value, VerifySpec):
+        return {"backend": _plain(value.backend), "at_most": value.at_most}
+    return value
 
 
 def _changed(name: str, before: Group | Label, after: Group | Label) -> Iterator[SettingChange]:

@@ -21,7 +21,7 @@ from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import SEPARATOR, Names, PathNames
 from cascade.taxonomy.parser import BackendCheck, parse
-from cascade.taxonomy.settings import FIRST_LOOK, Combine, SettingsReader, Threshold
+from cascade.taxonomy.settings import FIRST_LOOK, Combine, SettingsReader, Threshold, VerifySpec
 from cascade.taxonomy.writer import to_dict
 from cascade.taxonomy.yaml_nodes import compose, read_text, represent
 
@@ -37,8 +37,8 @@ class Taxonomy:
     that are allowed but may be accidents. With `names` ``path`` the name of a group or a label is its path
     from the top, such as ``billing/tax``; with ``plain`` it is what the file calls it. `first_look` is the
     micro F1 that answers by words alone may lose where there is an encoder, None for no such answers;
-    `escalate` names the looks that a text gets, the cheapest first. Two taxonomies are equal when all but
-    places, source and notes are.
+    `escalate` names the looks that a text gets, the cheapest first; `verify` is what doubtful labels are
+    asked about again, None for nothing. Two taxonomies are equal when all but places, source and notes are.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Taxonomy:
     names: Names = "plain"
     first_look: float | None = FIRST_LOOK
     escalate: tuple[str, ...] = ()
+    verify: VerifySpec | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], check_backend: BackendCheck | None = None) -> Taxonomy:

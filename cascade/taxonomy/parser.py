@@ -26,6 +26,7 @@ from cascade.taxonomy.settings import (
     Combine,
     Settings,
     SettingsReader,
+    VerifySpec,
 )
 from cascade.taxonomy.yaml_nodes import in_words, only_fault
 
@@ -47,6 +48,7 @@ TOP: Mapping[str, Key] = {
         "The looks at a text, the cheapest first: each hands on what it doubts.",
         {"type": "array", "items": one_of(TIERS), "minItems": 2, "uniqueItems": True},
     ),
+    "verify": Key("What is asked about doubtful labels again.", {"$ref": "#/$defs/verify"}),
     "defaults": Key("Settings of all groups.", {"$ref": "#/$defs/settings"}),
     "groups": CHILDREN["groups"],
     "labels": CHILDREN["labels"],
@@ -73,6 +75,7 @@ class Parts(NamedTuple):
     names: Names
     first_look: float | None
     escalate: tuple[str, ...]
+    verify: VerifySpec | None
 
 
 _FORBIDDEN_IN_FOLDERS = frozenset('/\\<>:"|?*')
@@ -118,6 +121,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
     names = _read_names(given, reader)
     loss = reader.first_look(given["first_look"], "first_look") if "first_look" in given else FIRST_LOOK
     escalate = reader.escalate(given["escalate"], "escalate") if "escalate" in given else ()
+    verify = reader.verify(given["verify"], "verify") if "verify" in given else None
     found = _read_groups(top, given, reader, names, sound)
     description = found.description(given, "the taxonomy")
     check_whole(found)
@@ -139,6 +143,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
         names=names,
         first_look=loss,
         escalate=escalate,
+        verify=verify,
     )
 
 

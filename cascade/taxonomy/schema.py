@@ -9,7 +9,7 @@ from cascade.system.shapes import NAME, Key, Shape, either, mapping, one_of
 from cascade.taxonomy.data import DATA
 from cascade.taxonomy.groups import GROUP, LABEL
 from cascade.taxonomy.parser import TOP
-from cascade.taxonomy.settings import SETTINGS
+from cascade.taxonomy.settings import SETTINGS, VERIFY
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,6 +36,7 @@ def schema(backends: Mapping[str, Mapping[str, Key]]) -> dict[str, Any]:
             "label": either(NAME, mapping(_properties(LABEL, required="name"), required=["name"])),
             "threshold": _threshold(),
             "backend": _backend(backends),
+            "verify": mapping(_properties(VERIFY, required="backend"), required=["backend"]),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -41,6 +42,8 @@ SETTINGS: Mapping[str, Key] = {
 SETTING_KEYS = tuple(SETTINGS)
 TIERS = ("words", "encoder", "prompt", "openai")
 """What looks at a text know, the cheapest first; the last of a taxonomy is the groups' own backend."""
+AT_MOST = 0.1
+"""The share of the texts that labels are asked about again of, where `verify` does not say."""
 FIRST_LOOK = 0.002
 """The micro F1 that answers by words alone may lose, where a taxonomy does not say."""
 
@@ -52,6 +55,38 @@ class BackendSpec:
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     place: Place = field(default=Place(""), compare=False)
+
+
+@dataclass(frozen=True)
+class VerifySpec:
+    """What asks about doubtful labels again, and of which share of the texts at most, in (0, 1]."""
+
+    backend: BackendSpec
+    at_most: float = AT_MOST
+
+
+VERIFY: Mapping[str, Key] = {
+    "backend": Key(
+        "What is asked: a backend of kind prompt.",
+        {
+            "allOf": [
+                {"$ref": "#/$defs/backend"},
+                {"type": "object", "properties": {"kind": {"const": "prompt"}}},
+            ]
+        },
+    ),
+    "at_most": Key(
+        "The share of the texts of which labels are asked about again, such as 10%.",
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                {"type": "string", "pattern": r"^(?=.*[1-9])(100(\.0+)?|\d{1,2}(\.\d+)?) ?%$"},
+            ]
+        },
+    ),
+}
+_ASKED_AGAIN = "for instance {kind: prompt, model: gpt-4.1-mini}"
+_PERCENT = re.compile(r"\d+(\.\d+)? ?%")
 
 
 @dataclass(frozen=True)
@@ -166,6 +201,34 @@ class SettingsReader(Reader):
             )
             return ()
         return found
+
+    def verify(self, node: Node, what: str) -> VerifySpec | None:
+        """``{backend: {kind: prompt, ...}, at_most: 10%}``; None after a complaint."""
+        before = self.faults
+        given = self.section(node, what, tuple(VERIFY))
+        at_most = self.share(given["at_most"], f"at_most of {what}") if "at_most" in given else AT_MOST
+        if "backend" not in given:
+            if self.faults == before:
+                self.complain(node, f"{what} has no key 'backend'; expected {_ASKED_AGAIN}")
+            return None
+        backend = self.backend(given["backend"], f"backend of {what}")
+        if backend is None:
+            return None
+        if backend.kind != "prompt":
+            found = f"backend of {what} is of kind {backend.kind!r}"
+            self.complain(given["backend"], f"{found}; expected one that is asked: {_ASKED_AGAIN}")
+            return None
+        return VerifySpec(backend, at_most)
+
+    def share(self, node: Node, what: str) -> float:
+        """A share of texts: ``10%``, or a number above 0, at most 1."""
+        value = number_of(node)
+        if value is None and isinstance(node, ScalarNode) and _PERCENT.fullmatch(node.value):
+            value = float(node.value.rstrip("% ")) / 100
+        if value is not None and 0 < value <= 1:
+            return float(value)
+        self.complain(node, f"{what} is {in_words(node)}; expected a share of the texts such as 10%")
+        return AT_MOST
 
     def backend(self, node: Node, what: str) -> BackendSpec | None:
         """``linear``, or ``{kind: linear, C: 1}``; which kinds and options exist is for others to say."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.taxonomy.data import DATA_KEYS, DataSpec
 from cascade.taxonomy.graph import ROOT
 from cascade.taxonomy.members import Group, Label
-from cascade.taxonomy.settings import FIRST_LOOK, SETTING_KEYS, BackendSpec, Settings, Threshold
+from cascade.taxonomy.settings import AT_MOST, FIRST_LOOK, SETTING_KEYS, BackendSpec, Settings, Threshold
 
 if TYPE_CHECKING:
     from cascade.taxonomy.definition import Taxonomy
@@ -29,6 +29,9 @@ def to_dict(taxonomy: Taxonomy) -> dict[str, Any]:
         plain["first_look"] = False if taxonomy.first_look is None else taxonomy.first_look
     if taxonomy.escalate:
         plain["escalate"] = list(taxonomy.escalate)
+    if taxonomy.verify is not None:
+        asked, at_most = _setting_to_plain(taxonomy.verify.backend), taxonomy.verify.at_most
+        plain["verify"] = {"backend": asked, **({} if at_most == AT_MOST else {"at_most": at_most})}
     if defaults := _settings_to_dict(root, Settings()):
         plain["defaults"] = defaults
     return plain | _Writer(taxonomy).children(root)

@@ -122,6 +122,10 @@ ACCEPTED = [
         "name: n\nlabels: [x]\ndefaults: {backend: {kind: openai, provider: compatible, batch: true, "
         "suffix: ab, base_url: http://localhost/v1, limits: {rpm: 60}, hyperparameters: {n_epochs: auto}}}\n"
     ),
+    *(
+        f"name: n\nlabels: [x]\nverify: {{backend: {{kind: prompt, model: m}}, at_most: {share}}}\n"
+        for share in ("10%", "12.5 %", "100%", "0.1", "1", "~")
+    ),
 ]
 
 

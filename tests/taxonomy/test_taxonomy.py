@@ -641,11 +641,33 @@ FAULTS = r"""
 
 descripton: d
 => 3:1: unknown key 'descripton' in the top level; expected 'name', 'description', 'data', 'combine',
-   'names', 'first_look', 'escalate', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
+   'names', 'first_look', 'escalate', 'verify', 'defaults', 'groups' or 'labels'. Did you mean 'description'?
 
 threshold: 0.5
 => 3:1: unknown key 'threshold' in the top level; expected 'name', 'description', 'data', 'combine',
-   'names', 'first_look', 'escalate', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
+   'names', 'first_look', 'escalate', 'verify', 'defaults', 'groups' or 'labels'. Write it under `defaults:`.
+
+verify: prompt
+=> 3:9: verify is 'prompt'; expected a mapping with keys such as 'backend' or 'at_most'
+
+verify: {at_most: 10%}
+=> 3:9: verify has no key 'backend'; expected for instance {kind: prompt, model: gpt-4.1-mini}
+
+verify: {backend: linear}
+=> 3:19: backend of verify is of kind 'linear'; expected one that is asked: for instance
+   {kind: prompt, model: gpt-4.1-mini}
+
+verify: {backend: {kind: prompt, model: m}, at_most: 0%}
+=> 3:54: at_most of verify is '0%'; expected a share of the texts such as 10%
+
+verify: {backend: {kind: prompt, model: m}, at_most: 101%}
+=> 3:54: at_most of verify is '101%'; expected a share of the texts such as 10%
+
+verify: {backend: {kind: prompt, model: m}, at_most: 10}
+=> 3:54: at_most of verify is 10; expected a share of the texts such as 10%
+
+verify: {backend: {kind: prompt, model: m}, atmost: 10%}
+=> 3:45: unknown key 'atmost' in verify; expected 'backend' or 'at_most'. Did you mean 'at_most'?
 
 data: {trian: x}
 => 3:8: unknown key 'trian' in data; expected 'train', 'test', 'format', 'text', 'labels', 'labels_are',
