@@ -127,7 +127,12 @@ KINDS: Mapping[str, Kind] = {
 CHOOSABLE = ("linear", "encoder", "openai", "prompt")
 
 
-def tier_fault(taxonomy: Taxonomy) -> str:
+def whole_fault(taxonomy: Taxonomy) -> str:
+    """What is wrong with looks and second pass of a taxonomy, or an empty string."""
+    return _tier_fault(taxonomy) or _verify_fault(taxonomy)
+
+
+def _tier_fault(taxonomy: Taxonomy) -> str:
     """What is wrong with the looks that a taxonomy names under `escalate`, or an empty string."""
     own = own_tier(taxonomy)
     if not taxonomy.escalate or taxonomy.escalate[-1] == own:
@@ -135,6 +140,20 @@ def tier_fault(taxonomy: Taxonomy) -> str:
     return (
         f"escalate ends with {taxonomy.escalate[-1]!r}, and the backends of the groups know {own!r} at most: "
         "the last look is what they say"
+    )
+
+
+_OF_ONE_LABEL = ("examples", "encoder", "shortlist", "samples")
+
+
+def _verify_fault(taxonomy: Taxonomy) -> str:
+    """What is wrong with what is asked about doubtful labels again, or an empty string."""
+    spec = None if taxonomy.verify is None else taxonomy.verify.backend
+    idle = [] if spec is None else [name for name in _OF_ONE_LABEL if name in spec.options]
+    if spec is None or not idle:
+        return ""
+    return (
+        f"verify: option {idle[0]!r}: a label is asked about alone, once and without examples. Leave it away"
     )
 
 

@@ -31,7 +31,13 @@ from cascade.model.folder import (
     read_manifest,
 )
 from cascade.model.looks import manifest_of_first
-from cascade.model.soundness import calibration_of, check_against, check_first_look
+from cascade.model.soundness import (
+    calibration_of,
+    check_against,
+    check_first_look,
+    check_verification,
+)
+from cascade.model.verification import unverified, with_labels
 from cascade.model.walk import Walked, batches
 from cascade.nodes.contract import NodeModel
 from cascade.predict.answers import prediction_rows
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from cascade.measure.evaluate import Evaluation
     from cascade.measure.evaluated_rows import EvaluatedRows
     from cascade.measure.tuning import Curve
+    from cascade.predict.verifying import Verifier
     from cascade.show.explain import Explanation
     from cascade.teach.queue import QueuedRow
 
@@ -109,7 +116,12 @@ class Cascade:
 
     @property
     def is_hosted(self) -> bool:
-        """Whether some group's model lives at a service: to ask it is to wait, and costs money."""
+        """Whether something is asked at a service, which is to wait, and costs money.
+
+        That is where some group's model lives there, or where doubtful labels are asked about again.
+        """
+        if self.looks.verifier is not None:
+            return True
         return any(KINDS[record.backend["kind"]].hosted for record in self.manifest.groups.values())
 
     @property
@@ -120,7 +132,10 @@ class Cascade:
     @property
     def can_wait(self) -> bool:
         """Whether some group's questions go in batches, which may take a day."""
-        return any(record.backend.get("batch", False) for record in self.manifest.groups.values())
+        backends = [record.backend for record in self.manifest.groups.values()]
+        if self.looks.verifier is not None:
+            backends.append(self.looks.verifier.verification.backend)
+        return any(backend.get("batch", False) for backend in backends)
 
     @cached_property
     def digest(self) -> str:
@@ -213,6 +228,7 @@ class Cascade:
                 manifest.taxonomy, source=str(folder / MANIFEST), check_backend=backend_complaints
             )
             check_against(taxonomy, manifest)
+            check_verification(taxonomy, manifest)
             looks = [(taxonomy, manifest), *_cheaper_looks(taxonomy, manifest)]
         except (TaxonomyError, DataError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise ModelError(
@@ -221,7 +237,7 @@ class Cascade:
         places = node_folders(folder, manifest)
         doubts = () if manifest.first_look is None else [look.doubt for look in manifest.first_look.all]
         found = [_loaded_look(folder, *one, places) for one in reversed(looks)]
-        return cls(folder, manifest, taxonomy, Looks(found, doubts))
+        return cls(folder, manifest, taxonomy, Looks(found, doubts, _verifier(taxonomy, manifest)))
 
     def save(self, folder: str | Path) -> None:
         """Copy the model to `folder`, which must not exist or be empty; it appears whole or not at all.
@@ -346,6 +362,7 @@ class Cascade:
         from cascade.measure.evaluate import evaluate
         from cascade.measure.evaluated_rows import EvaluatedRows
         from cascade.measure.known_cells import KnownCells, Predictions
+        from cascade.measure.second_pass import second_pass
         from cascade.measure.sparse import flags_of
 
         ids = list(range(1, len(texts) + 1)) if ids is None else list(ids)
@@ -356,6 +373,10 @@ class Cascade:
             left = np.array([row for row in range(len(texts)) if row not in failed], dtype=np.int64)
             walked, by_truth, truth = walked.of(left), by_truth.of(left), truth.take(left)
             texts, ids = [texts[row] for row in left], [ids[row] for row in left]
+        if walked.checked is not None:
+            # What was answered about a label holds whatever way led to it; nothing is asked twice.
+            asked = walked.checked
+            by_truth = with_labels(by_truth, asked.rows, asked.columns, asked.after)
         scored = Predictions.of(walked.whole(), self.decide)
         oracle = Predictions.of(by_truth.whole(), self.decide)
         groups = self.taxonomy.groups.values()
@@ -363,13 +384,19 @@ class Cascade:
         cells = KnownCells.of(self.graph, flags_of(truth), scored, oracle, always=always)
         found = evaluate(cells, seed=self.manifest.seed, promises=self.manifest.promises)
         share = None if walked.by_first is None or not texts else float(walked.by_first.mean())
+        again = None
+        if walked.checked is not None and self.looks.verifier is not None:
+            plain = Predictions.of(unverified(walked), self.decide)
+            before = KnownCells.of(self.graph, flags_of(truth), plain, oracle, always=always)
+            usd = self.looks.verifier.usd(walked.checked, Texts(texts))
+            again = second_pass(before, cells, walked.checked, usd)
         return EvaluatedRows(
             taxonomy=self.taxonomy,
             manifest=self.manifest,
             texts=list(texts),
             ids=ids,
             cells=cells,
-            evaluation=replace(found, first_look=share),
+            evaluation=replace(found, first_look=share, second_pass=again),
             carried=None if self.is_hosted or self.looks.last.encodes else partial(evidence_by, self),
             unanswered=tuple(failed.values()) if leave_out else (),
         )
@@ -502,6 +529,16 @@ def _name(taxonomy: Taxonomy, name: str, row: int) -> str:
     if found is None:
         raise DataError(f"row {row}: unknown label {name!r}.{taxonomy.suggest(name)}")
     return found
+
+
+def _verifier(taxonomy: Taxonomy, manifest: Manifest) -> Verifier | None:
+    """What asks about doubtful labels again; None where nothing does."""
+    found = manifest.verification
+    if found is None or not manifest.asks_again:
+        return None
+    from cascade.predict.verifying import Verifier  # who asks no service needs none of it
+
+    return Verifier(taxonomy, manifest, found)
 
 
 def _cheaper_looks(taxonomy: Taxonomy, manifest: Manifest) -> list[tuple[Taxonomy, Manifest]]:

@@ -23,7 +23,7 @@ def forecast_table(found: Forecast) -> RenderableType:
     table.add_column("answer")
     for name in ("questions", "tokens in", "shared", "out", "cost"):
         table.add_column(name, justify="right")
-    for one in found.groups:
+    for one in found.all:
         questions = f"{'' if one.is_counted else 'about '}{number(round(one.share * found.rows))}"
         cost = None if one.price.usd is None else one.price.usd * one.share * found.rows
         table.add_row(one.group or TOP_LEVEL, one.price.answer, questions, *_tokens(one.price), usd(cost))
@@ -50,7 +50,7 @@ def forecast_lines(found: Forecast) -> Iterator[str]:
     if found.flat is not None:
         line += f"; all labels at once: 1 question and {number(round(found.flat.tokens_in))} tokens"
     yield line
-    if any(not one.is_counted for one in found.groups):
+    if any(not one.is_counted for one in found.all):
         yield (
             "about: which groups a text is asked about is told by the rows of the fit, or where there were "
             "none reckoned with one and a half children at each"

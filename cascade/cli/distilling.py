@@ -250,7 +250,7 @@ def most_asked(teacher: Cascade, rows: Sequence[Row], most: int | None, budget: 
     if not teacher.asks_services:
         note("nothing is asked of a service: --budget changes nothing")
         return most
-    cost = forecast(teacher.looks.last, [row.text for row in rows]).usd if teacher.is_hosted else None
+    cost = forecast(teacher.looks, [row.text for row in rows]).usd if teacher.is_hosted else None
     if cost is None:
         raise DataError("the prices of this model are not known. Say --most N instead of --budget")
     each = cost / len(rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.completion import files, model_folders
-from cascade.cli.hosted import keep_answers
+from cascade.cli.hosted import keep_answers, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
     DONE,
@@ -156,7 +156,10 @@ def _evaluate(model: Cascade, rows: Sequence[Row], *, leave_out: bool) -> Evalua
     if model.is_hosted:
         keep_answers(model.folder)
     with progress("evaluating"):
-        return model.evaluated(*_columns_of(rows), leave_out=leave_out)
+        found = model.evaluated(*_columns_of(rows), leave_out=leave_out)
+    if model.is_hosted:
+        tell_usage(model.manifest)
+    return found
 
 
 def _columns_of(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]], list[str | int]]:

@@ -410,6 +410,8 @@ def _show_plan(
                 "trunks": [asdict(one) for one in planned.trunks],
                 "asked": [_plain(asdict(one)) for one in planned.asked],
                 "asked_rows": planned.asked_rows,
+                "in_doubt": None if planned.in_doubt is None else _plain(asdict(planned.in_doubt)),
+                "in_doubt_labels": planned.in_doubt_labels,
             }
         )
         return
@@ -418,7 +420,7 @@ def _show_plan(
         show(_hosted_table(planned, planned.flat))
         for line in _about_plan(planned):
             note(line)
-    if planned.asked:
+    if planned.asked or planned.in_doubt is not None:
         show(_asked_table(planned))
         for line in _about_questions(planned):
             note(line)
@@ -493,18 +495,25 @@ def _asked_table(planned: Plan) -> RenderableType:
     table.add_column("answer")
     for name in ("texts", "in", "shared", "out", "fit", "1,000 texts"):
         table.add_column(name, justify="right")
-    for one in planned.asked:
+    again = () if planned.in_doubt is None else (planned.in_doubt,)
+    for one in (*planned.asked, *again):
         price = one.price
+        often = planned.asked_rows if one in planned.asked else planned.in_doubt_labels
         tokens = (f"{price.tokens_in:.0f}", f"{price.tokens_shared:.0f}", f"{price.tokens_out:.1f}")
-        each = None if price.usd is None else price.usd * one.share
-        money = [usd(None if each is None else each * times) for times in (planned.asked_rows, 1000)]
+        share = one.share if one in planned.asked else 1.0
+        costs = [share * often, one.share * 1000]
+        money = [usd(None if price.usd is None else price.usd * times) for times in costs]
         table.add_row(one.group or TOP_LEVEL, price.answer, f"{one.share:.0%}", *tokens, *money)
     return table
 
 
 def _about_questions(planned: Plan) -> Iterator[str]:
-    models = ", ".join(dict.fromkeys(one.price.model for one in planned.asked))
+    again = () if planned.in_doubt is None else (planned.in_doubt,)
+    models = ", ".join(dict.fromkeys(one.price.model for one in (*planned.asked, *again)))
     rows = f"{number(planned.asked_rows)} rows are asked about to calibrate; " if planned.asked_rows else ""
+    if again:
+        labels = counted(planned.in_doubt_labels, "doubtful label")
+        rows += f"{labels} of held-out rows are asked about again, to see whether that wins anything; "
     yield (
         f"{models}: {rows}tokens in and out are of a text at the group, those shared by all texts may be "
         "cheaper; `cascade predict --dry-run` tells of a file"

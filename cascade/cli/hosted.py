@@ -168,6 +168,10 @@ def tell_usage(manifest: Manifest) -> None:
             users.setdefault(str(record.notes["model"]), []).append(group or TOP_LEVEL)
         if asks_service(record.backend):
             users[record.backend["encoder"]["api"]] = ["encoder"]
+    if manifest.verification is not None:
+        from cascade.model.verification import IN_DOUBT
+
+        users.setdefault(str(manifest.verification.backend["model"]), []).append(IN_DOUBT)
     usage = sorted(shared_asker().usage().items(), key=lambda one: users.get(one[0], []))
     costs = [_cost_of(manifest, model, used) for model, used in usage]
     for (model, used), cost in zip(usage, costs, strict=True):
@@ -197,6 +201,8 @@ def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
     prices = Prices.load()
     specs = [one.backend for one in manifest.groups.values()]
     asked = [one.backend for one in manifest.groups.values() if one.notes.get("model") == model]
+    if manifest.verification is not None and manifest.verification.backend["model"] == model:
+        asked.append(manifest.verification.backend)
     services = [
         service_of(spec["kind"], {name: value for name, value in spec.items() if name != "kind"})
         for spec in asked

@@ -87,10 +87,10 @@ def load_taxonomy(path: str) -> Taxonomy:
         words = f"cascade init {shlex.quote(path)}"
         raise TaxonomyError([Problem(Place(path), f"is no taxonomy but data; `{words}` drafts one from it")])
     found = Taxonomy.load(path, check_backend=_backend_faults)
-    if found.escalate:
-        from cascade.backends import tier_fault  # NumPy comes with it
+    if found.escalate or found.verify is not None:
+        from cascade.backends import whole_fault  # NumPy comes with it
 
-        if fault := tier_fault(found):
+        if fault := whole_fault(found):
             raise TaxonomyError([Problem(Place(path), fault)])
     return found
 

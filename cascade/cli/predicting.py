@@ -150,7 +150,7 @@ def tell_forecast(model: Cascade, source: str, columns: Columns, readings: Seque
     if not model.is_hosted:
         note(f"{counted(len(texts), 'row')}: all models are embedded, and nothing is asked of a service")
         return DONE
-    found = forecast(model.looks.last, texts)
+    found = forecast(model.looks, texts)
     show(forecast_table(found))
     for line in forecast_lines(found):
         note(line)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.backends import KINDS, make_backend
+from cascade.backends import KINDS, make_backend, whole_fault
 from cascade.errors import BackendError, DataError
 from cascade.learn.datasets import Dataset
 from cascade.learn.events import Event, Report, silent, summary
@@ -99,6 +99,20 @@ def rows_to_ask(
     return asked_rows(dataset, most, seed)
 
 
+def usd_left(
+    dataset: Dataset,
+    backends: Mapping[str, ServiceBackend],
+    seed: int,
+    budget_usd: float | None,
+    n_rows: int,
+) -> float | None:
+    """What of a budget is left after asking about so many rows; None where there is no budget."""
+    if budget_usd is None:
+        return None
+    usd = usd_of_text(planned_questions(dataset, backends, seed)) or 0.0
+    return max(budget_usd - usd * n_rows, 0.0)
+
+
 def ask_ahead(tasks: Iterable[NodeTask], asked: Mapping[str, IntArray], texts: Texts) -> None:
     """Have all questions of a level asked together that go in batches.
 
@@ -159,6 +173,8 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
             f"{taxonomy.source}: no rows, and {len(learning)} groups learn from them: {names}. Give --data "
             "FILE, or ask a model as it is: `backend: {kind: prompt, ...}`"
         )
+    if fault := whole_fault(taxonomy):
+        raise DataError(fault)
     dataset = Dataset.make(taxonomy, [], [])
     groups = trained_groups(taxonomy)
     with locked(out):
@@ -178,6 +194,9 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
             combination=Combination(tuple(float(name == "own") for name in FEATURES)).to_dict(),
             is_calibrated=False,
         )
+        if taxonomy.verify is not None:
+            why = "second pass: none, as no row tells what answers about doubtful labels are worth"
+            report(Event("noted", ROOT, why, len(groups), len(groups)))
         write_manifest(out, manifest)
         return manifest
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import encoder_of, make_backend, next_tier, own_tier, tier_fault
+from cascade.backends import make_backend, next_tier, own_tier, whole_fault
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
-from cascade.learn.asking import ask_ahead, rows_to_ask
+from cascade.learn.asking import ask_ahead, rows_to_ask, usd_left
 from cascade.learn.combining import exclusive_contests, learned_combination
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, decide_thresholds, known_truth
@@ -25,7 +25,7 @@ from cascade.learn.events import Event, Report, as_first_look, settled, silent, 
 from cascade.learn.evidence import least_known
 from cascade.learn.first_look import first_look, may_pay, told_of_look
 from cascade.learn.groups import enough_rows, held_out_rows, service_groups, trained_groups, varies
-from cascade.learn.negatives import Trials, matched, most_others, settled_policy
+from cascade.learn.negatives import Trials, matched, most_others, policy_of
 from cascade.learn.node_fit import (
     NodeTask,
     canonical,
@@ -39,7 +39,8 @@ from cascade.learn.node_fit import (
 from cascade.learn.plan import check_lengths
 from cascade.learn.promises import promise_lines
 from cascade.learn.thresholds import WORTH_ASKING, route_threshold
-from cascade.learn.trunks import Heads, held_out_of, scored_rows, trunk_groups
+from cascade.learn.trunks import Heads, copied_encoders, held_out_of, scored_rows, trunk_groups
+from cascade.learn.verifying import settle_verification, told_of_verification
 from cascade.model.combine import Combiner
 from cascade.model.folder import (
     ENCODERS,
@@ -53,6 +54,7 @@ from cascade.model.folder import (
     whole_node,
     write_manifest,
 )
+from cascade.model.verification import Verification
 from cascade.model.walk import Walked, walk
 from cascade.nodes.contract import NodeModel, NodeProblem, PromptedBackend, ServiceBackend
 from cascade.rows.readings import Reading
@@ -126,7 +128,7 @@ def fit(
         The cluster cannot be reached, or does not see `out`.
     """
     check_lengths(texts, labels)
-    if fault := tier_fault(taxonomy):
+    if fault := whole_fault(taxonomy):
         raise DataError(fault)
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
@@ -239,9 +241,11 @@ class _Fit:
 
     def run(self, readings: tuple[Mapping[str, Any], ...], *, self_contained: bool = False) -> Manifest:
         manifest = self.trained()
-        encoders = {**self.heads.encoders, **(self.copied_encoders() if self_contained else {})}
+        copied = copied_encoders(self.taxonomy, self.out) if self_contained else {}
+        encoders = {**self.heads.encoders, **copied}
         trunks = tuple(self.heads.trunks)
         manifest = replace(manifest, readings=readings, encoders=encoders, trunks=trunks)
+        manifest = replace(manifest, verification=self.verification(manifest))
         tier, most_lost = own_tier(self.taxonomy), self.taxonomy.first_look
         manifest = replace(manifest, first_look=self.first_look(manifest, tier, most_lost))
         write_manifest(self.out, manifest)
@@ -289,13 +293,14 @@ class _Fit:
         rows = held_out_rows(self.dataset, self.seed)
         return held_out_of(self.dataset, self.trunks, self.out, self.trainer, rows, self.seed)
 
-    def copied_encoders(self) -> dict[str, dict[str, str]]:
-        """Put a copy of each encoder into the model folder; the sha256 of its files, by its own."""
-        from cascade.encoders import store  # who has words alone needs none of it
-
-        named = {encoder_of(group.backend.options) for group in self.taxonomy.groups.values()} - {None}
-        found = [store.opened(name) for name in sorted(filter(None, named))]
-        return {one.sha256: store.copy(one, self.out / ENCODERS) for one in found}
+    def verification(self, manifest: Manifest) -> Verification | None:
+        """What asking about doubtful labels again may change, settled by asking about held-out rows."""
+        if self.taxonomy.verify is None:
+            return None
+        left = usd_left(self.dataset, self.hosted, self.seed, self.fine_tuner.budget_usd, len(self.scored))
+        found = settle_verification(self.dataset, self.scored, self.walked, manifest, budget_usd=left)
+        self.tell("noted", ROOT, told_of_verification(found))
+        return found
 
     def prepare(self) -> None:
         """Have each backend compute what all of its groups share."""
@@ -424,7 +429,7 @@ class _Fit:
             (group, *self.trials.trial(group, asked[group], self.paths_of(group, asked[group])))
             for group in self.trials.tried(open_ones)
         ]
-        policies = self.trials.policies(groups, open_ones, dict(self.parallel(_settle, tried)))
+        policies = self.trials.policies(groups, open_ones, dict(self.parallel(policy_of, tried)))
         for group in open_ones:
             self.tell("settled", group, f"negatives {policies[group]}")
         return policies
@@ -592,8 +597,3 @@ def _spread(jobs: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     """The answer of `work`, which may share out its parts: a large one is not to be waited for at the end."""
     with parallel_config(backend="threading", n_jobs=jobs):
         return work(*arguments)
-
-
-def _settle(group: str, *trial: Any) -> tuple[str, str]:
-    """The group and its policy."""
-    return group, settled_policy(*trial)

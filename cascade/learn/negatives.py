@@ -188,6 +188,11 @@ def settled_policy(
     return settle(backend, problem, path, price) if isinstance(backend, TrialBackend) else "siblings"
 
 
+def policy_of(group: str, *trial: Any) -> tuple[str, str]:
+    """The group, and what its trial comes to."""
+    return group, settled_policy(*trial)
+
+
 def settle(
     backend: TrialBackend, problem: NodeProblem, path: FloatArray, price: float
 ) -> Literal["siblings", "both"]:

@@ -15,6 +15,7 @@ from cascade.learn.asking import PlannedQuestions, planned_questions, rows_to_as
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import held_out_rows, service_groups, trained_groups, varies
 from cascade.learn.trunks import taught, trunk_groups
+from cascade.learn.verifying import planned_second_pass
 from cascade.nodes.contract import HostedBackend, ServiceBackend
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.definition import Taxonomy
@@ -87,6 +88,9 @@ class Plan:
         What is asked at each group whose model is asked as it is.
     asked_rows
         How many rows these are asked about, to be calibrated.
+    in_doubt, in_doubt_labels
+        What asking about doubtful labels again takes, and how many of held-out rows a fit asks about at most;
+        None and 0 where the taxonomy has no `verify`.
     """
 
     groups: tuple[Planned, ...]
@@ -96,16 +100,26 @@ class Plan:
     trunks: tuple[PlannedTrunk, ...] = ()
     asked: tuple[PlannedQuestions, ...] = ()
     asked_rows: int = 0
+    in_doubt: PlannedQuestions | None = None
+    in_doubt_labels: int = 0
 
     def cost_usd(self) -> float | None:
         """Of all fine-tunes and of asking to calibrate; None where a price is not known."""
         asked = usd_of_text(self.asked)
+        again = 0.0 if self.in_doubt is None else self.in_doubt.price.usd
         return _sum(
-            [*(one.cost_usd for one in self.groups), None if asked is None else asked * self.asked_rows]
+            [
+                *(one.cost_usd for one in self.groups),
+                None if asked is None else asked * self.asked_rows,
+                None if again is None else again * self.in_doubt_labels,
+            ]
         )
 
     def thousand_usd(self) -> float | None:
-        """Of 1,000 texts through all hosted groups that they truly belong to; None where not known."""
+        """Of 1,000 texts through all hosted groups that they truly belong to, and of what is asked again.
+
+        None where not known.
+        """
         hosted = [(one.hosted, share) for one, share in zip(self.groups, self.questions, strict=True)]
         asked = usd_of_text(self.asked)
         tuned = [
@@ -113,7 +127,8 @@ class Plan:
             for plan, share in hosted
             if plan is not None
         ]
-        return _sum([*tuned, None if asked is None else asked * PREDICTIONS])
+        again = usd_of_text([] if self.in_doubt is None else [self.in_doubt])
+        return _sum([*tuned, *(None if one is None else one * PREDICTIONS for one in (asked, again))])
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
@@ -151,6 +166,7 @@ def plan(
         name: _hosted_plan(dataset, name, one, prices, unseen, seed, tuned) for name, one in hosted.items()
     }
     first = next(iter(hosted.values()), None)
+    in_doubt, in_doubt_labels = planned_second_pass(dataset) or (None, 0)
     return Plan(
         groups=tuple(_planned(dataset, group, plans.get(group)) for group in groups),
         questions=tuple(float(dataset.reaching(group).mean()) if texts else 0.0 for group in groups),
@@ -162,6 +178,8 @@ def plan(
         ),
         asked=tuple(asked),
         asked_rows=_asked_rows(dataset, services, seed, unseen) if asked else 0,
+        in_doubt=in_doubt,
+        in_doubt_labels=in_doubt_labels,
     )
 
 

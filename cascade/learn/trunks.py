@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade.backends import make_backend
+from cascade.backends import encoder_of, make_backend
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import trained_groups, varies
 from cascade.learn.node_fit import digests
 from cascade.nodes.contract import NodeProblem
 from cascade.system.array_types import BoolArray
+from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
 from cascade.trunk.backend import TrunkBackend
 from cascade.trunk.heads import Head, Lesson
@@ -115,3 +116,12 @@ class Heads:
 def scored_rows(problem: NodeProblem, rows: BoolArray, negatives: str) -> BoolArray:
     """Which of the rows that were held out have a score of a problem: where it is certain, its own."""
     return np.asarray(rows & (problem.own | (negatives == "all")))
+
+
+def copied_encoders(taxonomy: Taxonomy, folder: Path) -> dict[str, dict[str, str]]:
+    """Put a copy of each encoder into a model folder; the sha256 of its files, by its own."""
+    from cascade.encoders import store  # who has words alone needs none of it
+
+    named = {encoder_of(group.backend.options) for group in taxonomy.groups.values()} - {None}
+    found = [store.opened(name) for name in sorted(filter(None, named))]
+    return {one.sha256: store.copy(one, folder / store.ENCODERS) for one in found}

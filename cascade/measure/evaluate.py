@@ -35,6 +35,7 @@ from cascade.measure.metrics import (
     precision_at_1,
     with_ancestors,
 )
+from cascade.measure.second_pass import SecondPass
 from cascade.measure.sparse import both, by_column, flags_at, without
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.graph import ROOT, Graph
@@ -93,6 +94,8 @@ class Evaluation:
     calibration_error : see `cascade.measure.metrics.calibration_error`, of all labels together
     per_label, per_group : by name, in the order of the graph, the root left out
     first_look : the share of rows that words alone answered; None where the model has no first look
+    second_pass : the same figures without asking about doubtful labels again, and what that took; None where
+        the model does no such thing
     """
 
     rows: int
@@ -116,6 +119,7 @@ class Evaluation:
     per_label: Mapping[str, LabelFigures]
     per_group: Mapping[str, GroupFigures]
     first_look: float | None = None
+    second_pass: SecondPass | None = None
 
     def __repr__(self) -> str:
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"

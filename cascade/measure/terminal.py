@@ -9,6 +9,7 @@ from cascade.measure.comparison import Comparison
 from cascade.measure.error_causes import ErrorCounts
 from cascade.measure.evaluate import Evaluation, LabelFigures
 from cascade.measure.metrics import Interval
+from cascade.measure.second_pass import SecondPass
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,9 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
 
     parts: list[RenderableType] = [Text(_size_line(evaluation)), Text(), _head_table(evaluation), Text()]
     parts.append(Text("\n".join(_loss_lines(evaluation))))
+    if evaluation.second_pass is not None:
+        parts += [Text(), _second_pass_table(evaluation, evaluation.second_pass), Text()]
+        parts.append(Text(_second_pass_line(evaluation.second_pass)))
     if evaluation.per_group:
         parts += [Text(), _group_table(evaluation)]
     parts += [Text(), _weakest_table(evaluation)]
@@ -49,6 +53,24 @@ def _size_line(evaluation: Evaluation) -> str:
 
 def _by_words_alone(share: float | None) -> str:
     return "" if share is None else f"; words alone answered {share:.0%} of the rows"
+
+
+def _second_pass_table(evaluation: Evaluation, found: SecondPass) -> Table:
+    table = _table("second pass", "without", "with", left=1)
+    for name in ("micro_f1", "macro_f1", "precision_at_1"):
+        words = name.replace("_", " ").replace("f1", "F1")
+        values = (_number(getattr(one, name)) for one in (found, evaluation))
+        table.add_row(_cell(words), *map(_cell, values))
+    return table
+
+
+def _second_pass_line(found: SecondPass) -> str:
+    cost = "price not known" if found.usd is None else f"${found.usd:.4f}"
+    failed = f", {found.unanswered:,} without an answer" if found.unanswered else ""
+    return (
+        f"{_counted(found.questions, 'question')} about labels of {_counted(found.rows, 'row')}{failed}, "
+        f"{cost}: {found.righted:,} righted, {found.wronged:,} made wrong"
+    )
 
 
 def _head_table(evaluation: Evaluation) -> Table:

@@ -100,7 +100,7 @@ def tuning_curve(
     cheap = Looks(looks.looks[:-1], looks.doubts[:-1])
     first, second = (_Timed.of(one, texts, clock) for one in (cheap, Looks([looks.last])))
     doubts, answers = _doubts(cheap, first.walked), [one.labels(truth.n_columns) for one in (first, second)]
-    usd = forecast(looks.last, texts).usd
+    usd = forecast(Looks([looks.last]), texts).usd
     order = np.argsort(-doubts, kind="stable")
     points = []
     for share in SHARES:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import ModelError
+from cascade.model.verification import Verification
 from cascade.system import locks
 from cascade.system.files import writing
 from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
@@ -187,6 +188,8 @@ class Manifest:
         What answers the texts that need no encoder; None where there is no such model.
     trunks
         The names of the trunks that its heads belong to, which predictions do not need.
+    verification
+        What is asked about doubtful labels again, and what that changes; None where the taxonomy has no such.
     is_calibrated
         Whether rows have settled probabilities and thresholds; if not, they are what a language model states.
     """
@@ -208,7 +211,13 @@ class Manifest:
     first_look: FirstLook | None = None
     trunks: tuple[str, ...] = ()
     is_calibrated: bool = True
+    verification: Verification | None = None
     schema: int = SCHEMA
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether labels that are in doubt are asked about again."""
+        return self.verification is not None and self.verification.is_used
 
 
 def digest_of_file(path: Path) -> str:
@@ -329,6 +338,10 @@ def _content(manifest: Manifest) -> bytes:
             del content[name]
     if manifest.is_calibrated:
         del content["is_calibrated"]
+    if manifest.verification is None:
+        del content["verification"]
+    else:
+        content["verification"] = vars(manifest.verification)
     if manifest.first_look is None:
         del content["first_look"]
     else:
@@ -424,7 +437,9 @@ def _manifest(value: Mapping[str, Any]) -> Manifest:
         _check_types(value, {"least_known": float})
     lists = {name: tuple(value[name]) for name in ("nodes", "suspicious", *lists_of_old)}
     first_look = None if value.get("first_look") is None else _first_look(value["first_look"])
-    return Manifest(**{**value, **lists, "groups": _groups(value["groups"]), "first_look": first_look})
+    verification = None if value.get("verification") is None else Verification.of(value["verification"])
+    made = {"groups": _groups(value["groups"]), "first_look": first_look, "verification": verification}
+    return Manifest(**{**value, **lists, **made})
 
 
 def _first_look(value: Mapping[str, Any]) -> FirstLook:

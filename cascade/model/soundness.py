@@ -46,6 +46,22 @@ def check_against(taxonomy: Taxonomy, manifest: Manifest) -> None:
         raise ValueError("its contests are not those of its taxonomy")
 
 
+def check_verification(taxonomy: Taxonomy, manifest: Manifest) -> None:
+    """ValueError where a second pass is not that of the taxonomy."""
+    found, spec = manifest.verification, taxonomy.verify
+    if found is None:
+        return
+    if spec is None or found.backend != {"kind": spec.backend.kind, **spec.backend.options}:
+        raise ValueError("what it asks about doubtful labels is not what its taxonomy says")
+    pairs = (*((one, other) for one, other, _ in found.confused), *found.apart)
+    named = {*found.label_weights, *(label for pair in pairs for label in pair)}
+    if not named <= set(taxonomy.graph.labels):
+        raise ValueError("it doubts labels that are not in its taxonomy")
+    for weight in (*found.weights, *found.label_weights.values()):
+        _check_within(-STEEPEST, weight, STEEPEST)
+    _check_within(0, found.least_doubt, 1)
+
+
 def check_first_look(cheaper: Taxonomy | None, manifest: Manifest) -> None:
     """ValueError where a first look and the taxonomy of its tier do not agree; None has no such tier."""
     first, look = manifest_of_first(manifest), manifest.first_look

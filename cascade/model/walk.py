@@ -10,7 +10,7 @@ What comes out grows with the groups that were entered, not with texts times nod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,42 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """Labels of texts that were asked about again.
+
+    Attributes
+    ----------
+    rows, columns
+        int64, shape (n_cells,), rows ascending: texts, and labels as in `Graph.nodes`.
+    rivals
+        int64, shape (n_cells,): what each was held against, -1 for nothing.
+    before, after
+        float32, shape (n_cells,): their probabilities.
+    answers
+        float32, shape (n_cells,): the probability of yes, NaN where there was no answer.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    rivals: IntArray
+    before: FloatArray
+    answers: FloatArray
+    after: FloatArray
+
+    def by_cell(self) -> dict[tuple[int, int], tuple[int, float, float]]:
+        """The rival, the probability before and the answer, by text and column."""
+        cells = zip(self.rows.tolist(), self.columns.tolist(), strict=True)
+        values = zip(self.rivals.tolist(), self.before.tolist(), self.answers.tolist(), strict=True)
+        return dict(zip(cells, values, strict=True))
+
+    def of(self, rows: IntArray) -> Checked:
+        """Those of the texts at these positions, which ascend."""
+        kept = np.isin(self.rows, rows)
+        own = (getattr(self, one.name)[kept] for one in fields(self))
+        return replace(Checked(*own), rows=np.searchsorted(rows, self.rows[kept]))
+
+
+@dataclass(frozen=True)
 class Walked:
     """What a walk saw, group by group.
 
@@ -90,6 +126,8 @@ class Walked:
     answered_by
         int8, shape (n_texts,): which look answered, 0 the first, see `cascade.model.looks`; None where there
         was one look only.
+    checked
+        What was asked about again, and is in the paths of the blocks; None where that is nobody's task.
     """
 
     graph: Graph
@@ -99,6 +137,7 @@ class Walked:
     before: Walked | None = None
     nothing_known: BoolArray | None = None
     answered_by: NDArray[np.int8] | None = None
+    checked: Checked | None = None
 
     def __len__(self) -> int:
         return self.n_texts
@@ -196,7 +235,8 @@ class Walked:
         before = None if self.before is None else self.before.of(rows)
         nothing = None if self.nothing_known is None else self.nothing_known[rows]
         answered_by = None if self.answered_by is None else self.answered_by[rows]
-        return Walked(self.graph, len(rows), blocks, failed, before, nothing, answered_by)
+        checked = None if self.checked is None else self.checked.of(rows)
+        return Walked(self.graph, len(rows), blocks, failed, before, nothing, answered_by, checked)
 
     @property
     def by_first(self) -> BoolArray | None:

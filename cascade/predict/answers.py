@@ -116,14 +116,13 @@ def prediction_lines(
     refuse: Refuse | None = None,
     sources: Sequence[Mapping[str, Any]] | None = None,
     nothing_known: Callable[[int], None] | None = None,
-    by_first: Callable[[int], None] | None = None,
+    count: Callable[[Walked], None] | None = None,
 ) -> bytes:
     """The same rows as they stand in a file of that form; `sources` are the columns of the input, to be kept.
 
     Texts that a service did not answer for are left out, and `refuse` is called with the position of each and
     the reason; without it they raise RowsError. `nothing_known` is called with the position of each text of
-    which the models know too little to say anything, `by_first` with the number of texts that a first look
-    answered, some at a time.
+    which the models know too little to say anything, `count` with the walk of each batch of texts.
     """
     form = replace(form, style=marked(form.style, model.manifest))
     refused: set[int] = set()
@@ -134,7 +133,7 @@ def prediction_lines(
             refuse(position, why)
 
     asked = None if refuse is None else note
-    answers = _answers(model, ids, texts, form.style, asked, nothing_known, by_first)
+    answers = _answers(model, ids, texts, form.style, asked, nothing_known, count)
     if form.style.is_plain:
         return form.lines(answers)
     extras = ExtraColumns(model.taxonomy, form.style)
@@ -155,7 +154,7 @@ def _answers(
     style: Style,
     refuse: Refuse | None = None,
     nothing_known: Callable[[int], None] | None = None,
-    by_first: Callable[[int], None] | None = None,
+    count: Callable[[Walked], None] | None = None,
 ) -> Iterator[Answer]:
     if len(ids) != len(texts):
         raise ValueError(f"{len(ids)} ids and {len(texts)} texts: expected as many of both")
@@ -164,8 +163,8 @@ def _answers(
         if nothing_known is not None and walked.nothing_known is not None:
             for row in np.flatnonzero(walked.nothing_known).tolist():
                 nothing_known(batch.start + row)
-        if by_first is not None and walked.by_first is not None:
-            by_first(int(np.count_nonzero(walked.by_first)))
+        if count is not None:
+            count(walked)
         if refuse is None or not walked.failed:
             yield from _answers_of_walk(model, ids[batch], texts[batch], walked.whole(), style)
             continue
@@ -273,7 +272,9 @@ class _Tracer:
         self._combined = None if walked.before is None else walked.paths
         self._seconds = walked.seconds
         self._nothing_known = walked.nothing_known
+        self._asked_again = {} if walked.checked is None else walked.checked.by_cell()
         column, self._groups = look.graph.column, look.taxonomy.groups
+        self._names = look.graph.nodes
         self._edges = edges(look.graph)
         # Any child will do: a group scores all of its children or none.
         self._a_child = {parent: place for place, (parent, _) in enumerate(self._edges)}
@@ -327,6 +328,7 @@ class _Tracer:
             "path": path,
             **({} if second is None else {"second": second}),
             **({"probability": probability} if is_label and probability is not None else {}),
+            **self._again(text, edge),
             "threshold": self._thresholds[edge],
         }
         if node in self._a_child:
@@ -334,6 +336,16 @@ class _Tracer:
         if node not in self._a_child or self._groups[node].back_off:
             entry["chosen"] = chosen
         return entry
+
+    def _again(self, text: int, edge: int) -> dict[str, Any]:
+        """What was answered about a label that was asked about again, and its probability before."""
+        found = self._asked_again.get((text, int(self._nodes[edge])))
+        if found is None:
+            return {}
+        rival, before, answer = found
+        beside = {} if rival < 0 else {"beside": self._names[rival]}
+        yes = None if math.isnan(answer) else round(answer, DIGITS)
+        return {"before": round(before, DIGITS), **beside, "yes": yes}
 
     def _path(self, text: int, visited: IntArray) -> FloatArray:
         """Path probability of each child; of a group that was not entered, what arrived from this parent."""

@@ -98,6 +98,8 @@ def predict_file(
         notes = [*notes, *_on_unknown(unknown.rows, unknown.first, sink.answered)]
         if model.manifest.first_look is not None:
             notes += _on_first_look(sink.by_first, sink.answered)
+        if model.manifest.asks_again:
+            notes += _on_doubted(sink.doubted, sink.answered)
         return Outcome(
             sink.answered,
             sink.refused,
@@ -107,6 +109,7 @@ def predict_file(
             unknown.rows,
             unknown.first,
             sink.by_first,
+            sink.doubted,
         )
 
 
@@ -124,6 +127,12 @@ def _on_first_look(rows: int, answered: int) -> Iterator[str]:
     """Of how many rows no vector was needed."""
     if answered:
         yield f"words alone answered {rows:,} of {answered:,} rows ({rows / answered:.0%})"
+
+
+def _on_doubted(rows: int, answered: int) -> Iterator[str]:
+    """Of how many rows labels were asked about again."""
+    if answered:
+        yield f"labels of {rows:,} of {answered:,} rows ({rows / answered:.0%}) were asked about again"
 
 
 def _check_engine(request: Request) -> None:

@@ -11,8 +11,11 @@ from cascade.hosted.backend import HostedModel
 from cascade.hosted.prices import Prices
 from cascade.hosted.tokens import of_answer, of_request
 from cascade.model.folder import GroupRecord, Manifest
+from cascade.model.verification import IN_DOUBT
+from cascade.model.walk import Walked
 from cascade.nodes.contract import GroupDescription, NodeModel, sampled
-from cascade.predict.look import Look
+from cascade.predict.look import Look, Looks
+from cascade.predict.verifying import Verifier
 from cascade.prompt.model import PromptModel
 from cascade.prompt.pricing import QuestionPrice, price_of
 from cascade.system.array_types import FloatArray
@@ -59,21 +62,30 @@ class Forecast:
         Those that are asked about at a service.
     flat
         One question about all labels at once, to compare with; None where no group is asked as it is.
+    in_doubt
+        The labels that are asked about again, its `share` being how many of a text on average; None where
+        nothing is.
     """
 
     rows: int
     groups: tuple[AskedGroup, ...]
     flat: QuestionPrice | None
+    in_doubt: AskedGroup | None = None
+
+    @property
+    def all(self) -> tuple[AskedGroup, ...]:
+        """All that is asked."""
+        return self.groups if self.in_doubt is None else (*self.groups, self.in_doubt)
 
     @property
     def questions(self) -> float:
         """How many questions there are about a text, on average."""
-        return sum(one.share * one.price.questions for one in self.groups)
+        return sum(one.share * one.price.questions for one in self.all)
 
     @property
     def tokens(self) -> tuple[float, float]:
         """Tokens in and out of a text at all groups, on average."""
-        shares = [(one.share, one.price) for one in self.groups]
+        shares = [(one.share, one.price) for one in self.all]
         return (
             sum(share * price.tokens_in for share, price in shares),
             sum(share * price.tokens_out for share, price in shares),
@@ -82,12 +94,12 @@ class Forecast:
     @property
     def usd(self) -> float | None:
         """Of all texts; None where a price is not known."""
-        return self._sum((one.price.usd, one.share) for one in self.groups)
+        return self._sum((one.price.usd, one.share) for one in self.all)
 
     @property
     def usd_cached(self) -> float | None:
         """The same if what texts share is always at hand at the service."""
-        return self._sum((one.price.usd_cached, one.share) for one in self.groups)
+        return self._sum((one.price.usd_cached, one.share) for one in self.all)
 
     def _sum(self, each: Iterable[tuple[float | None, float]]) -> float | None:
         found = list(each)
@@ -95,8 +107,8 @@ class Forecast:
         return sum(known) * self.rows if len(known) == len(found) else None
 
 
-def forecast(look: Look, texts: Sequence[str], rows: int | None = None) -> Forecast:
-    """What a walk of texts would ask, and cost; embedded models are asked, services are not.
+def forecast(looks: Looks, texts: Sequence[str], rows: int | None = None) -> Forecast:
+    """What a walk of texts by the last look would ask, and cost; embedded models are asked, services are not.
 
     Parameters
     ----------
@@ -105,9 +117,10 @@ def forecast(look: Look, texts: Sequence[str], rows: int | None = None) -> Forec
     rows
         How many the file has; None for as many as there are texts.
     """
+    look = looks.last
     some = sampled(np.arange(len(texts)), MOST_WALKED, look.manifest.seed)
     batch = Texts([texts[int(row)] for row in some])
-    counted, silent = _walked(look, batch)
+    counted, silent, walked = _walked(look, batch)
     shares = _shares(look.taxonomy, look.manifest, counted, silent)
     priced = Texts(list(batch)[:_MOST_PRICED])
     groups = [
@@ -117,7 +130,18 @@ def forecast(look: Look, texts: Sequence[str], rows: int | None = None) -> Forec
     ]
     prompted = [node for node in silent.values() if isinstance(node, PromptModel)]
     flat = price_of(flat_model(look.taxonomy, prompted[0]), priced) if prompted else None
-    return Forecast(len(texts) if rows is None else rows, tuple(groups), flat)
+    in_doubt = None if looks.verifier is None else _in_doubt(looks.verifier, look, batch, walked, silent)
+    return Forecast(len(texts) if rows is None else rows, tuple(groups), flat, in_doubt)
+
+
+def _in_doubt(
+    verifier: Verifier, look: Look, texts: Texts, walked: Walked, silent: Mapping[str, NodeModel]
+) -> AskedGroup:
+    """What is asked about again: counted where embedded models say it all, else as the fit counted it."""
+    asked = verifier.asked(walked, look.decide)
+    counted = len(asked) / max(len(texts), 1)
+    told = float(verifier.verification.notes.get("questions", 0.0))
+    return AskedGroup(IN_DOUBT, told if silent else counted, not silent, verifier.price(asked, texts))
 
 
 class _Unasked:
@@ -132,16 +156,18 @@ class _Unasked:
         return np.full((len(texts), self._n_children), np.nan, dtype=np.float32)
 
 
-def _walked(look: Look, texts: Texts) -> tuple[dict[str, float], dict[str, NodeModel]]:
-    """The share of texts that embedded models lead to groups at services, and the models of these."""
+def _walked(look: Look, texts: Texts) -> tuple[dict[str, float], dict[str, NodeModel], Walked]:
+    """The share of texts that embedded models lead to groups at services, their models, and the walk."""
     nodes = {group: look.node(group) for group in look.manifest.groups}
     silent = {group: node for group, node in nodes.items() if isinstance(node, PromptModel | HostedModel)}
     unasked = {group: _Unasked(len(look.taxonomy.scored_children(group))) for group in silent}
+    if not silent:
+        return {}, {}, look.walk(texts)
     manifest = replace(look.manifest, least_known=None)
     stand_in = Look(look.taxonomy, manifest, {**nodes, **unasked}, {})  # type: ignore[dict-item]  # never saved
-    stand_in.walk(texts)
+    walked = stand_in.walk(texts)
     total = max(len(texts), 1)
-    return {group: one.asked / total for group, one in unasked.items() if one.asked}, dict(silent)
+    return {group: one.asked / total for group, one in unasked.items() if one.asked}, dict(silent), walked
 
 
 def _shares(

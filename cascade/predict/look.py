@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
 from cascade.text.texts import Texts
 from cascade.validation.calibration import Calibration, conditional
+
+if TYPE_CHECKING:
+    from cascade.predict.verifying import Verifier
 
 
 class Look:
@@ -233,10 +236,14 @@ class Looks:
         The looks; the last one answers what is left.
     doubts
         For each but the last the greatest doubt, see `doubts_of`, at which its answer stands.
+    verifier
+        What asks about doubtful labels again; None for nothing.
     """
 
-    def __init__(self, looks: Sequence[Look], doubts: Sequence[float] = ()) -> None:
-        self.looks, self.doubts = tuple(looks), tuple(doubts)
+    def __init__(
+        self, looks: Sequence[Look], doubts: Sequence[float] = (), verifier: Verifier | None = None
+    ) -> None:
+        self.looks, self.doubts, self.verifier = tuple(looks), tuple(doubts), verifier
         if len(self.doubts) != len(self.looks) - 1:
             raise ValueError(
                 f"{len(self.looks)} looks and {len(self.doubts)} doubts: expected one less of these"
@@ -248,7 +255,14 @@ class Looks:
         return self.looks[-1]
 
     def walk(self, batch: Texts) -> Walked:
-        """The walk of each text by the look that answers it; `Walked.answered_by` tells which."""
+        """The walk of each text by the look that answers it; `Walked.answered_by` tells which.
+
+        Then labels that are in doubt are asked about again; `Walked.checked` tells which.
+        """
+        walked = self._looked(batch)
+        return walked if self.verifier is None else self.verifier.verified(walked, self.decide, batch)
+
+    def _looked(self, batch: Texts) -> Walked:
         if len(self.looks) == 1:
             return self.last.walk(batch)
         answered_by = np.full(len(batch), len(self.looks) - 1, dtype=np.int8)

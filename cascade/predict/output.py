@@ -77,6 +77,7 @@ class Output(Protocol):
     refused: int
     unknown: Unknown
     by_first: int
+    doubted: int
     note: Progress | None
     done: frozenset[int]
 
@@ -175,7 +176,8 @@ class _Stdout:
     folder: Path | None = None
 
     def __init__(self, stdout: IO[bytes], errors: Path | None, refuse: Callable[[str], None]) -> None:
-        self.answered, self.refused, self.by_first, self.unknown = 0, 0, 0, Unknown()
+        self.answered, self.refused, self.by_first, self.doubted = 0, 0, 0, 0
+        self.unknown = Unknown()
         self.note: Progress | None = None
         self._stdout, self._refuse = stdout, refuse
         self._errors = None if errors is None else _RefusedRows(errors)
@@ -195,6 +197,7 @@ class _Stdout:
         self.refused += answer.refused
         self.unknown.add(answer)
         self.by_first += answer.by_first
+        self.doubted += answer.doubted
         write_all(self._stdout, answer.lines)
         self._stdout.flush()
         self.answered += answer.answered
@@ -238,7 +241,8 @@ class _PartFolder:
     ) -> None:
         if targets.out is None or targets.errors is None:
             raise ValueError("expected files to write to")
-        self.answered, self.refused, self.by_first, self.unknown = 0, 0, 0, Unknown()
+        self.answered, self.refused, self.by_first, self.doubted = 0, 0, 0, 0
+        self.unknown = Unknown()
         self.done: frozenset[int] = frozenset()
         self.note: Progress | None = None
         self._job, self._out, self._to_folder = job, targets.out, request.is_to_folder
@@ -314,6 +318,7 @@ class _PartFolder:
         self.refused += answer.refused
         self.unknown.add(answer)
         self.by_first += answer.by_first
+        self.doubted += answer.doubted
 
     def finish(self, n_slices: int) -> Sequence[str]:
         files = [PartFiles.of(self.folder, number, self._suffix) for number in range(n_slices)]

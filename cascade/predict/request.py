@@ -131,6 +131,8 @@ class Outcome:
         them, from 1; 0 where there is none.
     by_first
         How many answered rows a first look answered, without the encoder.
+    doubted
+        Of how many answered rows labels were asked about again.
     """
 
     rows: int
@@ -141,6 +143,7 @@ class Outcome:
     unknown: int = 0
     first_unknown: int = 0
     by_first: int = 0
+    doubted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

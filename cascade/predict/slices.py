@@ -15,7 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from cascade.errors import DataError, ModelError
+from cascade.model.walk import Walked
 from cascade.predict.answers import Model, prediction_lines
 from cascade.predict.form import Form
 from cascade.predict.job import MIB
@@ -85,7 +88,8 @@ class AnsweredSlice:
     """What came of a slice; `lines` and `refusals` are empty where they are in files.
 
     Of `unknown` rows the models know too little to say anything; `first_unknown` is the number of the first
-    of them in the input, 0 where there is none. A first look answered `by_first` rows.
+    of them in the input, 0 where there is none. A first look answered `by_first` rows; of `doubted` ones
+    labels were asked about again.
     """
 
     number: int
@@ -94,6 +98,7 @@ class AnsweredSlice:
     unknown: int = 0
     first_unknown: int = 0
     by_first: int = 0
+    doubted: int = 0
     lines: bytes = b""
     refusals: bytes = b""
 
@@ -179,9 +184,9 @@ def _write_chunks(
     id_column: str | None,
     lines: _Writable,
     refusals: _Writable,
-) -> tuple[int, int, int, int, int]:
+) -> tuple[int, int, int, int, int, int]:
     """Of an `AnsweredSlice` the numbers, in their order."""
-    answered = refused = by_first = 0
+    answered = refused = by_first = doubted = 0
     unknown: list[int] = []
     for chunk, found in _in_flight(model, chunks, form, id_column):
         lines.write(found)
@@ -190,7 +195,8 @@ def _write_chunks(
         refused += len(chunk.refused())
         unknown += [chunk.rows[place].number for place in chunk.unknown]
         by_first += sum(chunk.by_first)
-    return answered, refused, len(unknown), unknown[0] if unknown else 0, by_first
+        doubted += sum(chunk.doubted)
+    return answered, refused, len(unknown), unknown[0] if unknown else 0, by_first, doubted
 
 
 def _in_flight(
@@ -221,7 +227,7 @@ def _lines(model: Model, chunk: _Chunk, form: Form, id_column: str | None) -> by
     ids, texts = [row.id for row in chunk.rows], [row.text for row in chunk.rows]
     sources = [_beside_id(row.source, id_column) for row in chunk.rows] if form.style.keep else None
     refuse, unknown = chunk.failed.__setitem__, chunk.unknown.append
-    return prediction_lines(model, ids, texts, form, refuse, sources, unknown, chunk.by_first.append)
+    return prediction_lines(model, ids, texts, form, refuse, sources, unknown, chunk.count)
 
 
 def _beside_id(source: Mapping[str, Any], id_column: str | None) -> Mapping[str, Any]:
@@ -235,7 +241,7 @@ class _Chunk:
 
     `failed` says why, by position, of good rows that a service did not answer for; of those at the positions
     `unknown` the models know too little to say anything. The sum of `by_first` is how many of them a first
-    look answered.
+    look answered, that of `doubted` of how many labels were asked about again.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -243,6 +249,14 @@ class _Chunk:
     failed: dict[int, str] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     by_first: list[int] = field(default_factory=list)
+    doubted: list[int] = field(default_factory=list)
+
+    def count(self, walked: Walked) -> None:
+        """Count what is told of a walk."""
+        if walked.by_first is not None:
+            self.by_first.append(int(np.count_nonzero(walked.by_first)))
+        if walked.checked is not None:
+            self.doubted.append(len(np.unique(walked.checked.rows)))
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)
@@ -319,4 +333,5 @@ class PartFiles:
 
 
 WORK = "_work"
-_NOTED = ("answered", "refused", "unknown", "first_unknown", "by_first", "lines_bytes", "refusals_bytes")
+_COUNTED = ("answered", "refused", "unknown", "first_unknown", "by_first", "doubted")
+_NOTED = (*_COUNTED, "lines_bytes", "refusals_bytes")

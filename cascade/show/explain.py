@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -68,6 +69,9 @@ class Step:
         Of a label what the second model of its group gives it; None where there is none.
     probability
         Of a label what all of this comes to, in [0, 1]; of a group `path`.
+    before, yes
+        Of a label that was asked about again its probability before, and that of the answer yes, None where
+        that could not be read; both None of all others.
     threshold
         What the probability is compared with; None for a group that is always visited.
     verdict
@@ -96,6 +100,8 @@ class Step:
     counts: bool
     pushes: tuple[Word, ...]
     steps: tuple[Step, ...] = ()
+    before: float | None = None
+    yes: float | None = None
 
     @property
     def leads(self) -> bool:
@@ -197,6 +203,7 @@ class _Explainer:
         self.left = contenders(model.taxonomy, walked.paths, model.manifest.exclusive)[0]
         self.second = dict(zip(edges(model.graph), walked.seconds[0].tolist(), strict=True))
         self.conditional = dict(zip(edges(model.graph), walked.conditionals[0].tolist(), strict=True))
+        self.asked_again = {} if walked.checked is None else walked.checked.by_cell()
         self.silent: dict[str, str] = {}
 
     @property
@@ -225,6 +232,7 @@ class _Explainer:
         second = self.second[group, child]
         is_group, threshold = child in self.taxonomy.groups, self.threshold(child)
         verdict = self.group_verdict(child) if is_group else self.label_verdict(child)
+        _, before, yes = self.again(child)
         return Step(
             node=child,
             is_group=is_group,
@@ -238,7 +246,15 @@ class _Explainer:
             counts=self.counts(group, child),
             pushes=pushes,
             steps=tuple(self.steps(child)) if verdict in ("entered", "backed off") else (),
+            before=before,
+            yes=yes,
         )
+
+    def again(self, name: str) -> tuple[str, float | None, float | None]:
+        """What a label was held against when asked about again, its probability before, and that of yes."""
+        rival, before, yes = self.asked_again.get((0, self.model.graph.column[name]), (-1, None, None))
+        beside = self.model.graph.nodes[rival] if rival >= 0 else ""
+        return beside, before, None if yes is None or math.isnan(yes) else yes
 
     def counts(self, group: str, child: str) -> bool:
         """Whether no other parent gives the child more; all do together under ``noisy_or``."""
@@ -292,6 +308,11 @@ class _Explainer:
         """What moved the probability of a label away from that of its path, if anything did by much."""
         path, probability = self.path(label), self.probability(label)
         second = self.second[group, label]
+        rival, before, yes = self.again(label)
+        if before is not None:
+            said = "no answer" if yes is None else f"yes {yes:.2f}"
+            beside = f" beside {rival!r}" if rival else ""
+            return f": in doubt ({before:.2f}), so it was asked about again{beside} ({said})"
         if probability > path + MUCH:
             speaks = (
                 f"a second look at its words gives {second:.2f}"

@@ -258,7 +258,7 @@ def test_a_budget_below_one_text_sends_nothing(priced):
 def test_a_budget_is_enough_for_as_many_texts_as_it_pays(priced):
     teacher = Cascade.load(priced / "models/hotel")
     rows = read_all([priced / "texts.jsonl"]).rows
-    usd = forecast(teacher.looks.last, [row.text for row in rows]).usd
+    usd = forecast(teacher.looks, [row.text for row in rows]).usd
     assert most_asked(teacher, rows, None, usd * 0.52) == 10
     assert most_asked(teacher, rows, 7, usd * 0.52) == 7
     assert most_asked(teacher, rows, None, usd * 3) >= len(rows)

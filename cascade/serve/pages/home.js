@@ -217,7 +217,8 @@
   function whence(entry) {
     if (entry.probability === undefined) return "";
     const second = entry.second === undefined ? "" : `, a second look at its words gives ${entry.second.toFixed(3)}`;
-    return `${second}; all together, ${entry.probability.toFixed(3)}`;
+    const again = entry.before === undefined ? "" : `; in doubt (${entry.before.toFixed(3)}), so it was asked about again (${entry.yes === null ? "no answer" : `yes ${entry.yes.toFixed(3)}`})`;
+    return `${second}${again}; all together, ${entry.probability.toFixed(3)}`;
   }
 
   function untold(node, parent) {
