@@ -88,8 +88,8 @@ def rows_to_ask(
         return None
     usd = None if budget_usd is None else usd_of_text(planned_questions(dataset, backends, seed))
     if usd and budget_usd is not None:
-        # On some of them examples are held against none, so that these are asked about twice.
-        affordable = int(max(budget_usd / usd - MOST_TRIED, budget_usd / usd / 2))
+        trials = max(one.trials for one in backends.values() if isinstance(one, PromptedBackend))
+        affordable = int(max(budget_usd / usd - MOST_TRIED * trials, budget_usd / usd / (1 + trials)))
         if affordable < min(_FEWEST, len(dataset.texts)):
             raise BackendError(
                 f"to ask about {_FEWEST} rows, the fewest that calibrate anything, costs about "

@@ -301,6 +301,11 @@ class PromptedBackend(ServiceBackend, Protocol):
         """Most rows that are worth asking about, to calibrate it."""
         ...
 
+    @property
+    def trials(self) -> int:
+        """How often some of these rows may be asked about once more, to settle how it is asked."""
+        ...
+
     def price(self, problem: NodeProblem, rows: IntArray) -> Any:
         """What a question about the rows at these positions takes, and costs."""
         ...

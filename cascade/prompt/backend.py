@@ -17,15 +17,13 @@ from cascade.nodes.contract import FittedNode, GroupDescription, NodeProblem, Ro
 from cascade.prompt.model import EXAMPLES, RECORD, VERSION, PromptModel
 from cascade.prompt.nearest import Pool, as_read
 from cascade.prompt.pricing import QuestionPrice, price_of
-from cascade.prompt.settings import MOST_TRIED, PromptSettings
+from cascade.prompt.settings import MOST_TRIED, TRIED_EXAMPLES, PromptSettings
 from cascade.prompt.shortlist import Shortlister, fitted, loaded, share_kept
 from cascade.prompt.wording import digest
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.serialization import WAY_OUT, read_json
 from cascade.text.texts import Texts
 
-TRIED_EXAMPLES = 8
-"""So many examples are held against none, where the settings leave it open."""
 _FEWEST_TRIED = 20
 # Examples make a question several times as long: they have to win so much of F1.
 _LEAST_GAIN = 0.01
@@ -74,11 +72,16 @@ class PromptBackend:
         """Most rows that are worth asking about, to calibrate it."""
         return self.asked.calibration_rows
 
+    @property
+    def trials(self) -> int:
+        """How often some of these rows may be asked about once more: for each number of examples."""
+        return len(TRIED_EXAMPLES) if self.asked.examples is None else 0
+
     def price(self, problem: NodeProblem, rows: IntArray) -> QuestionPrice:
         """What a question about the rows at these positions takes at most, and costs."""
         node = self.node(problem, self.asked.model)
         if self.asked.examples is None and len(rows) >= _FEWEST_TRIED:  # they may win
-            node = self._model(problem, self._pool(problem), TRIED_EXAMPLES, node.shortlister)
+            node = self._model(problem, self._pool(problem), TRIED_EXAMPLES[-1], node.shortlister)
         return price_of(node, problem.texts.take(rows), problem.targets[rows])
 
     @cached_property
@@ -187,7 +190,10 @@ class PromptBackend:
     def _settled_examples(
         self, bare: PromptModel, problem: NodeProblem, rows: IntArray, about: BoolArray | None
     ) -> tuple[int, dict[str, Any]]:
-        """How many examples questions have: as the settings say, or as many as win on held-out rows."""
+        """How many examples questions have: as the settings say, or as many as win on held-out rows.
+
+        So many more are tried as long as that wins: each time the same rows are asked about.
+        """
         if bare.pool is None:
             return 0, {}
         if self.asked.examples is not None:
@@ -197,13 +203,14 @@ class PromptBackend:
         if len(places) < _FEWEST_TRIED or not targets.any():
             return 0, {}
         some, those = problem.texts.take(rows[places]), None if about is None else about[places]
-        figures = {
-            number: best_f1(_scores(bare.with_examples(number), some, those)[0], targets)
-            for number in (0, TRIED_EXAMPLES)
-        }
-        wins = figures[TRIED_EXAMPLES] >= figures[0] + _LEAST_GAIN
-        told = {str(number): round(figure, 4) for number, figure in figures.items()}
-        return (TRIED_EXAMPLES if wins else 0), {"tried": told}
+        figures: dict[int, float] = {}
+        settled = 0
+        for number in (0, *TRIED_EXAMPLES):
+            figures[number] = best_f1(_scores(bare.with_examples(number), some, those)[0], targets)
+            if number and figures[number] < figures[settled] + _LEAST_GAIN:
+                break
+            settled = number
+        return settled, {"tried": {str(number): round(figure, 4) for number, figure in figures.items()}}
 
 
 def _scores(node: PromptModel, texts: Texts, about: BoolArray | None) -> tuple[FloatArray, int]:

@@ -37,7 +37,9 @@ MOST_EACH = 20
 """Of more children a digit each is a long answer, and lists of those that fit are shorter."""
 CALIBRATION_ROWS, FEWEST_CALIBRATION_ROWS = 400, 20
 MOST_TRIED = 120
-"""On so many held-out rows examples are tried: these are asked about twice."""
+"""On so many held-out rows examples are tried: these are asked about once more for each number of them."""
+TRIED_EXAMPLES = (4, 8, 16)
+"""So many examples are held against none, and against fewer, where the settings leave it open."""
 MOST_EXAMPLES, MOST_SAMPLES, MOST_SHORTLIST = 50, 20, 255
 _SHARED = ("provider", "base_url", "api_key_env", "concurrency", "limits", "batch")
 

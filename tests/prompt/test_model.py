@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -186,11 +187,31 @@ def test_examples_are_taken_where_they_win_on_rows_that_are_held_out(service, as
     texts, targets = rows_of(60)
     service.script.choose = choose
     fitted = backend(service, asker).adopt(problem_of(texts, targets), "m", np.arange(40))
-    assert fitted.notes["examples"] == 8
-    assert fitted.notes["tried"]["8"] > fitted.notes["tried"]["0"]
+    # Four win, and eight know no more than four do.
+    assert fitted.notes["examples"] == 4
+    assert fitted.notes["tried"]["8"] == fitted.notes["tried"]["4"] > fitted.notes["tried"]["0"]
+    assert "16" not in fitted.notes["tried"]
     service.script.choose = by_words
     fitted = backend(service, asker, model="other").adopt(problem_of(texts, targets), "m", np.arange(40))
     assert fitted.notes["examples"] == 0
+
+
+def told(body, shares):
+    """The right answer for a share of the texts, by how many examples are shown, else every child."""
+    shown = (len(body["messages"]) - 2) // 2
+    drawn = zlib.crc32(text_in(body).encode()) / 2**32
+    return by_words(body) if drawn < shares[shown] else listing(*CHILDREN)
+
+
+def test_examples_are_doubled_as_long_as_that_wins(service, asker):
+    texts, targets = rows_of(60)
+    service.script.choose = lambda body: told(body, {0: 0.0, 4: 0.4, 8: 0.8, 16: 1.0})
+    fitted = backend(service, asker).adopt(problem_of(texts, targets), "m", np.arange(40))
+    assert fitted.notes["examples"] == 16
+    assert list(fitted.notes["tried"]) == ["0", "4", "8", "16"]
+    service.script.choose = lambda body: told(body, {0: 0.0, 4: 0.4, 8: 0.8, 16: 0.8})
+    fitted = backend(service, asker, model="m2").adopt(problem_of(texts, targets), "m2", np.arange(40))
+    assert fitted.notes["examples"] == 8
 
 
 def test_rows_that_fail_are_left_out_and_all_that_fail_are_an_error(service, asker):
