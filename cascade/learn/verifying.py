@@ -224,10 +224,14 @@ class _Trial:
         return Answers.of(self.dataset, self.rows, changed, self.manifest)
 
     def surely_better(self, one: Answers, other: Answers) -> bool:
-        """Whether the micro F1 of one is above that of the other in nine cases of ten."""
+        """Whether the micro F1 of one is above that of the other in nine cases of ten.
+
+        By the score interval of a rate, in labels: four that are righted and none made wrong are enough.
+        """
         counts = row_counts(self.graph, self.dataset.truth.take(self.rows))
         lost, _ = losses(other, one, counts)
-        return float(lost.sum()) > max(NINE_OF_TEN * float(np.sqrt((lost**2).sum())), 0.0)
+        spread = float((lost**2).sum()) + (NINE_OF_TEN / 2) ** 2
+        return bool(lost.sum() > NINE_OF_TEN**2 / 2 + NINE_OF_TEN * np.sqrt(spread))
 
     def changed(self, asked: DoubtfulLabels, after: FloatArray) -> int:
         """How many of the labels are on the other side of their threshold now."""
