@@ -44,14 +44,15 @@ class Answering:
 
     def __init__(self, truth, right, *, confidence=0.9, silent=lambda _: False):
         self.truth, self.right, self.confidence, self.silent = truth, right, confidence, silent
-        self.asked = []
+        self.asked, self.rivals = [], []
 
     def ask(self, questions):
         return [self.answer(one) for one in questions]
 
     def answer(self, question):
-        label, text = question.codec.form.children[0], question.text
+        (label, *rivals), text = question.codec.form.children, question.text
         self.asked.append((text, label))
+        self.rivals += [(label, rival) for rival in rivals]
         if self.silent(text):
             return Answer(None, "no such answer")
         drawn = int(hashlib.md5(f"{text} {label}".encode()).hexdigest()[:8], 16) / 2**32
@@ -94,6 +95,24 @@ def test_answers_that_say_nothing_or_the_contrary_change_nothing(fitted, right):
     assert not found.is_used
     assert (found.weights, found.least_doubt) == ((0.0, 1.0, 0.0), 1.0)
     assert "none, as" in told_of_verification(found)
+
+
+def test_what_the_probabilities_alone_would_win_is_not_for_answers_to_claim(fitted):
+    dataset, found, truth = fitted
+    # Thresholds that are far too low: to choose less in doubt wins, whatever is answered.
+    low = dict.fromkeys(found.manifest.thresholds, 0.05)
+    poor = dataset, replace(found, manifest=replace(found.manifest, thresholds=low)), truth
+    nothing, _ = settled(poor, 0.5, confidence=0.5)
+    assert nothing.notes["verified_micro_f1"] > nothing.notes["micro_f1"] + 0.02
+    assert not nothing.is_used
+    assert settled(poor, 0.95)[0].is_used
+
+
+def test_a_label_is_held_against_a_sibling_of_its_group(fitted):
+    _, asker = settled(fitted, 0.95)
+    siblings = {label: set(labels) - {label} for labels in LABELS.values() for label in labels}
+    assert len(asker.rivals) > 20
+    assert all(rival in siblings[label] for label, rival in asker.rivals)
 
 
 def test_no_more_texts_are_asked_about_than_the_taxonomy_allows(fitted):
