@@ -188,7 +188,7 @@ class _Trial:
         cells = _AnsweredCells(asked, answers, self.is_true(asked), len(self.graph.labels))
         clusters = clusters_of(self.dataset.texts)[self.rows[asked.rows]]
         folds = stratified_folds(cells.targets[:, None], clusters, _FOLDS, self.seed)
-        after, unheard = cells.out_of_fold(folds), cells.unheard().out_of_fold(folds)
+        after, unheard = cells.out_of_fold(folds), cells.unheard(folds)
         before = self.answers(asked, asked.probabilities)
         then = self.answers(asked, after)
         notes |= {"micro_f1": round(_micro_f1(before), 4), "verified_micro_f1": round(_micro_f1(then), 4)}
@@ -256,10 +256,6 @@ class _AnsweredCells:
         before, answers = log_odds(self.asked.probabilities), log_odds(self.answers)
         return fit_second_pass(before, answers, self.asked.labels, self.targets, self.n_labels)
 
-    def unheard(self) -> _AnsweredCells:
-        """The same with answers that say nothing."""
-        return replace(self, answers=np.full_like(self.answers, 0.5))
-
     def out_of_fold(self, folds: IntArray) -> FloatArray:
         """Probabilities after the answers, each by weights that were learned in other folds."""
         after = np.empty(len(self.answers), dtype=np.float32)
@@ -272,6 +268,15 @@ class _AnsweredCells:
         own = shared[2] + of_labels[self.asked.labels]
         raised = shared[0] + shared[1] * log_odds(self.asked.probabilities) + own * log_odds(self.answers)
         return np.where(own > 0, sigmoid(raised), self.asked.probabilities).astype(np.float32)
+
+    def unheard(self, folds: IntArray) -> FloatArray:
+        """Probabilities weighed anew without any answer, out of fold as well."""
+        before, after = log_odds(self.asked.probabilities), np.empty(len(self.answers), dtype=np.float32)
+        silent = replace(self, answers=np.full_like(self.answers, 0.5))
+        for fold in np.unique(folds).tolist():
+            (offset, own, _), _ = silent.where(folds != fold).weights()
+            after[folds == fold] = sigmoid(offset + own * before[folds == fold])
+        return after
 
 
 def _micro_f1(answers: Answers) -> float:
