@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,10 @@ from shop import SHOP, Shop, shop_rows
 from cascade.learn.fit import fit
 from cascade.system.home import VARIABLE
 from cascade.taxonomy.definition import Taxonomy
+
+# Where nothing compiled may be kept, each of the many commands that tests start compiles all of ours.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples on every machine, however slow; `--hypothesis-profile=default` looks for others.
 settings.register_profile("cascade", derandomize=True, deadline=None)

@@ -100,7 +100,7 @@ def few_data(folder):
     (data / "us_bills").mkdir(parents=True)
     for name in ("mix.py", "clinc150"):
         (data / name).symlink_to(DATA / name)
-    for split, count in (("train", 400), ("test", 50)):
+    for split, count in (("train", 100), ("test", 20)):
         with gzip.open(DATA / "us_bills" / f"{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
             few = "".join(itertools.islice(lines, count))
         (data / "us_bills" / f"{split}.jsonl").write_text(few, "utf-8")
@@ -196,7 +196,7 @@ def test_growth_has_a_row_for_each_size_and_exponents(whole):
 @needs_data
 def test_us_bills_is_compared_with_one_flat_model(whole):
     systems, ratios = tables(whole[1], "us_bills")
-    assert systems[0][0].startswith("us_bills: 400 rows, ")
+    assert systems[0][0].startswith("us_bills: 100 rows, ")
     assert list(figures(systems)) == ["`cascade fit`, `predict`", "flat LinearSVC"]
     assert [cells[1] for cells in figures(ratios).values()] == ["5 or more", "0.672 or more", "0.555 or more"]
     assert all(float(cells[0]) > 0 for cells in figures(ratios).values())

@@ -15,8 +15,6 @@ from cascade.hosted.codecs import Codec
 from cascade.hosted.settings import Settings
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.system.array_types import BoolArray, IntArray
-from cascade.text.clusters import clusters_of
-from cascade.validation.folds import stratified_folds
 
 FEWEST = 10
 """Services refuse a file with fewer examples."""
@@ -141,6 +139,9 @@ class Examples:
 
 def _parted(problem: NodeProblem, seed: int) -> tuple[BoolArray, BoolArray]:
     """Rows held out, and rows that may be trained on, each bool, shape (n_texts,)."""
+    from cascade.text.clusters import clusters_of  # numba, which prices and checks do without
+    from cascade.validation.folds import stratified_folds
+
     own = np.flatnonzero(problem.own)
     clusters = clusters_of(problem.texts)
     fold_of = stratified_folds(problem.targets[own], clusters[own], FOLDS, seed)

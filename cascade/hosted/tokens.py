@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
+from contextlib import suppress
 from typing import Any
+
+from cascade.text.tokenizer import Tokenizer, tokenizer
 
 # What OpenAI's cookbook counts: tokens around each message, and before the answer.
 A_MESSAGE = 3
@@ -20,7 +20,7 @@ _AT_ONCE = 500_000
 
 def is_exact() -> bool:
     """Whether tokens are counted; they are estimated where the package ``bpe-openai`` is missing."""
-    return find_spec("bpe_openai") is not None
+    return tokenizer() is not None
 
 
 def count(text: str) -> int:
@@ -29,9 +29,8 @@ def count(text: str) -> int:
     Without the package ``bpe-openai`` it is estimated as one token for four bytes of UTF-8, which is about
     right for English prose.
     """
-    if not is_exact():
-        return estimate(text)
-    return len(_tokens(_whole(text)))
+    known = tokenizer()
+    return estimate(text) if known is None else len(_tokens(known, _whole(text)))
 
 
 def estimate(text: str) -> int:
@@ -47,12 +46,18 @@ def cut(text: str, most: int) -> str:
     text = _whole(text)
     if len(text.encode("utf-8")) <= most:  # no token is less than a byte
         return text
-    if not is_exact():
+    known = tokenizer()
+    if known is None:
         return text.encode("utf-8")[: most * _BYTES_A_TOKEN].decode("utf-8", "ignore")
     # Hardly any token is longer, and to look at the whole of a huge text is not worth its time.
     head = text[: most * 32]
-    found = _tokens(head)
-    return head if len(found) <= most else _encoding().decode_bytes(found[:most]).decode("utf-8", "ignore")
+    found = _tokens(known, head)
+    if len(found) <= most:
+        return head
+    for end in range(most, 0, -1):
+        with suppress(ValueError):  # within a character
+            return known.decode(found[:end])
+    return ""
 
 
 def of_request(body: Mapping[str, Any]) -> int:
@@ -78,18 +83,9 @@ def of_answer(completion: str) -> int:
     return max(count(completion), 1)
 
 
-@cache
-def _encoding() -> Any:
-    with warnings.catch_warnings():  # of how the package opens its own files
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import bpe_openai
-
-        return bpe_openai.get_encoding("o200k_base")
-
-
-def _tokens(text: str) -> list[int]:
+def _tokens(known: Tokenizer, text: str) -> list[int]:
     pieces = (text[start : start + _AT_ONCE] for start in range(0, len(text), _AT_ONCE))
-    return [token for piece in pieces for token in _encoding().encode_ordinary(piece)]
+    return [token for piece in pieces for token in known.encode(piece)]
 
 
 def _whole(text: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
-from importlib import import_module
-from typing import Any
+
+from cascade.text.tokenizer import tokenizer
 
 _PATTERN = re.compile(r"\d{1,3}| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+")
 # What a message costs beside its content, and an answer beside its own.
@@ -16,23 +16,11 @@ _PER_ANSWER = 3
 
 
 @cache
-def _encoding() -> Any:
-    """The tokenizer, or None where the package is missing."""
-    with warnings.catch_warnings():
-        # It reads its vocabulary in a way that Python is about to drop.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return import_module("bpe_openai").get_encoding("o200k_base")
-        except ModuleNotFoundError:
-            return None
-
-
-@cache
 def _counter() -> Callable[[str], int]:
-    encoding = _encoding()
-    if encoding is None:
+    known = tokenizer()
+    if known is None:
         return lambda text: len(_PATTERN.findall(text))
-    return lambda text: len(encoding.encode_ordinary(text))
+    return lambda text: len(known.encode(text))
 
 
 def clean(text: str) -> str:
@@ -52,19 +40,17 @@ def count_messages(texts: list[str]) -> int:
 
 def identities(text: str) -> Sequence[int | str]:
     """What tells the tokens of a text from others, in their order."""
-    encoding = _encoding()
-    found: Sequence[int | str] = (
-        _PATTERN.findall(text) if encoding is None else encoding.encode_ordinary(clean(text))
-    )
-    return found
+    known = tokenizer()
+    return _PATTERN.findall(text) if known is None else known.encode(clean(text))
 
 
 @lru_cache(maxsize=100_000)
 def split(text: str) -> tuple[str, ...]:
     """The tokens of a text; joined they are the text again."""
-    encoding = _encoding()
-    if encoding is None:
-        return tuple(_PATTERN.findall(text))
-    pieces = [encoding.decode([one]) for one in encoding.encode_ordinary(clean(text))]
-    # A letter that several tokens share has no text of its own in each.
-    return tuple(pieces) if "".join(pieces) == text else tuple(_PATTERN.findall(text))
+    known = tokenizer()
+    if known is not None:
+        with suppress(ValueError):  # a letter that several tokens share has no text of its own in each
+            pieces = tuple(known.decode([one]) for one in known.encode(clean(text)))
+            if "".join(pieces) == text:
+                return pieces
+    return tuple(_PATTERN.findall(text))

@@ -14,6 +14,7 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.event import Listener, register
+from numba.core.runtime.nrt import rtsys
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -77,8 +78,13 @@ class _PatientCache(FunctionCache):
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # numba itself first loads all that it knows how to compile, for half a second. What is compiled needs
+        # the memory management of its arrays alone, and the compiler loads the rest where nothing is found.
+        rtsys.initialize(target_context)
+        found = None
         try:
-            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except (OSError, EOFError, UnpicklingError):
             with suppress(OSError):
                 self.flush()  # type: ignore[no-untyped-call]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 ROOT = ""
@@ -92,7 +94,9 @@ def find_cycles(groups: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
     Each path begins with the group of its knot that comes first in `groups`, and so do the paths.
     """
-    import networkx as nx  # slow to import, and `--help` does without
+    if len(_topological_order(groups)) == len(groups):
+        return []
+    import networkx as nx  # slow to import, and a sound taxonomy does without
 
     edges = [(parent, child) for parent, members in groups.items() for child in members]
     place = {name: index for index, name in enumerate(groups)}
@@ -111,7 +115,7 @@ def find_cycles(groups: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def _shortest_cycle(graph: Any, start: str) -> list[str]:
-    import networkx as nx  # slow to import, and `--help` does without
+    import networkx as nx  # slow to import, and a sound taxonomy does without
 
     ways_back = (nx.shortest_path(graph, after, start) for after in graph.successors(start))
     return [start, *min(ways_back, key=len)]
@@ -142,14 +146,21 @@ def _check_labels(labels: tuple[str, ...], children: Mapping[str, tuple[str, ...
         raise ValueError(f"labels are not the leaves of the groups; they differ in {odd}")
 
 
-def _topological_order(children: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    import networkx as nx  # slow to import, and `--help` does without
-
-    place = {name: index for index, name in enumerate(children)}
-    graph: Any = nx.DiGraph()
-    graph.add_nodes_from(children)
-    graph.add_edges_from((group, child) for group in children for child in children[group] if child in place)
-    return tuple(nx.lexicographical_topological_sort(graph, key=place.__getitem__))
+def _topological_order(children: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Each group after all of its parents, the earliest first; without those on or below a cycle."""
+    names = list(children)
+    place = {name: index for index, name in enumerate(names)}
+    awaited = Counter(member for members in children.values() for member in members)
+    ready = [index for index, name in enumerate(names) if not awaited[name]]  # sorted, so it is a heap
+    order = []
+    while ready:
+        name = names[heappop(ready)]
+        order.append(name)
+        for member in children[name]:
+            awaited[member] -= 1
+            if not awaited[member] and member in place:
+                heappush(ready, place[member])
+    return tuple(order)
 
 
 def _leaves(children: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ _BLOCKS = (
     (0, 0x3400), (0xA000, 0xAC00), (0xD7A4, 0xD800), (0xF900, 0x17000), (0x18D00, 0x20000),
     (0x2F800, 0x2FA20), (0xE0000, 0xE1000),
 )  # fmt: skip
+# Behind it are planes without any, tags, and private use: no word and no white space.
+_LAST_WORDS = 0x40000
 _BETWEEN = "\ufdd0"  # a noncharacter, which joins nothing
 # Vowels and consonants that close a syllable of Hangul.
 _CLOSING_JAMO = range(0x1161, 0x11C3)
@@ -122,7 +124,9 @@ def normal_characters() -> Normal:
 def _changed() -> tuple[dict[int, str], list[int]]:
     """What each character becomes that changes, and the combining marks that do not."""
     given = [letter for letter, _ in _looked_at()]
-    strings = {ord(old): new for old, new in zip(given, _folded(_folded(given)), strict=True)}
+    strings = {ord(old): new for old, new in zip(given, _folded(given), strict=True)}
+    again = {code: new for code, new in strings.items() if new != chr(code)}
+    strings |= zip(again, _folded(list(again.values())), strict=True)
     for letter, category in _looked_at():
         if letter.isspace():
             strings[ord(letter)] = " "
@@ -207,10 +211,9 @@ def classes_of_words() -> NDArray[np.uint8]:
 @cache
 def classes_of_python() -> NDArray[np.uint8]:
     """Whether each code point is white space, part of a word or something else, as `re` has it."""
-    codes = np.arange(N_CODES, dtype=np.uint32)
-    everything = codes.tobytes().decode(CODE_POINTS, "surrogatepass")
-    classes = np.full(len(everything), OTHER, dtype=np.uint8)
+    planes = np.arange(_LAST_WORDS, dtype=np.uint32).tobytes().decode(CODE_POINTS, "surrogatepass")
+    classes = np.full(N_CODES, OTHER, dtype=np.uint8)
     for kind, pattern in ((WORD, r"\w+"), (SPACE, r"\s+")):
-        for found in re.finditer(pattern, everything):
+        for found in re.finditer(pattern, planes):
             classes[found.start() : found.end()] = kind
     return classes

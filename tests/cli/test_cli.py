@@ -149,6 +149,18 @@ def test_help_needs_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_check_needs_no_compiler(place):
+    code = (
+        "import sys; from cascade.cli import run\n"
+        "assert run(['check', 'shop.yaml', '--data', 'train.jsonl']) == 0\n"
+        "print('numba' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_cascade_alone_prints_help(tmp_path):
     done = cascade(cwd=tmp_path)
     assert done.returncode == 0

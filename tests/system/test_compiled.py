@@ -85,6 +85,24 @@ def test_a_change_of_the_file_compiles_anew(install):
     assert install.run() == ["said", "63 4.5"]
 
 
+ZEROS = """
+import sys
+import numpy as np
+
+@kernel
+def zeros(count):
+    return np.zeros(count)
+
+print(zeros(2).tolist(), "numba.np.arraymath" in sys.modules)
+"""
+
+
+def test_code_on_disk_is_loaded_without_all_that_the_compiler_knows(install):
+    (install.package / "tiny.py").write_text(TINY + ZEROS)
+    assert install.run() == [*COMPILED, "[0.0, 0.0] True"]
+    assert install.run() == [*LOADED, "[0.0, 0.0] False"]
+
+
 FACTORS = """
 from cascade.system.compiled import kernel
 
@@ -114,6 +132,15 @@ def test_a_change_of_what_it_reads_elsewhere_compiles_anew(install, how, before,
     assert install.run() == LOADED
     factors.write_text(FACTORS.replace(before, after))
     assert install.run() == ["said", "63 4.5"]
+
+
+def test_what_was_loaded_is_called_by_what_is_compiled_after_it(install):
+    (install.package / "factors.py").write_text(FACTORS)
+    tiny = "from factors import times\nprint(times(2))\n" + TINY
+    for how, printed in (("times(number)", "42 3.0"), ("times(number) + number", "63 4.5")):
+        (install.package / "tiny.py").write_text(tiny.replace("2 * number", how))
+        assert install.run() == ["4", "said", printed]
+        assert install.run() == ["4", printed]
 
 
 def test_bounds_are_checked_where_the_environment_asks_for_it(install):

@@ -130,6 +130,16 @@ def test_a_graph_without_cycles_has_none():
     assert find_cycles(GROUPS) == []
 
 
+def test_a_graph_without_cycles_is_built_without_what_is_slow_to_import():
+    code = (
+        "import sys; from cascade.taxonomy.graph import Graph, find_cycles;"
+        "sound = {'': ['a', 'b'], 'b': ['a', 'x'], 'a': ['y']};"
+        "print(Graph.build(sound).groups, find_cycles(sound), 'networkx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "('', 'b', 'a') [] False\n"
+
+
 def test_cycles_and_order_are_the_same_in_every_process():
     code = (
         "from cascade.taxonomy.graph import Graph, find_cycles\n"

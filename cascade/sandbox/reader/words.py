@@ -10,7 +10,6 @@ from functools import cache, lru_cache
 
 from cascade.sandbox.reader.thesaurus import meanings
 from cascade.sandbox.tokens import clean
-from cascade.text.normal import normal
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -57,6 +56,10 @@ def _undoubled(word: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text in normal form, idle ones left out; pairs of letters where none are parted."""
+    from cascade.text.normal import (
+        normal,
+    )  # the compiler with it, which takes as long to load as all the rest
+
     found = []
     for word in _WORD.findall(normal(clean(_CAMEL.sub(" ", text)))):
         if _UNSPACED.fullmatch(word):
