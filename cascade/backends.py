@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.encoders.settings import NAME
 from cascade.errors import BackendError, suggestion
@@ -19,6 +19,10 @@ from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.settings import TIERS, BackendSpec
 from cascade.trunk import settings as trunk_settings
+
+if TYPE_CHECKING:
+    from cascade.hosted.asker import Asker
+    from cascade.prompt.verdicts import VerdictModel
 
 
 @dataclass(frozen=True)
@@ -279,3 +283,12 @@ def make_backend(
         given["encoders"] = encoders
     backend: Backend = maker(**given)
     return backend
+
+
+def verdict_model(backend: Mapping[str, Any], asker: Asker | None = None) -> VerdictModel:
+    """What says yes or no to single labels, by ``{"kind": "prompt", ...}``."""
+    from cascade.prompt.verdicts import VerdictModel  # who asks no service needs none of it
+
+    return VerdictModel(
+        PromptSettings.of({name: one for name, one in backend.items() if name != "kind"}), asker
+    )

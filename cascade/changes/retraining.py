@@ -151,7 +151,7 @@ class RetrainingRules:
 
     def is_described_anew(self, group: str, was: str) -> bool:
         """Whether a hosted model reads other things of a group than before."""
-        from cascade.learn.datasets import description_of  # NumPy comes with it
+        from cascade.model.descriptions import description_of  # NumPy comes with it
 
         return description_of(self.before.taxonomy, was) != description_of(self.after.taxonomy, group)
 

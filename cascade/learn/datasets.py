@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.learn.truth import Cells, true_cells, unknown_cells
-from cascade.nodes.contract import GroupDescription, NodeProblem
+from cascade.model.descriptions import description_of
+from cascade.nodes.contract import NodeProblem
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -93,46 +94,3 @@ class Dataset:
             extra=None if self.extra is None else self.extra[rows],
             weights=None if self.weights is None else self.weights[rows],
         )
-
-
-def description_of(taxonomy: Taxonomy, group: str) -> GroupDescription:
-    """What a group and its children are about, each by its last name.
-
-    Within a group that tells children apart, an answer in words is as short as can be, and a model is the
-    same whether names are paths or not.
-    """
-    settings = taxonomy.groups[group]
-    children = [taxonomy.node(name) for name in taxonomy.scored_children(group)]
-    about = settings.description or taxonomy.description if group == ROOT else settings.description
-    return GroupDescription(
-        choose=settings.choose,
-        task=": ".join(part for part in (settings.last_name, about) if part),
-        path=" > ".join(map(taxonomy.last_name, _way_to(taxonomy, group))),
-        about=about or "",
-        descriptions={one.last_name: one.description for one in children if one.description},
-        aliases={one.last_name: one.aliases for one in children if one.aliases},
-        includes={
-            taxonomy.last_name(name): tuple(map(taxonomy.last_name, _labels_below(taxonomy, name)))
-            for name in taxonomy.scored_children(group)
-            if name in taxonomy.groups
-        },
-    )
-
-
-def _labels_below(taxonomy: Taxonomy, group: str) -> list[str]:
-    """The labels of a group and of all groups below it, those nearest to it first."""
-    level, found = [group], dict[str, None]()
-    while level:
-        below = [child for one in level for child in taxonomy.graph.children[one]]
-        found |= dict.fromkeys(child for child in below if child not in taxonomy.groups)
-        level = [child for child in below if child in taxonomy.groups]
-    return list(found)
-
-
-def _way_to(taxonomy: Taxonomy, group: str) -> list[str]:
-    """The groups from the top down to a group, by the first parent of each; none at the top."""
-    way: list[str] = []
-    while group != ROOT:
-        way.insert(0, group)
-        group = taxonomy.graph.parents[group][0]
-    return way

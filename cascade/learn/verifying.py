@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from cascade.backends import verdict_model
 from cascade.hosted.asker import Asker
 from cascade.learn.asking import PlannedQuestions
 from cascade.learn.combining import row_counts
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, known_truth, labels_out_of_fold
-from cascade.learn.doubted import Doubting, verdict_model
 from cascade.learn.first_look import NINE_OF_TEN, Answers, losses
 from cascade.learn.truth import Cells
 from cascade.model.decide import decide
+from cascade.model.descriptions import Doubting
 from cascade.model.folder import Manifest
 from cascade.model.verification import (
     FEWEST,

@@ -51,6 +51,28 @@ class GroupDescription:
 
 
 @dataclass(frozen=True)
+class Doubted:
+    """A label of a text that is to be asked about.
+
+    Attributes
+    ----------
+    text
+        The text.
+    label
+        What the label is called in its group.
+    rival
+        The sibling that it may be taken for; empty where there is none.
+    description
+        What is told of the group and of both.
+    """
+
+    text: str
+    label: str
+    rival: str
+    description: GroupDescription
+
+
+@dataclass(frozen=True)
 class NodeProblem:
     """What one group has to learn.
 

@@ -6,13 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
+from cascade.backends import verdict_model
 from cascade.hosted.asker import Asker
-from cascade.learn.doubted import Doubting, verdict_model
+from cascade.model.descriptions import Doubting
 from cascade.model.folder import Manifest
 from cascade.model.verification import Decide, DoubtFinder, DoubtfulLabels, Verification, checked
 from cascade.model.walk import Checked, Walked
+from cascade.nodes.contract import Doubted
 from cascade.prompt.pricing import QuestionPrice
-from cascade.prompt.verdicts import Doubted, VerdictModel
+from cascade.prompt.verdicts import VerdictModel
 from cascade.system.array_types import FloatArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.texts import Texts

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from cascade.hosted.asker import Asker, shared_asker
 from cascade.hosted.backend import Rounds, asked_alone
 from cascade.hosted.questions import Question
-from cascade.nodes.contract import GroupDescription
+from cascade.nodes.contract import Doubted
 from cascade.prompt.model import Asked, repaired, shortened
 from cascade.prompt.pricing import QuestionPrice, price_of_questions
 from cascade.prompt.settings import PromptSettings
 from cascade.prompt.verdict_forms import verdict_of
 from cascade.prompt.wording import instructions, text_of
 from cascade.system.array_types import FloatArray
-
-
-@dataclass(frozen=True)
-class Doubted:
-    """A label of a text that is to be asked about.
-
-    Attributes
-    ----------
-    text
-        The text.
-    label
-        What the label is called in its group.
-    rival
-        The sibling that it may be taken for; empty where there is none.
-    description
-        What is told of the group and of both.
-    """
-
-    text: str
-    label: str
-    rival: str
-    description: GroupDescription
 
 
 class VerdictModel:

@@ -15,10 +15,10 @@ from numpy.testing import assert_allclose
 
 from cascade.errors import CascadeError
 from cascade.hosted.logprobs import UnreadableAnswer
-from cascade.nodes.contract import GroupDescription
+from cascade.nodes.contract import Doubted, GroupDescription
 from cascade.prompt.settings import PromptSettings
 from cascade.prompt.verdict_forms import verdict_of
-from cascade.prompt.verdicts import Doubted, VerdictModel
+from cascade.prompt.verdicts import VerdictModel
 
 ABOUT = GroupDescription(
     path="shop > billing",
