@@ -87,11 +87,11 @@ def load_taxonomy(path: str) -> Taxonomy:
         words = f"cascade init {shlex.quote(path)}"
         raise TaxonomyError([Problem(Place(path), f"is no taxonomy but data; `{words}` drafts one from it")])
     found = Taxonomy.load(path, check_backend=_backend_faults)
-    if found.escalate:
-        from cascade.backends import tier_fault  # NumPy comes with it
+    if found.has_tiers:
+        from cascade.backends import tier_faults  # NumPy comes with it
 
-        if fault := tier_fault(found):
-            raise TaxonomyError([Problem(Place(path), fault)])
+        if faults := tier_faults(found):
+            raise TaxonomyError(faults)
     return found
 
 

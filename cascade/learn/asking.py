@@ -125,7 +125,7 @@ def ask_ahead(tasks: Iterable[NodeTask], asked: Mapping[str, IntArray], texts: T
 
 def is_asked_alone(taxonomy: Taxonomy) -> bool:
     """Whether all models of a taxonomy are asked as they are, so that it needs no rows; cheaper looks do."""
-    return not learning_groups(taxonomy) and not taxonomy.escalate
+    return not learning_groups(taxonomy) and not taxonomy.has_tiers
 
 
 def learning_groups(taxonomy: Taxonomy) -> list[str]:
@@ -148,9 +148,9 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
         Another fit is writing to `out`.
     """
     learning = learning_groups(taxonomy)
-    if taxonomy.escalate and not learning:
+    if taxonomy.has_tiers and not learning:
         raise DataError(
-            f"{taxonomy.source}: no rows, and the cheaper looks under `escalate` learn from them. Give "
+            f"{taxonomy.source}: no rows, and what is cheaper under `escalate` learns from them. Give "
             "--data FILE, or leave `escalate` away"
         )
     if learning:

@@ -39,7 +39,7 @@ TRUNKS = "trunks"
 MANIFEST = "manifest.json"
 NODE = "node.json"
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FILE_NAME = re.compile(r"([a-z]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
 
 
@@ -73,7 +73,7 @@ class GroupRecord:
     node
         Name of the node folder.
     files
-        sha256 of every file in it, by name.
+        sha256 of every file in it, by name; a model that is made of several has a folder for each.
     negatives
         ``siblings``, ``all`` or ``both``: what was used.
     slopes, offsets
@@ -218,8 +218,15 @@ def digest_of_file(path: Path) -> str:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file in a folder; an empty one for what is no file, as a pipe would never end."""
-    return {path.name: digest_of_file(path) if path.is_file() else "" for path in sorted(folder.iterdir())}
+    """The sha256 of every file in a folder and the folders in it; an empty one for what is no file.
+
+    A pipe would never end.
+    """
+    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return {
+        name: digest_of_file(path) if path.is_file() else "" for name, path in zip(names, found, strict=True)
+    }
 
 
 def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:
@@ -240,7 +247,7 @@ def _put_in_place(root: Path, key: str, staging: Path, notes: Mapping[str, Any])
     record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
     (staging / NODE).write_bytes(checksummed(record))
     staging.chmod(0o755)
-    for path in (*staging.iterdir(), staging):
+    for path in (*staging.rglob("*"), staging):
         _flush(path)
     place = root / NODES / key
     if whole_node(root, key) is None:  # else a worker of a fit that was killed came first
