@@ -31,6 +31,7 @@ from cascade.errors import ModelError
 from cascade.system import locks
 from cascade.system.files import writing
 from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
+from cascade.taxonomy.settings import TIERS
 
 SCHEMA = 1
 NODES = "nodes"
@@ -39,7 +40,8 @@ TRUNKS = "trunks"
 MANIFEST = "manifest.json"
 NODE = "node.json"
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
-_FILE_NAME = re.compile(r"([a-z]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# A model of several tiers has a folder for each.
+_FILE_NAME = re.compile(rf"(({'|'.join(TIERS)})/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
 
 
@@ -73,7 +75,7 @@ class GroupRecord:
     node
         Name of the node folder.
     files
-        sha256 of every file in it, by name; a model that is made of several has a folder for each.
+        sha256 of every file in it, by name.
     negatives
         ``siblings``, ``all`` or ``both``: what was used.
     slopes, offsets

@@ -59,7 +59,7 @@ def doubts_of(walked: Walked, decide: Callable[[Walked], BoolArray]) -> NDArray[
     found = np.empty(len(walked), dtype=np.float64)
     first = len(walked.graph.nodes) - len(walked.graph.labels)
     for texts, part in walked.slices(_AT_ONCE):
-        expected_errors(part.paths, decide(part), first, found[texts])
+        expected_errors(part.paths, decide(part), first, False, found[texts])
     if walked.nothing_known is not None:
         found[walked.nothing_known] = np.inf
     return found

@@ -221,7 +221,7 @@ class Knowing(Protocol):
 
 
 @runtime_checkable
-class Escalating(Protocol):
+class Escalating(NodeModel, Protocol):
     """A node model of several tiers, each of which answers the texts that it does not doubt too much."""
 
     @property

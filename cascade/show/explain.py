@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from cascade.nodes.contract import Contributions, Explainable
 from cascade.predict.answers import Model
 from cascade.predict.evidence import LabelEvidence, contributions_of, evidence_of
 from cascade.predict.look import Look
+from cascade.predict.tiers import tiers_of
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
@@ -123,6 +124,8 @@ class Explanation:
         Which look answered, ``first`` (words alone) or ``second``; None where the model has only one.
     evidence
         What in the text carries each of the labels, in their order.
+    tiers
+        By group, the root under the empty name, which of its tiers answered, where it has several.
     """
 
     text: str
@@ -132,11 +135,13 @@ class Explanation:
     nothing_known: bool = False
     look: str | None = None
     evidence: tuple[LabelEvidence, ...] = ()
+    tiers: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON object; ``look`` only where there are two."""
+        """The same as a JSON object; ``look`` and ``tiers`` only where there are several."""
         found = asdict(self) | {"evidence": [one.to_json() for one in self.evidence]}
-        return found if self.look is not None else {key: found[key] for key in found if key != "look"}
+        left_out = {"look": self.look is None, "tiers": not self.tiers}
+        return {key: found[key] for key in found if not left_out.get(key, False)}
 
     def __repr__(self) -> str:
         return f"Explanation of {quoted(self.text)}: {self.summary}"
@@ -183,7 +188,8 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
     steps, labels = tuple(explainer.steps(ROOT)), explainer.labels
     [evidence] = evidence_of(part.look, explainer.texts, walked, [[name for name, _ in labels]])
-    return Explanation(text, labels, steps, explainer.silent, nothing, part.name, evidence)
+    tiers = {group: own[0] for group, own in tiers_of(part.look, explainer.texts, walked).items() if 0 in own}
+    return Explanation(text, labels, steps, explainer.silent, nothing, part.name, evidence, tiers)
 
 
 class _Explainer:

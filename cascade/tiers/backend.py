@@ -52,7 +52,7 @@ class TieredBackend:
 
         The scores are calibrated where several tiers answer, and left as they are where it is one. ``tiers``
         of the notes tells which share of the held-out rows each answers, ``lost`` the micro F1 of the
-        children that this loses among them.
+        children that this loses among them, if there are several.
         """
         return self.joined(problem, self.last.fit(problem, workdir), workdir)
 
@@ -72,7 +72,8 @@ class TieredBackend:
         ]
         first = len(names) - len(models)
         shares = {name: _share(found.answered_by, place - first) for place, name in enumerate(names)}
-        notes = {**dear.notes, "tiers": shares, "lost": round(found.lost, 6)}
+        lost = {"lost": round(found.lost, 4)} if len(tiers) > 1 else {}
+        notes = {**dear.notes, "tiers": shares, **lost}
         return FittedNode(self.model_of(tiers), rows, found.scores, notes)
 
     def _cheap(

@@ -178,6 +178,7 @@ def _told(tier: Tier) -> dict[str, Any]:
         "cut": _finite(handover.cut),
         "doubt": _finite(handover.doubt),
         "exclusive": handover.exclusive,
+        "may_be_none": handover.may_be_none,
     }
     return {"name": tier.name, "handover": told}
 
@@ -221,7 +222,9 @@ def _handover(told: Any) -> Handover | None:
     sound = np.isfinite(slopes).all() and np.isfinite(offsets).all() and (slopes > 0).all()
     if not sound or slopes.ndim != 1 or slopes.shape != offsets.shape or cut < 0 or doubt < 0:
         raise ValueError("expected calibrations, and numbers of 0 or more")
-    return Handover(Calibration(slopes, offsets), cut, doubt, bool(told["exclusive"]))
+    return Handover(
+        Calibration(slopes, offsets), cut, doubt, bool(told["exclusive"]), bool(told["may_be_none"])
+    )
 
 
 def _check(names: Sequence[str], handovers: Sequence[Handover | None], known: Sequence[str]) -> None:

@@ -20,6 +20,10 @@ from cascade.validation.doubts import (
     micro_f1_lost,
 )
 
+# Where fewer rows have any child, as where a model learns from the rows of all groups, a text for which none
+# is found is no reason for doubt.
+USUALLY = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Handover:
@@ -35,12 +39,15 @@ class Handover:
         The greatest number of children expected to be wrong at which its answer stands.
     exclusive
         Whether a text has one of the children at most.
+    may_be_none
+        Whether to have none of them is an answer like others.
     """
 
     calibration: Calibration
     cut: float
     doubt: float
     exclusive: bool
+    may_be_none: bool
 
     def chosen(self, probabilities: FloatArray) -> BoolArray:
         """What counts as chosen, bool, shape of the calibrated `probabilities`, (n_texts, n_children)."""
@@ -50,10 +57,10 @@ class Handover:
     def doubts(self, probabilities: FloatArray) -> NDArray[np.float64]:
         """How many children of each text are expected to be wrong, float64, shape (n_texts,).
 
-        Infinite where nothing is chosen: what one tier does not find the next one may.
+        Infinite where nothing is chosen, if it `may_be_none` not: what one tier does not find the next may.
         """
         found = np.empty(len(probabilities), dtype=np.float64)
-        expected_errors(probabilities, self.chosen(probabilities), 0, found)
+        expected_errors(probabilities, self.chosen(probabilities), 0, self.may_be_none, found)
         return found
 
 
@@ -99,7 +106,8 @@ def settle(scores: Sequence[FloatArray], problem: NodeProblem, most_lost: float)
     if not last:
         return Settled((None,), np.zeros(len(targets), dtype=np.int64), scores[0], 0.0)
     exclusive = problem.description.choose == "one" or bool((targets.sum(axis=1) <= 1).all())
-    ready = [_ready(one, targets, exclusive=exclusive) for one in scores]
+    may_be_none = bool(targets.any(axis=1).mean() < USUALLY)
+    ready = [_ready(one, targets, exclusive=exclusive, may_be_none=may_be_none) for one in scores]
     probabilities = [one.calibration.apply(own) for one, own in zip(ready, scores, strict=True)]
     chosen = [one.chosen(own) for one, own in zip(ready, probabilities, strict=True)]
     found: list[Handover | None] = [None] * len(scores)
@@ -122,12 +130,12 @@ def settle(scores: Sequence[FloatArray], problem: NodeProblem, most_lost: float)
     return Settled(tuple(found), answered_by, joined, float(lost.sum()))
 
 
-def _ready(scores: FloatArray, targets: BoolArray, *, exclusive: bool) -> Handover:
+def _ready(scores: FloatArray, targets: BoolArray, *, exclusive: bool, may_be_none: bool) -> Handover:
     """A tier that answers everything."""
     calibration = fit_calibration(scores, targets)
     own = calibration.apply(scores)
     may_be = np.where(_is_best(own), own, np.float32(np.nan)) if exclusive else own
-    return Handover(calibration, best_cut(may_be, targets)[0], float("inf"), exclusive)
+    return Handover(calibration, best_cut(may_be, targets)[0], float("inf"), exclusive, may_be_none)
 
 
 def _is_best(probabilities: FloatArray) -> BoolArray:

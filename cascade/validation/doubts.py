@@ -19,11 +19,12 @@ LEAST_SHARE = 0.05
 
 
 @kernel
-def expected_errors(probabilities: FloatArray, chosen: BoolArray, first: int, found: Floats) -> None:
+def expected_errors(
+    probabilities: FloatArray, chosen: BoolArray, first: int, may_be_none: bool, found: Floats
+) -> None:
     """Fill `found` with the number of answers of each row that are expected to be wrong.
 
-    A chosen one is wrong with 1 less its probability, any other that is not NaN with its probability. Where
-    nothing is chosen the number is infinite.
+    A chosen one is wrong with 1 less its probability, any other that is not NaN with its probability.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def expected_errors(probabilities: FloatArray, chosen: BoolArray, first: int, fo
         shape (n_rows, n_columns).
     first
         The column from which on they count; what is chosen before it makes an answer, and nothing else.
+    may_be_none
+        Whether to choose nothing is an answer like others; if not, the number is infinite there.
     found
         shape (n_rows,).
     """
@@ -40,7 +43,7 @@ def expected_errors(probabilities: FloatArray, chosen: BoolArray, first: int, fo
             probability = probabilities[row, column]
             if not np.isnan(probability):
                 total += 1.0 - probability if chosen[row, column] else probability
-        found[row] = total if chosen[row].any() else np.inf
+        found[row] = total if may_be_none or chosen[row].any() else np.inf
 
 
 def micro_f1_lost(
