@@ -11,7 +11,7 @@ from cascade.hosted.backend import Asking, Rounds, asked_alone
 from cascade.nodes.contract import Quoting, RowsError
 from cascade.system.array_types import FloatArray
 from cascade.text.texts import Texts
-from cascade.tiers.model import TieredModel
+from cascade.tiers.model import TieredModel, of, together
 
 
 class AskingTiers(TieredModel):
@@ -30,17 +30,13 @@ class AskingTiers(TieredModel):
 
     def rounds(self, texts: Texts) -> Rounds:
         """The questions about texts that the cheaper tiers doubt, and what comes of all."""
-        found, answered_by = self.cheap(texts)
+        answered_by, parts = self.cheap(texts)
         left = np.flatnonzero(answered_by == len(self.all) - 1)
-        if not len(left):
-            return found, {}
-        part = texts if len(left) == len(texts) else texts.apart(left)
-        scores, reasons = yield from self._service.rounds(part)
-        own = self.all[-1].probabilities(scores)
-        if len(left) == len(texts):
-            return own, reasons
-        found[left] = own
-        return found, {int(left[place]): why for place, why in reasons.items()}
+        reasons: Mapping[int, str] = {}
+        if len(left) or not parts:
+            scores, reasons = yield from self._service.rounds(of(texts, left))
+            parts.append((left, self.all[-1].probabilities(scores)))
+        return together(len(texts), parts), {int(left[place]): why for place, why in reasons.items()}
 
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1].

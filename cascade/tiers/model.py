@@ -20,6 +20,8 @@ from cascade.validation.calibration import Calibration
 
 VERSION = 1
 RECORD = "tiers.json"
+# No calibration of ours comes near it.
+STEEPEST = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,39 +81,33 @@ class TieredModel:
 
         Dearer tiers see only the texts that are handed on to them.
         """
-        found, answered_by = self.cheap(texts)
+        answered_by, parts = self.cheap(texts)
         left = np.flatnonzero(answered_by == len(self.all) - 1)
-        if not len(left):
-            return found
-        own = self.all[-1].probabilities(self.last.scores(_of(texts, left)))
-        if len(left) == len(texts):
-            return own
-        found[left] = own
-        return found
+        if len(left) or not parts:
+            parts.append((left, self.all[-1].probabilities(self.last.scores(of(texts, left)))))
+        return together(len(texts), parts)
 
-    def cheap(self, texts: Texts) -> tuple[FloatArray, IntArray]:
-        """What all but the last one answer, NaN where it is for that one, and which tier answers each text.
+    def cheap(self, texts: Texts) -> tuple[IntArray, list[tuple[IntArray, FloatArray]]]:
+        """Which tier answers each text, int64, shape (n_texts,), and what all but the last one answer.
 
-        float32, shape (n_texts, n_children), and int64, shape (n_texts,). Without a tier before the last, or
-        a text, there are no columns.
+        For each of these the texts that it answers, by position, and their probabilities.
         """
-        answered_by = np.full(len(texts), len(self.all) - 1, dtype=np.int64)
-        found, left = np.empty((len(texts), 0), dtype=np.float32), np.arange(len(texts))
+        answered_by, left = np.full(len(texts), len(self.all) - 1, dtype=np.int64), np.arange(len(texts))
+        parts = []
         for place, tier in enumerate(self.all[:-1]):
-            if not len(left):
+            if place and not len(left):
                 break
-            part = texts if place == 0 else texts.apart(left)
+            part = of(texts, left)
             own = tier.probabilities(tier.model.scores(part))
-            if place == 0:
-                found = np.full(own.shape, np.nan, dtype=np.float32)
             sure = tier.is_sure(own, part)
-            found[left[sure]], answered_by[left[sure]] = own[sure], place
+            answered_by[left[sure]] = place
+            parts.append((left[sure], own[sure]))
             left = left[~sure]
-        return found, answered_by
+        return answered_by, parts
 
     def answered_by(self, texts: Texts) -> IntArray:
         """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
-        return self.cheap(texts)[1]
+        return self.cheap(texts)[0]
 
     def save(self, folder: Path) -> None:
         """A folder for each tier, and what tells how they go together."""
@@ -147,7 +143,7 @@ class EmbeddedTiers(TieredModel):
         if not len(rows) or not isinstance(tier.model, Explainable):
             return
         own = None if pieces is None else [pieces[row] for row in rows.tolist()]
-        for found in tier.model.contributions(_of(texts, rows), own):
+        for found in tier.model.contributions(of(texts, rows), own):
             yield found if tier.handover is None else _calibrated(found, tier.handover.calibration)
 
 
@@ -163,9 +159,17 @@ def _calibrated(found: Contributions, calibration: Calibration) -> Contributions
     )
 
 
-def _of(texts: Texts, rows: IntArray) -> Texts:
+def of(texts: Texts, rows: IntArray) -> Texts:
     """The texts at these positions, by themselves where others are not to be looked at."""
     return texts if len(rows) == len(texts) else texts.apart(rows)
+
+
+def together(n_texts: int, parts: Sequence[tuple[IntArray, FloatArray]]) -> FloatArray:
+    """The scores of all texts from those of some, float32, shape (n_texts, n_children)."""
+    found = np.full((n_texts, parts[0][1].shape[1]), np.nan, dtype=np.float32)
+    for rows, scores in parts:
+        found[rows] = scores
+    return found
 
 
 def _told(tier: Tier) -> dict[str, Any]:
@@ -219,8 +223,8 @@ def _handover(told: Any) -> Handover | None:
         return None
     slopes, offsets = (np.array(told[name], dtype=np.float64) for name in ("slopes", "offsets"))
     cut, doubt = (np.inf if told[name] is None else float(told[name]) for name in ("cut", "doubt"))
-    sound = np.isfinite(slopes).all() and np.isfinite(offsets).all() and (slopes > 0).all()
-    if not sound or slopes.ndim != 1 or slopes.shape != offsets.shape or cut < 0 or doubt < 0:
+    sound = ((slopes > 0) & (slopes <= STEEPEST) & (np.abs(offsets) <= STEEPEST)).all()
+    if not sound or slopes.ndim != 1 or slopes.shape != offsets.shape or not (cut >= 0 and doubt >= 0):
         raise ValueError("expected calibrations, and numbers of 0 or more")
     return Handover(
         Calibration(slopes, offsets), cut, doubt, bool(told["exclusive"]), bool(told["may_be_none"])
