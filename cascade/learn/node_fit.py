@@ -130,7 +130,7 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
     if TIERS_OPTION in options:
         from cascade.tiers.backend import VERSION
 
-        settings += ["tiers", VERSION, KINDS["linear"].version]
+        settings += ["tiers", VERSION, KINDS["linear"].version, problem.description.choose]
     if model:
         settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))
