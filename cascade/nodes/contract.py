@@ -238,6 +238,12 @@ class Escalating(NodeModel, Protocol):
         """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
         ...
 
+    def contributions_by_tier(
+        self, texts: Texts, pieces: Sequence[Pieces] | None = None
+    ) -> Iterator[Contributions | None]:
+        """As `Explainable.contributions`, by the tier that answers the text; None where that cannot tell."""
+        ...
+
 
 @dataclass(frozen=True)
 class FittedNode:

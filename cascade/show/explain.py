@@ -13,7 +13,7 @@ import numpy as np
 from cascade.model.decide import contenders
 from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
-from cascade.nodes.contract import Contributions, Explainable
+from cascade.nodes.contract import Contributions, Escalating, Explainable
 from cascade.predict.answers import Model
 from cascade.predict.evidence import LabelEvidence, contributions_of, evidence_of
 from cascade.predict.look import Look
@@ -322,11 +322,13 @@ class _Explainer:
         if not children:
             return {}
         node = self.model.node(group)
-        if not isinstance(node, Explainable):
+        found = None
+        if isinstance(node, Explainable | Escalating):
+            [found] = contributions_of(self.model, node, self.texts)
+        if found is None:
             kind = self.model.manifest.groups[group].backend["kind"]
             self.silent[group] = _SILENT.get(kind, f"a model of kind {kind} does not tell")
             return {}
-        [found] = contributions_of(self.model, node, self.texts)
         return {child: self.words(found, column) for column, child in enumerate(children)}
 
     def words(self, found: Contributions, column: int) -> tuple[Word, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -109,24 +110,13 @@ class TieredModel:
         """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
         return self.cheap(texts)[0]
 
-    def save(self, folder: Path) -> None:
-        """A folder for each tier, and what tells how they go together."""
-        write_json(folder / RECORD, {"version": VERSION, "tiers": [_told(tier) for tier in self.all]})
-        for tier in self.all:
-            (folder / tier.name).mkdir()
-            tier.model.save(folder / tier.name)
+    def contributions_by_tier(
+        self, texts: Texts, pieces: Sequence[Pieces] | None = None
+    ) -> Iterator[Contributions | None]:
+        """What each word of each text did to the log odds of each child, by the tier that answers the text.
 
-
-class EmbeddedTiers(TieredModel):
-    """The same where all tiers are embedded: it can tell what words did, and how much of a text is known."""
-
-    def known(self, texts: Texts) -> FloatArray:
-        """The share of each text that its words know, float32, shape (n_texts,)."""
-        model = self.all[0].model
-        return model.known(texts) if isinstance(model, Knowing) else np.ones(len(texts), dtype=np.float32)
-
-    def contributions(self, texts: Texts, pieces: Sequence[Pieces] | None = None) -> Iterator[Contributions]:
-        """What each word did to the log odds of each child, by the tier that answers the text."""
+        None where that one does not tell, as a service does not.
+        """
         answered_by = self.answered_by(texts)
         told = [
             self._told_by(place, texts, np.flatnonzero(answered_by == place), pieces)
@@ -137,14 +127,31 @@ class EmbeddedTiers(TieredModel):
 
     def _told_by(
         self, place: int, texts: Texts, rows: IntArray, pieces: Sequence[Pieces] | None
-    ) -> Iterator[Contributions]:
+    ) -> Iterator[Contributions | None]:
         """What one tier tells of the texts at these positions."""
         tier = self.all[place]
         if not len(rows) or not isinstance(tier.model, Explainable):
+            yield from repeat(None, len(rows))
             return
         own = None if pieces is None else [pieces[row] for row in rows.tolist()]
         for found in tier.model.contributions(of(texts, rows), own):
             yield found if tier.handover is None else _calibrated(found, tier.handover.calibration)
+
+    def save(self, folder: Path) -> None:
+        """A folder for each tier, and what tells how they go together."""
+        write_json(folder / RECORD, {"version": VERSION, "tiers": [_told(tier) for tier in self.all]})
+        for tier in self.all:
+            (folder / tier.name).mkdir()
+            tier.model.save(folder / tier.name)
+
+
+class EmbeddedTiers(TieredModel):
+    """The same where all tiers are embedded: it can tell how much of a text it knows."""
+
+    def known(self, texts: Texts) -> FloatArray:
+        """The share of each text that its words know, float32, shape (n_texts,)."""
+        model = self.all[0].model
+        return model.known(texts) if isinstance(model, Knowing) else np.ones(len(texts), dtype=np.float32)
 
 
 def _calibrated(found: Contributions, calibration: Calibration) -> Contributions:

@@ -17,11 +17,12 @@ from cascade.encoders.contract import counts
 from cascade.errors import DataError, ModelError
 from cascade.learn.fit import fit
 from cascade.model.folder import MANIFEST, NODES, read_manifest
-from cascade.nodes.contract import Escalating, Explainable, Knowing
+from cascade.nodes.contract import Escalating, Knowing
 from cascade.predict.answers import prediction_rows
 from cascade.predict.extras import Style
 from cascade.show.explain import explain
 from cascade.show.tree import tree_of_model, tree_of_taxonomy
+from cascade.system.home import VARIABLE
 from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
@@ -143,10 +144,9 @@ def test_an_answer_is_the_same_alone_and_in_any_company(model):
 
 def test_words_speak_for_what_words_answered_and_all_pushes_make_up_the_score(model):
     node = model.node("things")
-    assert isinstance(node, Explainable)
     assert isinstance(node, Knowing)
     texts = Texts([texts_of(NEW, 1)[0][0], texts_of(KNOWN, 1)[0][0], "nothing of it"])
-    found = list(node.contributions(texts))
+    found = list(node.contributions_by_tier(texts))
     assert [bool(one.beside) for one in found] == [place == 1 for place in node.answered_by(texts)]
     for one, scores in zip(found, node.scores(texts), strict=True):
         whole = (one.values.sum(axis=0) + one.rest + sum(one.beside.values())) * one.unit
@@ -213,6 +213,14 @@ def test_another_loss_that_may_be_makes_another_node_of_this_group_alone(folder,
     described = Taxonomy.from_dict({**TAXONOMY, "first_look": 0.1})
     fit(described, *training_rows(), tmp_path / "model", report=told.append)
     assert [event.group for event in told if event.kind == "fitted"] == ["things"]
+
+
+def test_a_model_that_has_its_encoder_with_it_answers_where_there_is_none(folder, tmp_path, monkeypatch):
+    fit(Taxonomy.from_dict(TAXONOMY), *training_rows(), tmp_path / "model", self_contained=True)
+    texts = texts_of(NEW, 5)[0]
+    expected = Cascade.load(folder).predict_proba(texts)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "home of another"))
+    assert Cascade.load(tmp_path / "model").predict_proba(texts).tobytes() == expected.tobytes()
 
 
 def test_a_model_is_copied_with_all_its_tiers(model, tmp_path):

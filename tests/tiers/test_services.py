@@ -143,12 +143,10 @@ def test_a_dry_run_counts_the_questions_that_words_would_hand_on(prompted, addre
     assert re.search(rf"^billing +list +{np.count_nonzero(tiers == 1)} ", told, re.MULTILINE)
 
 
-def test_the_question_is_shown_and_an_explanation_tells_the_tier(prompted):
+def test_the_question_that_would_be_asked_is_shown(prompted):
     folder, _ = prompted
     shown = run(folder, "explain", "hello refund", "--model", "models/shop", "--prompt", "billing").stdout
     assert "hello refund" in shown
-    told = run(folder, "explain", "please again order refund", "--model", "models/shop").stderr
-    assert "billing: answered by its tier 'words'" in told
 
 
 def test_a_second_fit_reuses_the_group_and_asks_nothing(prompted, address):
@@ -158,10 +156,28 @@ def test_a_second_fit_reuses_the_group_and_asks_nothing(prompted, address):
     assert n_questions(address) == asked
 
 
-def test_quotations_are_asked_for_where_the_service_answered(prompted, address):
+def test_the_tier_that_answered_gives_the_evidence(prompted, tmp_path):
     folder, _ = prompted
-    found = lines(run(folder, *PREDICT, "--evidence").stdout)
-    assert all("evidence" in row for row in found)
+    tiers = traced(folder, tmp_path / "home of another")
+    found = {row["id"]: row for row in lines(run(folder, *PREDICT, "--evidence").stdout)}
+    ways = {
+        (tiers[name], one["by"])
+        for name, row in found.items()
+        for one in row["evidence"]
+        if name in tiers and one["label"] in GROUPS["billing"] and one["spans"]
+    }
+    assert ways == {("words", "words"), ("prompt", "quotation")}
+
+
+def test_an_explanation_has_the_words_where_words_answered_and_says_so_where_a_service_did(prompted):
+    folder, _ = prompted
+    explain = ("explain", "--model", "models/shop")
+    by_words = run(folder, *explain, "please again order billing refund")
+    assert "billing: answered by its tier 'words'" in by_words.stderr
+    assert re.search(r"refund \+\d\.\d\d", by_words.stdout.split("[x] refund")[1])
+    asked = run(folder, *explain, f"please again order billing {RARE['refund'][30]}").stderr
+    assert "billing: answered by its tier 'prompt'" in asked
+    assert "billing: a model of kind prompt does not tell" in asked
 
 
 def test_a_tuned_model_comes_after_words_and_is_ordered_as_without_them(tmp_path, address):
