@@ -7,6 +7,7 @@ import numpy as np
 from cascade.model.walk import Walked
 from cascade.nodes.contract import Escalating, NodeModel
 from cascade.predict.look import Look
+from cascade.taxonomy.settings import TIERS_OPTION
 from cascade.text.texts import Texts
 
 
@@ -17,7 +18,8 @@ def tiers_of(look: Look, texts: Texts, walked: Walked) -> dict[str, dict[int, st
     """
     found: dict[str, dict[int, str]] = {}
     for group, block in walked.blocks.items():
-        if group not in look.manifest.groups:
+        record = look.manifest.groups.get(group)
+        if record is None or TIERS_OPTION not in record.backend:
             continue
         node = look.node(group)
         if isinstance(node, Escalating) and len(node.tiers) > 1:
