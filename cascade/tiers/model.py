@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Backend, Contributions, Explainable, Knowing, NodeModel
-from cascade.system.array_types import FloatArray, IntArray
+from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.serialization import WAY_OUT, read_json, write_json
 from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
@@ -47,11 +47,11 @@ class Tier:
         """Its scores as those of all tiers are, float32, shape (n_texts, n_children), each in [0, 1]."""
         return scores if self.handover is None else self.handover.calibration.apply(scores)
 
-    def is_sure(self, probabilities: FloatArray, texts: Texts) -> Any:
+    def is_sure(self, probabilities: FloatArray, texts: Texts) -> BoolArray:
         """Of which texts its answer stands, bool, shape (n_texts,); of none that it knows no word of."""
         if self.handover is None:
             return np.ones(len(texts), dtype=np.bool_)
-        sure = self.handover.doubts(probabilities) <= self.handover.doubt
+        sure: BoolArray = self.handover.doubts(probabilities) <= self.handover.doubt
         return sure & (self.model.known(texts) > 0) if isinstance(self.model, Knowing) else sure
 
 
