@@ -189,7 +189,8 @@ def make(tiers: Mapping[str, Backend], most_lost: float) -> TieredBackend:
         return PromptedTieredBackend(tiers, most_lost)
     if isinstance(last, HostedBackend):
         return HostedTieredBackend(tiers, most_lost)
-    return TieredBackend(tiers, most_lost)
+    kind = ServiceTieredBackend if isinstance(last, ServiceBackend) else TieredBackend
+    return kind(tiers, most_lost)
 
 
 def _at(fitted: FittedNode, rows: IntArray) -> FloatArray:

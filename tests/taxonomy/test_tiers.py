@@ -55,6 +55,7 @@ def test_defaults_give_all_groups_tiers_and_the_top_level_too():
         {"backend": "linear"},
         {"backend": ENCODED},
         {"backend": ENCODED, "escalate": PAIR},
+        {"backend": {**ENCODED, "encoder": "other"}, "escalate": PAIR},
         {"backend": ASKED, "escalate": ["words", "prompt"]},
         {"groups": {"below": {"labels": ["z"], "escalate": "off"}}},
     ],

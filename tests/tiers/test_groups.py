@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -207,11 +208,16 @@ def test_a_second_fit_makes_the_same_bytes_and_reuses_what_did_not_change(folder
     assert (tmp_path / "anew" / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
 
 
-def test_another_loss_that_may_be_makes_another_node_of_this_group_alone(folder, tmp_path):
+@pytest.mark.parametrize("change", ["first_look", "choose"])
+def test_what_decides_where_is_handed_on_makes_another_node_of_this_group_alone(folder, tmp_path, change):
     shutil.copytree(folder, tmp_path / "model")
     told = []
-    described = Taxonomy.from_dict({**TAXONOMY, "first_look": 0.1})
-    fit(described, *training_rows(), tmp_path / "model", report=told.append)
+    described = copy.deepcopy(TAXONOMY)
+    if change == "first_look":
+        described["first_look"] = 0.1
+    else:
+        described["groups"]["things"]["choose"] = "one"
+    fit(Taxonomy.from_dict(described), *training_rows(), tmp_path / "model", report=told.append)
     assert [event.group for event in told if event.kind == "fitted"] == ["things"]
 
 
@@ -225,8 +231,8 @@ def test_a_model_that_has_its_encoder_with_it_answers_where_there_is_none(folder
 
 def test_a_model_is_copied_with_all_its_tiers(model, tmp_path):
     model.save(tmp_path / "copy")
-    copy, texts = Cascade.load(tmp_path / "copy"), texts_of(NEW, 5)[0]
-    assert copy.predict_proba(texts).tobytes() == model.predict_proba(texts).tobytes()
+    copied, texts = Cascade.load(tmp_path / "copy"), texts_of(NEW, 5)[0]
+    assert copied.predict_proba(texts).tobytes() == model.predict_proba(texts).tobytes()
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])

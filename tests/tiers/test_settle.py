@@ -86,14 +86,13 @@ def test_each_of_three_tiers_answers_its_own():
     assert np.mean(found.answered_by[second] == 2) > 0.9
 
 
-def test_three_tiers_together_lose_no_more_than_two_may():
+def test_two_tiers_before_the_last_share_what_may_be_lost():
     targets = one_of(ROWS)
-    wrong = every(700)
-    pair = settle([says(targets, wrong=wrong), says(targets)], problem_of(targets), 0.008)
-    assert pair.handovers[0] is not None
-    same = says(targets, wrong=wrong)
-    three = settle([same, same, says(targets)], problem_of(targets), 0.008)
-    assert three.lost <= 0.008
+    same = says(targets)
+    # So many rows prove 0.00055 where nothing is lost.
+    assert settle([same, same], problem_of(targets), 0.0008).handovers[0] is not None
+    assert settle([same, same, same], problem_of(targets), 0.0008).handovers == (None, None, None)
+    assert settle([same, same, same], problem_of(targets), 0.0012).handovers[0] is not None
 
 
 def test_a_tier_in_the_middle_that_is_not_worth_it_is_left_out():
