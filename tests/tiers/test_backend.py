@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_encoders import MEANINGS, onnx_folder, rows_of
+from tiny_encoders import MEANINGS, onnx_folder, rare_words, rows_of
 
 from cascade.backends import make_backend
 from cascade.encoders import fetching
@@ -103,8 +103,11 @@ def test_without_held_out_rows_the_service_answers_alone():
 def test_a_text_of_which_no_word_is_known_is_handed_on_however_likely_a_child_is():
     texts, labels = texts_of_things(400)
     labels = [["money"] if number % 40 else ["post"] for number in range(len(labels))]
-    problem = problem_of([f"{text} {own[0]}" for text, own in zip(texts, labels, strict=True)], labels)
-    model = adopted({"words": make_backend("linear"), "prompt": Knowing()}, problem).model
+    told = [f"{text} {own[0]}" for text, own in zip(texts, labels, strict=True)]
+    # Rows of words that no other row has, which are right by what is likely: they speak for not asking.
+    alone = rare_words(20)["money"] + rare_words(20)["post"]
+    problem = problem_of([*told, *alone], [*labels, *[["money"]] * len(alone)])
+    model = adopted({"words": make_backend("linear"), "prompt": Knowing()}, problem, 0.9).model
     assert model.answered_by(Texts(["the my please", "qqqq wwww", ""])).tolist() == [0, 1, 1]
 
 
