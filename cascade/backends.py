@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade.encoders.settings import NAME
-from cascade.errors import BackendError, suggestion
+from cascade.errors import BackendError, Place, Problem, suggestion
 from cascade.hosted import settings
 from cascade.hosted.settings import Settings
 from cascade.nodes.contract import Backend
@@ -17,7 +17,7 @@ from cascade.prompt import settings as prompt_settings
 from cascade.prompt.settings import PromptSettings
 from cascade.system.shapes import WORDS, Option, either, listed, mapping, whole
 from cascade.taxonomy.definition import Taxonomy
-from cascade.taxonomy.settings import TIERS, BackendSpec
+from cascade.taxonomy.settings import TIERS, TIERS_OPTION, BackendSpec
 from cascade.trunk import settings as trunk_settings
 
 if TYPE_CHECKING:
@@ -131,34 +131,80 @@ KINDS: Mapping[str, Kind] = {
 CHOOSABLE = ("linear", "encoder", "openai", "prompt")
 
 
-def whole_fault(taxonomy: Taxonomy) -> str:
-    """What is wrong with looks and second pass of a taxonomy, or an empty string."""
-    return _tier_fault(taxonomy) or _verify_fault(taxonomy)
+def faults_of(taxonomy: Taxonomy) -> list[Problem]:
+    """What is wrong with the looks, the tiers and the second pass that a taxonomy names."""
+    return [*_tier_faults(taxonomy), *_verify_faults(taxonomy)]
 
 
-def _tier_fault(taxonomy: Taxonomy) -> str:
-    """What is wrong with the looks that a taxonomy names under `escalate`, or an empty string."""
-    own = own_tier(taxonomy)
-    if not taxonomy.escalate or taxonomy.escalate[-1] == own:
-        return ""
-    return (
-        f"escalate ends with {taxonomy.escalate[-1]!r}, and the backends of the groups know {own!r} at most: "
-        "the last look is what they say"
-    )
+def _tier_faults(taxonomy: Taxonomy) -> list[Problem]:
+    """What is wrong with the looks and the tiers that a taxonomy and its groups name under `escalate`."""
+    own, found = own_tier(taxonomy), []
+    if taxonomy.escalate and taxonomy.escalate[-1] != own:
+        fault = (
+            f"escalate ends with {taxonomy.escalate[-1]!r}, and the backends of the groups know {own!r} at "
+            "most: the last look is what they say"
+        )
+        found.append(Problem(Place(taxonomy.source), fault))
+    for group in taxonomy.groups.values():
+        above = None if group.within is None else taxonomy.groups[group.within]
+        is_own = above is None or (group.escalate, group.backend) != (above.escalate, above.backend)
+        if group.escalate and is_own and (fault := _group_tier_fault(group.backend, group.escalate)):
+            whose = f"group {group.name!r}" if group.name else "`defaults`"
+            found.append(Problem(group.places[0], f"escalate of {whose} {fault}"))
+    return found
+
+
+def _group_tier_fault(spec: BackendSpec, tiers: Sequence[str]) -> str:
+    """What is wrong with tiers before a backend, or an empty string."""
+    if spec.kind == "encoder":
+        return (
+            "stands with a fine-tune of your own, whose heads have the words beside them already: leave it "
+            "away, or name another backend"
+        )
+    encodes_too = spec.options.get("encoder") is not None
+    own = spec.kind if spec.kind in TIERS else ("encoder" if encodes_too else "words")
+    if own == "words":
+        return (
+            "stands with a linear model of words alone, and nothing is cheaper: name an encoder, as in "
+            "`backend: {kind: linear, encoder: minilm}`, or leave it away"
+        )
+    if tiers[-1] != own:
+        return (
+            f"ends with {tiers[-1]!r}, and its backend is {_called(spec)}: the last tier is the backend, "
+            f"so that it would have to be {own!r}"
+        )
+    dear = [one for one in tiers[:-1] if one not in ("words", "encoder")]
+    if dear:
+        return f"has {dear[0]!r} before {tiers[-1]!r}; expected words, encoder or both before it"
+    if "encoder" in tiers[:-1] and encoder_of(spec.options) is None:
+        return (
+            f"has 'encoder', and its backend names none: write `backend: {{kind: {spec.kind}, ..., encoder: "
+            "minilm}`, see `cascade encoders`"
+        )
+    return ""
+
+
+def _called(spec: BackendSpec) -> str:
+    """A backend, as far as tiers are concerned."""
+    return "linear with an encoder" if spec.kind == "linear" else spec.kind
 
 
 _OF_ONE_LABEL = ("examples", "encoder", "shortlist", "samples")
 
 
-def _verify_fault(taxonomy: Taxonomy) -> str:
-    """What is wrong with what is asked about doubtful labels again, or an empty string."""
-    spec = None if taxonomy.verify is None else taxonomy.verify.backend
-    idle = [] if spec is None else [name for name in _OF_ONE_LABEL if name in spec.options]
-    if spec is None or not idle:
-        return ""
-    return (
-        f"verify: option {idle[0]!r}: a label is asked about alone, once and without examples. Leave it away"
-    )
+def _verify_faults(taxonomy: Taxonomy) -> list[Problem]:
+    """What is wrong with what is asked about doubtful labels again."""
+    if taxonomy.verify is None:
+        return []
+    spec = taxonomy.verify.backend
+    return [
+        Problem(
+            spec.place or Place(taxonomy.source),
+            f"verify: option {name!r}: a label is asked about alone, once, without examples. Leave it away",
+        )
+        for name in _OF_ONE_LABEL
+        if name in spec.options
+    ]
 
 
 def complaints(kind: str, options: Mapping[str, Any]) -> Iterable[str]:
@@ -195,7 +241,8 @@ def service_of(kind: str, options: Mapping[str, Any]) -> Settings | None:
     """Where and what the models of a backend are asked; None of embedded ones."""
     if not KINDS[kind].hosted:
         return None
-    return PromptSettings.of(options).service if KINDS[kind].prompted else Settings.of(options)
+    plain = {name: value for name, value in options.items() if name != TIERS_OPTION}
+    return PromptSettings.of(plain).service if KINDS[kind].prompted else Settings.of(plain)
 
 
 def asks_service(options: Mapping[str, Any]) -> bool:
@@ -225,7 +272,8 @@ def _cheaper(spec: BackendSpec, tier: str) -> BackendSpec:
     asked = spec.kind in KINDS and KINDS[spec.kind].hosted
     if tier == "encoder" and not asked:
         return spec
-    options = {} if asked else {name: value for name, value in spec.options.items() if name != "encoder"}
+    taken = ("encoder", TIERS_OPTION)
+    options = {} if asked else {name: value for name, value in spec.options.items() if name not in taken}
     if tier == "encoder" and (encoder := encoder_of(spec.options)) is not None:
         options["encoder"] = encoder
     return replace(spec, kind="linear" if asked else spec.kind, options=options)
@@ -234,8 +282,11 @@ def _cheaper(spec: BackendSpec, tier: str) -> BackendSpec:
 def next_tier(taxonomy: Taxonomy, tier: str) -> tuple[str, Taxonomy] | None:
     """The look before that of a tier, by what the taxonomy names under `escalate`; None where there is none.
 
-    Without that key words alone come before encoders, and nothing before a service.
+    Without that key words alone come before encoders, and nothing before a service, or where groups have
+    tiers of their own: who named these said where words are enough.
     """
+    if any(group.escalate for group in taxonomy.groups.values()):
+        return None
     order = taxonomy.escalate or ("words", "encoder")
     if tier not in order:
         return None
@@ -275,6 +326,7 @@ def make_backend(
             f"backend {kind!r} needs the package {error.name!r}. Run: pip install {error.name}"
         ) from error
     given: dict[str, Any] = dict(options or {})
+    tiers = given.pop(TIERS_OPTION, None)
     if asks_service(given):
         from cascade.hosted.embeddings import ApiEncoder  # who asks no service needs none of it
 
@@ -282,7 +334,17 @@ def make_backend(
     elif encoders is not None and (encoder_of(given) or KINDS[kind].trained):
         given["encoders"] = encoders
     backend: Backend = maker(**given)
-    return backend
+    return backend if tiers is None else _tiered(BackendSpec(kind, options or {}), tiers, backend, encoders)
+
+
+def _tiered(spec: BackendSpec, told: Mapping[str, Any], backend: Backend, encoders: Path | None) -> Backend:
+    """A backend with cheaper tiers before it."""
+    from cascade.tiers.backend import make  # who has no tiers needs none of it
+
+    *names, last = told["tiers"]
+    cheaper = {name: _cheaper(spec, name) for name in names}
+    before = {name: make_backend(one.kind, one.options, encoders) for name, one in cheaper.items()}
+    return make({**before, last: backend}, told["most_lost"])
 
 
 def verdict_model(backend: Mapping[str, Any], asker: Asker | None = None) -> VerdictModel:

@@ -240,7 +240,9 @@ def _linked(source: str, target: str) -> None:
 def _embedded(taxonomy: Taxonomy) -> Taxonomy:
     """The taxonomy with embedded models alone."""
     groups = {
-        name: replace(group, backend=BackendSpec("linear")) if KINDS[group.backend.kind].is_dear else group
+        name: replace(group, backend=BackendSpec("linear"), escalate=())
+        if KINDS[group.backend.kind].is_dear
+        else group
         for name, group in taxonomy.groups.items()
     }
     return replace(taxonomy, groups=groups)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["label", "group"]
 
 _GROUP_SETTINGS = (
-    "description", "aliases", "choose", "route", "threshold", "negatives", "back_off", "backend"
+    "description", "aliases", "choose", "route", "threshold", "negatives", "back_off", "backend", "escalate"
 )  # fmt: skip
 _LABEL_SETTINGS = ("description", "aliases", "threshold")
 

@@ -139,7 +139,7 @@ class RetrainingRules:
             yield f"seed {old.seed} -> {new.seed}"
 
     def backend_reasons(self, group: str, was: str) -> Iterator[str]:
-        old, new = self.before.group(was).backend, self.after.group(group).backend
+        old, new = self.before.taxonomy.backend_of(was), self.after.taxonomy.backend_of(group)
         if old.kind != new.kind:
             yield f"backend {old.kind} -> {new.kind}"
         elif old.options != new.options:

@@ -82,18 +82,21 @@ def explain(
     show(_drawing(found, most_others=None if everything else _most_others()))
     for group, why in found.silent.items():
         note(f"{group or TOP_LEVEL}: {why}")
+    for group, tier in found.tiers.items():
+        note(f"{group or TOP_LEVEL}: answered by its tier {tier!r}")
     return DONE
 
 
 def _show_question(model: Cascade, text: str, group: str, *, as_json: bool) -> int:
     """The very messages that a text is asked about with at a group, or the whole request."""
+    from cascade.predict.tiers import last_of
     from cascade.prompt.model import Asked, PromptModel
     from cascade.text.texts import Texts
 
     if group and group not in model.taxonomy.groups:
         hint = suggestion(group, model.taxonomy.groups)
         raise ModelError(f"{model.folder}: no group {group!r}.{hint}")
-    node = model.node(group) if group in model.manifest.groups else None
+    node = last_of(model.node(group)) if group in model.manifest.groups else None
     if not isinstance(node, PromptModel):
         asked = [
             name or TOP_LEVEL

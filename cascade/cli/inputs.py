@@ -87,11 +87,11 @@ def load_taxonomy(path: str) -> Taxonomy:
         words = f"cascade init {shlex.quote(path)}"
         raise TaxonomyError([Problem(Place(path), f"is no taxonomy but data; `{words}` drafts one from it")])
     found = Taxonomy.load(path, check_backend=_backend_faults)
-    if found.escalate or found.verify is not None:
-        from cascade.backends import whole_fault  # NumPy comes with it
+    if found.has_tiers or found.verify is not None:
+        from cascade.backends import faults_of  # NumPy comes with it
 
-        if fault := whole_fault(found):
-            raise TaxonomyError([Problem(Place(path), fault)])
+        if faults := faults_of(found):
+            raise TaxonomyError(faults)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.backends import KINDS, make_backend, whole_fault
+from cascade.backends import KINDS, faults_of, make_backend
 from cascade.errors import BackendError, DataError
 from cascade.learn.datasets import Dataset
 from cascade.learn.events import Event, Report, silent, summary
@@ -139,7 +139,7 @@ def ask_ahead(tasks: Iterable[NodeTask], asked: Mapping[str, IntArray], texts: T
 
 def is_asked_alone(taxonomy: Taxonomy) -> bool:
     """Whether all models of a taxonomy are asked as they are, so that it needs no rows; cheaper looks do."""
-    return not learning_groups(taxonomy) and not taxonomy.escalate
+    return not learning_groups(taxonomy) and not taxonomy.has_tiers
 
 
 def learning_groups(taxonomy: Taxonomy) -> list[str]:
@@ -162,9 +162,9 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
         Another fit is writing to `out`.
     """
     learning = learning_groups(taxonomy)
-    if taxonomy.escalate and not learning:
+    if taxonomy.has_tiers and not learning:
         raise DataError(
-            f"{taxonomy.source}: no rows, and the cheaper looks under `escalate` learn from them. Give "
+            f"{taxonomy.source}: no rows, and what is cheaper under `escalate` learns from them. Give "
             "--data FILE, or leave `escalate` away"
         )
     if learning:
@@ -173,8 +173,8 @@ def fit_untaught(taxonomy: Taxonomy, out: Path, *, seed: int = 0, report: Report
             f"{taxonomy.source}: no rows, and {len(learning)} groups learn from them: {names}. Give --data "
             "FILE, or ask a model as it is: `backend: {kind: prompt, ...}`"
         )
-    if fault := whole_fault(taxonomy):
-        raise DataError(fault)
+    if faults := faults_of(taxonomy):
+        raise DataError("; ".join(one.message for one in faults))
     dataset = Dataset.make(taxonomy, [], [])
     groups = trained_groups(taxonomy)
     with locked(out):

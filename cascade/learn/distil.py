@@ -142,7 +142,7 @@ def student_taxonomy(taxonomy: Taxonomy, student: str) -> Taxonomy:
     for fault in complaints("linear", options):
         raise BackendError(f"--student {student}: {fault}")
     spec = BackendSpec("linear", options)
-    groups = {name: replace(group, backend=spec) for name, group in taxonomy.groups.items()}
+    groups = {name: replace(group, backend=spec, escalate=()) for name, group in taxonomy.groups.items()}
     return replace(taxonomy, groups=groups, escalate=(), first_look=None)
 
 

@@ -49,8 +49,17 @@ _UNTOLD = ("prompt",)
 
 def settled(notes: Mapping[str, Any]) -> str:
     """What its backend settled, in words."""
-    return "".join(f", {name} = {_shown(value)}" for name, value in notes.items() if name not in _UNTOLD)
+    return "".join(
+        f", {name} = {_shown(name, value)}" for name, value in notes.items() if name not in _UNTOLD
+    )
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    if name == "tiers":
+        return shares_of_tiers(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def shares_of_tiers(shares: Mapping[str, float]) -> str:
+    """Which share of the held-out rows each tier of a group answers, in words."""
+    return " / ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -21,15 +21,7 @@ from cascade.model.looks import NO_DOUBT, doubts_of
 from cascade.model.walk import Walked
 from cascade.system.array_types import IntArray
 from cascade.taxonomy.definition import Taxonomy
-
-Floats = NDArray[np.float64]
-
-# With so many standard errors the loss on rows to come is no more than its bound in nine cases of ten.
-NINE_OF_TEN = 1.2816
-# What a label that only one of two answers has right is to micro F1, before it is divided by all labels.
-ONE_LABEL = 2.0
-# A first look that answers fewer rows costs more than it saves.
-LEAST_SHARE = 0.05
+from cascade.validation.doubts import LEAST_SHARE, ONE_LABEL, Floats, greatest_doubt, micro_f1_lost
 
 
 def may_pay(taxonomy: Taxonomy) -> bool:
@@ -149,45 +141,13 @@ def first_look(
 def losses(first: Answers, second: Answers, counts: IntArray) -> tuple[Floats, float]:
     """What each row loses of micro F1 where the first look answers it, times a number that is told as well.
 
-    Micro F1 is 2 hits / (chosen + given): this is its differential at the answers of the second look.
-
     Parameters
     ----------
     counts
         int64, shape (n_rows,): for how many each row counts.
     """
     given = np.bincount(first.truth.rows, minlength=first.truth.n_rows)
-    total = float(max((counts * (second.chosen + given)).sum(), 1))
-    micro_f1 = 2 * (counts * second.hits).sum() / total
-    lost = 2 * (second.hits - first.hits) - micro_f1 * (second.chosen - first.chosen)
-    return counts * lost, total
-
-
-def greatest_doubt(doubts: Floats, lost: Floats, one_label: float, most_lost: float) -> float | None:
-    """The greatest doubt up to which the first look loses no more than it may; None where there is none.
-
-    It is looked for from the least doubt up, and ends where the upper bound of the loss first is too high:
-    so no bound is the best of many that were tried (fixed sequence testing, as in Angelopoulos et al., "Learn
-    then test", 2021). The bound is the score interval of a rate, with `NINE_OF_TEN`: without any loss among
-    them it takes some 800 rows before anything may be answered by words alone.
-
-    Parameters
-    ----------
-    doubts
-        shape (n_rows,).
-    lost
-        shape (n_rows,): what each row loses where the first look answers it.
-    one_label
-        The same for a row with one label of which only the second look has it right.
-    """
-    order = np.argsort(doubts, kind="stable")
-    spread = np.cumsum(lost[order] ** 2) + (NINE_OF_TEN * one_label / 2) ** 2
-    bounds = np.cumsum(lost[order]) + NINE_OF_TEN**2 * one_label / 2 + NINE_OF_TEN * np.sqrt(spread)
-    ranked = doubts[order]
-    # Equal doubts are answered alike, and who doubts without end answers nothing.
-    ends = np.append(ranked[1:] != ranked[:-1], True) & np.isfinite(ranked)
-    kept = np.logical_and.accumulate((bounds <= most_lost) | ~ends) & ends
-    return float(ranked[kept][-1]) if kept.any() else None
+    return micro_f1_lost((first.hits, second.hits), (first.chosen, second.chosen), given, counts)
 
 
 def keeps_promises(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from cascade.backends import make_backend, next_tier, own_tier, whole_fault
+from cascade.backends import faults_of, make_backend, next_tier, own_tier
 from cascade.errors import DataError
 from cascade.hosted.fine_tuner import FineTuner
 from cascade.learn.asking import ask_ahead, rows_to_ask, usd_left
@@ -128,8 +128,8 @@ def fit(
         The cluster cannot be reached, or does not see `out`.
     """
     check_lengths(texts, labels)
-    if fault := whole_fault(taxonomy):
-        raise DataError(fault)
+    if faults := faults_of(taxonomy):
+        raise DataError("; ".join(one.message for one in faults))
     if not any(labels):
         raise DataError(f"{len(texts)} rows, none with a label: nothing to learn. Check the labels column.")
     with locked(out), _cluster(engine, jobs) as workers:
@@ -304,7 +304,7 @@ class _Fit:
 
     def prepare(self) -> None:
         """Have each backend compute what all of its groups share."""
-        specs = [group.backend for group in self.taxonomy.groups.values()]
+        specs = [self.taxonomy.backend_of(group) for group in self.taxonomy.groups]
         for kind, options in {(spec.kind, canonical(spec.options)) for spec in specs}:
             make_backend(kind, json.loads(options)).prepare(self.dataset.texts, self.jobs)
 
@@ -438,7 +438,7 @@ class _Fit:
         self, group: str, negatives: str, entered: IntArray | None = None, most_others: int = 0
     ) -> NodeTask:
         """What makes a model of a group under one policy."""
-        spec = self.taxonomy.groups[group].backend
+        spec = self.taxonomy.backend_of(group)
         rows = self.dataset.rows(group, "all" if group in self.hosted else negatives)
         if negatives == "all" and entered is not None and self.taxonomy.groups[group].negatives != "all":
             near = self.trials.nearest(group, entered, self.paths_of(group, entered))

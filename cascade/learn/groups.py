@@ -33,7 +33,7 @@ def service_groups(dataset: Dataset) -> dict[str, ServiceBackend]:
     """
     found: dict[str, ServiceBackend] = {}
     for group in trained_groups(dataset.taxonomy):
-        spec = dataset.taxonomy.groups[group].backend
+        spec = dataset.taxonomy.backend_of(group)
         backend = make_backend(spec.kind, spec.options)
         if not isinstance(backend, ServiceBackend):
             continue

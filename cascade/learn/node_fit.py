@@ -30,6 +30,7 @@ from cascade.nodes.contract import (
 )
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.serialization import read_array, write_array
+from cascade.taxonomy.settings import TIERS_OPTION
 from cascade.text.clusters import clusters_of
 from cascade.text.texts import Texts
 from cascade.trunk.backend import TrunkBackend
@@ -126,6 +127,10 @@ def node_key(kind: str, options: Mapping[str, Any], problem: NodeProblem, model:
         from cascade.encoders.store import digest_of  # who has words alone needs none of it
 
         settings += ["encoder", digest_of(encoder)]
+    if TIERS_OPTION in options:
+        from cascade.tiers.backend import VERSION
+
+        settings += ["tiers", VERSION, KINDS["linear"].version, problem.description.choose]
     if model:
         settings += [model, asdict(problem.description)]
     made_of.update(canonical(settings).encode("utf-8"))

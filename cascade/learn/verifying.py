@@ -15,7 +15,7 @@ from cascade.learn.asking import PlannedQuestions
 from cascade.learn.combining import row_counts
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import believed_walk, known_truth, labels_out_of_fold
-from cascade.learn.first_look import NINE_OF_TEN, Answers, losses
+from cascade.learn.first_look import Answers, losses
 from cascade.learn.truth import Cells
 from cascade.model.decide import decide
 from cascade.model.descriptions import Doubting
@@ -37,6 +37,7 @@ from cascade.taxonomy.graph import Graph
 from cascade.taxonomy.settings import VerifySpec
 from cascade.text.clusters import clusters_of
 from cascade.validation.calibration import sigmoid
+from cascade.validation.doubts import NINE_OF_TEN
 from cascade.validation.folds import stratified_folds
 from cascade.validation.second_pass import fit_second_pass
 

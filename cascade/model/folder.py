@@ -32,6 +32,7 @@ from cascade.model.verification import Verification
 from cascade.system import locks
 from cascade.system.files import writing
 from cascade.system.serialization import WAY_OUT, checksummed, read_checksummed
+from cascade.taxonomy.settings import TIERS
 
 SCHEMA = 1
 NODES = "nodes"
@@ -40,7 +41,8 @@ TRUNKS = "trunks"
 MANIFEST = "manifest.json"
 NODE = "node.json"
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# A model of several tiers has a folder for each.
+_FILE_NAME = re.compile(rf"(({'|'.join(TIERS)})/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _STAGING_NAME = re.compile(r"\.[0-9a-f]{16}-.*")
 
 
@@ -227,8 +229,15 @@ def digest_of_file(path: Path) -> str:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file in a folder; an empty one for what is no file, as a pipe would never end."""
-    return {path.name: digest_of_file(path) if path.is_file() else "" for path in sorted(folder.iterdir())}
+    """The sha256 of every file in a folder and the folders in it; an empty one for what is no file.
+
+    A pipe would never end.
+    """
+    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return {
+        name: digest_of_file(path) if path.is_file() else "" for name, path in zip(names, found, strict=True)
+    }
 
 
 def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:
@@ -249,7 +258,7 @@ def _put_in_place(root: Path, key: str, staging: Path, notes: Mapping[str, Any])
     record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
     (staging / NODE).write_bytes(checksummed(record))
     staging.chmod(0o755)
-    for path in (*staging.iterdir(), staging):
+    for path in (*staging.rglob("*"), staging):
         _flush(path)
     place = root / NODES / key
     if whole_node(root, key) is None:  # else a worker of a fit that was killed came first

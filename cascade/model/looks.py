@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from cascade.model.folder import Manifest
 from cascade.model.walk import Block, Walked, levels
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
-from cascade.system.compiled import kernel
 from cascade.taxonomy.graph import Graph
+from cascade.validation.doubts import expected_errors
 
 NO_DOUBT = -1.0
 """The greatest doubt of a look that answers nothing, as doubts are 0 or more."""
@@ -59,21 +59,10 @@ def doubts_of(walked: Walked, decide: Callable[[Walked], BoolArray]) -> NDArray[
     found = np.empty(len(walked), dtype=np.float64)
     first = len(walked.graph.nodes) - len(walked.graph.labels)
     for texts, part in walked.slices(_AT_ONCE):
-        _expected_errors(part.paths, decide(part), first, found[texts])
+        expected_errors(part.paths, decide(part), first, False, found[texts])
     if walked.nothing_known is not None:
         found[walked.nothing_known] = np.inf
     return found
-
-
-@kernel
-def _expected_errors(paths: FloatArray, chosen: BoolArray, first: int, found: NDArray[np.float64]) -> None:
-    for row in range(len(paths)):
-        total = 0.0
-        for column in range(first, paths.shape[1]):
-            path = paths[row, column]
-            if not np.isnan(path):
-                total += 1.0 - path if chosen[row, column] else path
-        found[row] = total if chosen[row].any() else np.inf
 
 
 def joined(answered_by: NDArray[np.int8], walks: Sequence[Walked]) -> Walked:

@@ -76,7 +76,7 @@ def check_first_look(cheaper: Taxonomy | None, manifest: Manifest) -> None:
 
 
 def _check_record(group: str, record: GroupRecord, taxonomy: Taxonomy) -> None:
-    spec = taxonomy.groups[group].backend
+    spec = taxonomy.backend_of(group)
     if record.backend not in ({"kind": "constant"}, {"kind": spec.kind, **spec.options}):
         raise ValueError(f"group {group!r} has another backend than in its taxonomy")
     n_children = len(taxonomy.scored_children(group))

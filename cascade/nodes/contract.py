@@ -117,6 +117,18 @@ class NodeProblem:
         """For how many rows each of the group's own counts, 0 for the others; float32, shape (n_texts,)."""
         return np.asarray(self.own * np.float32(1) if self.weights is None else self.own * self.weights)
 
+    def of(self, rows: IntArray) -> NodeProblem:
+        """The problem of the rows at these positions alone."""
+        return replace(
+            self,
+            texts=self.texts.take(rows),
+            targets=self.targets[rows],
+            own=self.own[rows],
+            part=None if self.part is None else self.part[rows],
+            extra=None if self.extra is None else self.extra[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
 
 def sampled(rows: IntArray, most: int, seed: int) -> IntArray:
     """At most `most` of `rows`, in their order."""
@@ -227,6 +239,31 @@ class Knowing(Protocol):
 
     def known(self, texts: Texts) -> FloatArray:
         """The share of each text that it knows, float32, shape (n_texts,), in [0, 1]: 0 is nothing."""
+        ...
+
+
+@runtime_checkable
+class Escalating(NodeModel, Protocol):
+    """A node model of several tiers, each of which answers the texts that it does not doubt too much."""
+
+    @property
+    def tiers(self) -> Sequence[str]:
+        """What they are called, the cheapest first."""
+        ...
+
+    @property
+    def last(self) -> NodeModel:
+        """The model that answers what the others hand on."""
+        ...
+
+    def answered_by(self, texts: Texts) -> IntArray:
+        """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
+        ...
+
+    def contributions_by_tier(
+        self, texts: Texts, pieces: Sequence[Pieces] | None = None
+    ) -> Iterator[Contributions | None]:
+        """As `Explainable.contributions`, by the tier that answers the text; None where that cannot tell."""
         ...
 
 

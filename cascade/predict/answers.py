@@ -18,9 +18,11 @@ from cascade.nodes.contract import NodeModel
 from cascade.predict.evidence import evidence_of
 from cascade.predict.extras import NO_EXTRAS, ExtraColumns, Extras, Style
 from cascade.predict.look import Look, Part
+from cascade.predict.tiers import tiers_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT, Graph
+from cascade.text.texts import Texts
 
 if TYPE_CHECKING:
     from cascade.model.folder import Manifest
@@ -194,7 +196,7 @@ def _told_of_part(
     part: Part, ids: Sequence[str | int], texts: Sequence[str], style: Style
 ) -> Iterator[Answer]:
     """The answers, with the evidence for their labels if that is asked for."""
-    answers = _answers_of_part(part, ids, style)
+    answers = _answers_of_part(part, ids, texts, style)
     if not style.evidence:
         return answers
     answered = list(answers)
@@ -205,11 +207,13 @@ def _told_of_part(
     )
 
 
-def _answers_of_part(part: Part, ids: Sequence[str | int], style: Style) -> Iterator[Answer]:
+def _answers_of_part(
+    part: Part, ids: Sequence[str | int], texts: Sequence[str], style: Style
+) -> Iterator[Answer]:
     look, walked = part.look, part.walked
     chosen = _chosen(look, walked, style.top)
     shown = chosen | _visited_labels(look.graph, walked.paths) if style.shows_all else chosen
-    traces = _Tracer(part, chosen) if style.trace else repeat(None, len(chosen))
+    traces = _Tracer(part, texts, chosen) if style.trace else repeat(None, len(chosen))
     answers = _answers_of_arrays(ids, look.graph.nodes, walked.paths, chosen, shown, traces)
     return (answer._replace(calibrated=False) for answer in answers) if style.uncalibrated else answers
 
@@ -261,12 +265,14 @@ def _rounded(probabilities: FloatArray) -> list[float]:
 class _Tracer:
     """The visited nodes of each text, one entry for each parent that was entered, parents first.
 
-    Where nothing is known of a text, or there are two looks, the first entry is of the root and says so.
+    Where nothing is known of a text, or there are several looks, or tiers at the root, the first entry is of
+    the root and says so.
     """
 
-    def __init__(self, part: Part, chosen: BoolArray) -> None:
+    def __init__(self, part: Part, texts: Sequence[str], chosen: BoolArray) -> None:
         look, walked = part.look, part.walked
         self._look = {} if part.name is None else {"look": part.name}
+        self._tiers = tiers_of(look, Texts(texts), walked)
         product = walked.before or walked
         self._paths, self._conditionals, self._chosen = product.paths, walked.conditionals, chosen
         self._combined = None if walked.before is None else walked.paths
@@ -299,7 +305,7 @@ class _Tracer:
         )
         entries = [self._entry(text, *values) for values in zip(*columns, strict=True)]
         nothing = self._nothing_known is not None and self._nothing_known[text]
-        told = {**self._look, **({"why": NOTHING_KNOWN} if nothing else {})}
+        told = {**self._look, **self._tier(ROOT, text), **({"why": NOTHING_KNOWN} if nothing else {})}
         return [{"node": ROOT, "parent": ROOT, **told}, *entries] if told else entries
 
     @staticmethod
@@ -333,6 +339,7 @@ class _Tracer:
         }
         if node in self._a_child:
             entry["entered"] = not np.isnan(self._conditionals[text, self._a_child[node]])
+            entry |= self._tier(node, text)
         if node not in self._a_child or self._groups[node].back_off:
             entry["chosen"] = chosen
         return entry
@@ -346,6 +353,11 @@ class _Tracer:
         beside = {} if rival < 0 else {"beside": self._names[rival]}
         yes = None if math.isnan(answer) else round(answer, DIGITS)
         return {"before": round(before, DIGITS), **beside, "yes": yes}
+
+    def _tier(self, group: str, text: int) -> dict[str, str]:
+        """Which tier of a group answered, where it has several and was entered."""
+        tier = self._tiers.get(group, {}).get(text)
+        return {} if tier is None else {"tier": tier}
 
     def _path(self, text: int, visited: IntArray) -> FloatArray:
         """Path probability of each child; of a group that was not entered, what arrived from this parent."""

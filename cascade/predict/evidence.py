@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cascade.model.decide import Ranked
 from cascade.model.walk import Walked, batches, edges
-from cascade.nodes.contract import Contributions, Explainable, NodeModel, Quoting
+from cascade.nodes.contract import Contributions, Escalating, Explainable, NodeModel, Quoting
 from cascade.nodes.occlusion import cut_up
 from cascade.predict.look import Look, Part
 from cascade.predict.spans import Span, best_spans, joined
@@ -116,12 +116,17 @@ def _chosen(part: Part) -> list[list[str]]:
 
 
 def contributions_of(
-    look: Look, node: Explainable, texts: Texts, pieces: Sequence[Pieces] | None = None
-) -> Iterator[Contributions]:
-    """What words do in a model of a look; a service is not asked about texts in pieces, which would cost."""
+    look: Look, node: Explainable | Escalating, texts: Texts, pieces: Sequence[Pieces] | None = None
+) -> Iterator[Contributions | None]:
+    """What words do in a model of a look, None where it does not tell of a text.
+
+    A service is not asked about texts in pieces, which would cost.
+    """
     if look.asks_encoder_service:
         pieces = [no_pieces(occurrences_of(text).spans) for text in texts]
-    return node.contributions(texts, pieces)
+    if isinstance(node, Escalating):
+        return node.contributions_by_tier(texts, pieces)
+    return iter(node.contributions(texts, pieces))
 
 
 class _Key(NamedTuple):
@@ -255,12 +260,14 @@ class _Batch:
         is_second: bool = False,
     ) -> None:
         node, calibration = self._model(group, is_second=is_second)
-        if not isinstance(node, Explainable):
+        if not isinstance(node, Explainable | Escalating):
             return
         column = {child: place for place, child in enumerate(self.look.taxonomy.scored_children(group))}
         cut = None if pieces is None else [pieces[row] for row in rows]
         contributions = contributions_of(self.look, node, self.texts.take(np.array(rows)), cut)
         for row, one in zip(rows, contributions, strict=True):
+            if one is None:
+                continue
             for child in self._children(row, group):
                 if child in column:
                     found[row][_Key(group, child, is_second)] = _voice(one, calibration, column[child])

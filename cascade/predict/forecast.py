@@ -13,8 +13,9 @@ from cascade.hosted.tokens import of_answer, of_request
 from cascade.model.folder import GroupRecord, Manifest
 from cascade.model.verification import IN_DOUBT
 from cascade.model.walk import Walked
-from cascade.nodes.contract import GroupDescription, NodeModel, sampled
+from cascade.nodes.contract import Escalating, GroupDescription, NodeModel, sampled
 from cascade.predict.look import Look, Looks
+from cascade.predict.tiers import handed_on, last_of
 from cascade.predict.verifying import Verifier
 from cascade.prompt.model import PromptModel
 from cascade.prompt.pricing import QuestionPrice, price_of
@@ -124,11 +125,12 @@ def forecast(looks: Looks, texts: Sequence[str], rows: int | None = None) -> For
     shares = _shares(look.taxonomy, look.manifest, counted, silent)
     priced = Texts(list(batch)[:_MOST_PRICED])
     groups = [
-        AskedGroup(group, share, group in counted, _price(node, priced))
+        AskedGroup(group, share, group in counted, _price(last_of(node), priced))
         for group, node in silent.items()
         if (share := shares[group]) > 0
     ]
-    prompted = [node for node in silent.values() if isinstance(node, PromptModel)]
+    asked = map(last_of, silent.values())
+    prompted = [node for node in asked if isinstance(node, PromptModel)]
     flat = price_of(flat_model(look.taxonomy, prompted[0]), priced) if prompted else None
     in_doubt = None if looks.verifier is None else _in_doubt(looks.verifier, look, batch, walked, silent)
     return Forecast(len(texts) if rows is None else rows, tuple(groups), flat, in_doubt)
@@ -145,22 +147,29 @@ def _in_doubt(
 
 
 class _Unasked:
-    """In the place of a model at a service: it does not answer, so that nothing below it is entered."""
+    """In the place of a model at a service: it does not answer, so that nothing below it is entered.
 
-    def __init__(self, n_children: int) -> None:
-        self._n_children = n_children
+    Of one with cheaper tiers before it these tell what they would hand on.
+    """
+
+    def __init__(self, node: NodeModel, n_children: int) -> None:
+        self._node, self._n_children = node, n_children
         self.asked = 0
 
     def scores(self, texts: Texts) -> FloatArray:
-        self.asked += len(texts)
+        self.asked += handed_on(self._node, texts) if isinstance(self._node, Escalating) else len(texts)
         return np.full((len(texts), self._n_children), np.nan, dtype=np.float32)
 
 
 def _walked(look: Look, texts: Texts) -> tuple[dict[str, float], dict[str, NodeModel], Walked]:
     """The share of texts that embedded models lead to groups at services, their models, and the walk."""
     nodes = {group: look.node(group) for group in look.manifest.groups}
-    silent = {group: node for group, node in nodes.items() if isinstance(node, PromptModel | HostedModel)}
-    unasked = {group: _Unasked(len(look.taxonomy.scored_children(group))) for group in silent}
+    silent = {
+        group: node for group, node in nodes.items() if isinstance(last_of(node), PromptModel | HostedModel)
+    }
+    unasked = {
+        group: _Unasked(node, len(look.taxonomy.scored_children(group))) for group, node in silent.items()
+    }
     if not silent:
         return {}, {}, look.walk(texts)
     manifest = replace(look.manifest, least_known=None)
@@ -181,7 +190,7 @@ def _shares(
     for group in taxonomy.graph.groups:
         record = manifest.groups.get(group)
         if group not in counted and record is not None and _is_told(record):
-            shares[group] = float(record.notes["entered"])
+            shares[group] = float(record.notes["entered"]) * _share_of_last(record)
         children = [child for child in taxonomy.graph.children[group] if child in taxonomy.groups]
         follows = group in silent or group not in manifest.groups
         for child in children if follows else ():
@@ -189,6 +198,11 @@ def _shares(
             if child not in counted and not _is_told(manifest.groups.get(child)):
                 shares[child] = min(shares[child] + share, 1.0)
     return shares
+
+
+def _share_of_last(record: GroupRecord) -> float:
+    """Of the rows of a group the share that gets to the last of its tiers."""
+    return float(list(record.notes.get("tiers", {"": 1.0}).values())[-1])
 
 
 def _is_told(record: GroupRecord | None) -> bool:

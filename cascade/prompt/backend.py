@@ -23,6 +23,7 @@ from cascade.prompt.wording import digest
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.serialization import WAY_OUT, read_json
 from cascade.text.texts import Texts
+from cascade.validation.doubts import best_cut
 
 _FEWEST_TRIED = 20
 # Examples make a question several times as long: they have to win so much of F1.
@@ -228,13 +229,7 @@ def best_f1(scores: FloatArray, targets: BoolArray) -> float:
 
     Rows with NaN count as answered with nothing.
     """
-    flat = np.nan_to_num(scores, nan=-1.0).ravel()
-    order = np.argsort(-flat, kind="stable")
-    hits = np.cumsum(targets.ravel()[order])
-    chosen = np.arange(1, len(flat) + 1)
-    ends = np.append(np.diff(flat[order]) != 0, True)
-    f1 = np.where(ends & (flat[order] >= 0), 2 * hits / (chosen + targets.sum()), 0)
-    return float(f1.max(initial=0.0))
+    return best_cut(scores, targets)[1]
 
 
 def _described(told: Mapping[str, Any]) -> tuple[tuple[str, ...], GroupDescription]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from cascade.model.evidence import NOTHING_KNOWN
+from cascade.predict.look import LOOKS
 from cascade.serve.explaining import MOST_CHARACTERS, MOST_WORDS
 from cascade.serve.limits import Limits
 from cascade.serve.predict_request import MOST_TOP
@@ -13,11 +14,13 @@ from cascade.serve.problems import MEDIA_TYPE
 from cascade.serve.review_endpoints import MOST_LABELS, MOST_NOTE
 from cascade.show.explain import Decision
 from cascade.taxonomy.graph import ROOT
+from cascade.taxonomy.settings import TIERS
 
 _JSON = "application/json"
 _SEEN = "The revision of what the row was answered when it was shown; empty where it was not."
 _ID = {"type": ["string", "integer"]}
-_LOOK = {"enum": ["first", "second"]}
+_LOOK = {"enum": list(LOOKS)}
+_TIER = {"enum": list(TIERS), "description": "Which of the tiers of a group answered, where it has several."}
 _PLACE: dict[str, Any] = {"type": "integer", "minimum": 0}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 
@@ -62,18 +65,20 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "path": _SCORE,
                 "threshold": _SCORE,
                 "entered": {"type": "boolean"},
+                "tier": _TIER,
                 "chosen": {"type": "boolean"},
             },
-            optional=("entered", "chosen"),
+            optional=("entered", "tier", "chosen"),
         ),
         "Look": _object(
             {
                 "node": {"const": ROOT},
                 "parent": {"const": ROOT},
                 "look": _LOOK,
+                "tier": _TIER,
                 "why": {"const": NOTHING_KNOWN},
             },
-            optional=("look", "why"),
+            optional=("look", "tier", "why"),
         ),
         "Wondering": _object(
             {
@@ -98,8 +103,9 @@ def schemas(limits: Limits) -> dict[str, Any]:
                 "nothing_known": {"type": "boolean"},
                 "look": _LOOK,
                 "evidence": _array({"$ref": _ref("LabelEvidence")}),
+                "tiers": {"type": "object", "additionalProperties": _TIER},
             },
-            optional=("look",),
+            optional=("look", "tiers"),
         ),
         "Step": _object(
             {

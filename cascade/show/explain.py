@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ import numpy as np
 from cascade.model.decide import contenders
 from cascade.model.evidence import NOTHING_KNOWN
 from cascade.model.walk import Walked, edges
-from cascade.nodes.contract import Contributions, Explainable
+from cascade.nodes.contract import Contributions, Escalating, Explainable
 from cascade.predict.answers import Model
 from cascade.predict.evidence import LabelEvidence, contributions_of, evidence_of
 from cascade.predict.look import Look
+from cascade.predict.tiers import tiers_of
 from cascade.rows.row import quoted
 from cascade.system.array_types import BoolArray
 from cascade.taxonomy.graph import ROOT
@@ -129,6 +130,8 @@ class Explanation:
         Which look answered, ``first`` (words alone) or ``second``; None where the model has only one.
     evidence
         What in the text carries each of the labels, in their order.
+    tiers
+        By group, the root under the empty name, which of its tiers answered, where it has several.
     """
 
     text: str
@@ -138,11 +141,13 @@ class Explanation:
     nothing_known: bool = False
     look: str | None = None
     evidence: tuple[LabelEvidence, ...] = ()
+    tiers: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON object; ``look`` only where there are two."""
+        """The same as a JSON object; ``look`` and ``tiers`` only where there are several."""
         found = asdict(self) | {"evidence": [one.to_json() for one in self.evidence]}
-        return found if self.look is not None else {key: found[key] for key in found if key != "look"}
+        left_out = {"look": self.look is None, "tiers": not self.tiers}
+        return {key: found[key] for key in found if not left_out.get(key, False)}
 
     def __repr__(self) -> str:
         return f"Explanation of {quoted(self.text)}: {self.summary}"
@@ -189,7 +194,8 @@ def explain(model: Model, text: str, most_words: int = MOST_WORDS) -> Explanatio
     nothing = walked.nothing_known is not None and bool(walked.nothing_known[0])
     steps, labels = tuple(explainer.steps(ROOT)), explainer.labels
     [evidence] = evidence_of(part.look, explainer.texts, walked, [[name for name, _ in labels]])
-    return Explanation(text, labels, steps, explainer.silent, nothing, part.name, evidence)
+    tiers = {group: own[0] for group, own in tiers_of(part.look, explainer.texts, walked).items() if 0 in own}
+    return Explanation(text, labels, steps, explainer.silent, nothing, part.name, evidence, tiers)
 
 
 class _Explainer:
@@ -337,11 +343,13 @@ class _Explainer:
         if not children:
             return {}
         node = self.model.node(group)
-        if not isinstance(node, Explainable):
+        found = None
+        if isinstance(node, Explainable | Escalating):
+            [found] = contributions_of(self.model, node, self.texts)
+        if found is None:
             kind = self.model.manifest.groups[group].backend["kind"]
             self.silent[group] = _SILENT.get(kind, f"a model of kind {kind} does not tell")
             return {}
-        [found] = contributions_of(self.model, node, self.texts)
         return {child: self.words(found, column) for column, child in enumerate(children)}
 
     def words(self, found: Contributions, column: int) -> tuple[Word, ...]:

@@ -18,7 +18,7 @@ _F1_CELLS = 5
 _NAME_LEAST = 16
 _NOTE_MOST = 15
 _GAP = "  "
-_SETTINGS = ("model", "choose", "route", "negatives", "back_off")
+_SETTINGS = ("model", "tiers", "choose", "route", "negatives", "back_off")
 _LEGEND = "F1 of a group: the mean of its labels. Threshold of a group: to enter it."
 
 
@@ -101,8 +101,9 @@ def _settings_of(node: TreeNode) -> dict[str, str]:
         "route": f"route {node.route}",
         "negatives": f"negatives {node.negatives}",
         "back_off": f"back off from {_cut(node.back_off)}",
+        "tiers": f"tiers {', '.join(_tier(*one) for one in (node.tiers or {}).items())}",
     }
-    absent = [name for name in ("route", "back_off") if getattr(node, name) is None]
+    absent = [name for name in ("route", "back_off", "tiers") if getattr(node, name) is None]
     return {name: words for name, words in settings.items() if name not in absent}
 
 
@@ -124,6 +125,10 @@ def unusual_settings(node: TreeNode, usual: Mapping[str, str]) -> list[str]:
         )
     own = {name: words for name, words in _settings_of(node).items() if usual.get(name) != words}
     return [words for name, words in own.items() if name != "route" or node.rows is None]
+
+
+def _tier(name: str, share: float | None) -> str:
+    return name if share is None else f"{name} {share:.0%}"
 
 
 def _cut(threshold: float | str | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cascade.errors import DataError, suggestion
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import ROOT
-from cascade.taxonomy.settings import BackendSpec, Threshold
+from cascade.taxonomy.settings import TIERS_OPTION, BackendSpec, Threshold
 
 if TYPE_CHECKING:
     from cascade.model.folder import GroupRecord, Manifest
@@ -44,6 +44,8 @@ class TreeNode:
         none did, as for the root and for a group that is always visited
     backend, negatives, choose, route : of a group, None for a label; once fitted, what was used
     model : of a group: the name of the hosted model, else the kind of the backend
+    tiers : of a group with several what they are called, the cheapest first, and once fitted the share of the
+        held-out rows that each answered; None of one with its backend alone
     threshold : least path probability at which a label is chosen, or a group is entered; as the taxonomy has
         it (``auto``, ``precision 0.9``) where nothing is fitted, None where no number applies
     back_off : likewise at which a group is the answer itself; None where it never is
@@ -64,6 +66,7 @@ class TreeNode:
     negatives: str | None = None
     choose: str | None = None
     route: str | None = None
+    tiers: Mapping[str, float | None] | None = None
     threshold: float | str | None = None
     back_off: float | str | None = None
     f1: float | None = None
@@ -99,7 +102,7 @@ _LABEL_KEYS = (
     "also_in",
     "warnings",
 )
-_SETTINGS = ("backend", "model", "negatives", "choose", "route", "back_off")
+_SETTINGS = ("backend", "model", "tiers", "negatives", "choose", "route", "back_off")
 _GROUP_KEYS = (*_LABEL_KEYS, *_SETTINGS, "labels_below", "repeated")
 
 
@@ -158,6 +161,7 @@ class _TreeBuilder:
             negatives=record.negatives if record else group.negatives,
             choose=group.choose,
             route=group.route if name else None,
+            tiers=_tiers(self.taxonomy, name, record),
             threshold=self.route_threshold(name, record),
             back_off=self.back_off(name),
             f1=self.mean_f1(name),
@@ -239,6 +243,13 @@ def _model_name(spec: BackendSpec, record: GroupRecord | None) -> str:
     named = (record.notes.get("model") if record else None, options.get("model"), options.get("base_model"))
     kind = record.backend["kind"] if record else spec.kind
     return str(next(filter(None, named), kind))
+
+
+def _tiers(taxonomy: Taxonomy, name: str, record: GroupRecord | None) -> Mapping[str, float | None] | None:
+    if record is not None:
+        return record.notes.get("tiers")
+    told = taxonomy.backend_of(name).options.get(TIERS_OPTION)
+    return None if told is None else dict.fromkeys(told["tiers"])
 
 
 def _label_warnings(rows: int | None) -> tuple[str, ...]:

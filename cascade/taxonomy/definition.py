@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,15 @@ from cascade.taxonomy.graph import ROOT, Graph
 from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import SEPARATOR, Names, PathNames
 from cascade.taxonomy.parser import BackendCheck, parse
-from cascade.taxonomy.settings import FIRST_LOOK, Combine, SettingsReader, Threshold, VerifySpec
+from cascade.taxonomy.settings import (
+    FIRST_LOOK,
+    TIERS_OPTION,
+    BackendSpec,
+    Combine,
+    SettingsReader,
+    Threshold,
+    VerifySpec,
+)
 from cascade.taxonomy.writer import to_dict
 from cascade.taxonomy.yaml_nodes import compose, read_text, represent
 
@@ -227,6 +235,23 @@ class Taxonomy:
     def scored_children(self, group: str) -> tuple[str, ...]:
         """The children that the node model of `group` scores: all but the groups that are always visited."""
         return tuple(child for child in self.graph.children[group] if not self.is_always_visited(child))
+
+    def backend_of(self, group: str) -> BackendSpec:
+        """The backend that makes the node model of a group, KeyError for an unknown one.
+
+        Where cheaper tiers come before it these stand among its options, under `TIERS_OPTION`, with the micro
+        F1 that they may lose. With ``first_look: off`` nothing is answered by anything cheaper.
+        """
+        own = self.groups[group]
+        if not own.escalate or self.first_look is None:
+            return own.backend
+        told = {"tiers": list(own.escalate), "most_lost": self.first_look}
+        return replace(own.backend, options={**own.backend.options, TIERS_OPTION: told})
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether something cheaper is named under ``escalate``, for whole rows or at a group."""
+        return bool(self.escalate) or any(group.escalate for group in self.groups.values())
 
     def is_always_visited(self, name: str) -> bool:
         """Whether `name` is a group that is visited wherever a parent is, with conditional score 1."""

@@ -32,6 +32,7 @@ class Group:
     `children` come in the order of the file, then groups that stand elsewhere and are ``also_in`` this one.
     `last_name` is what it is called in its groups: the end of a path, a plain name as it is.
     `within` is the group that it is written in, whose settings it inherits; None for the root.
+    `escalate` names what answers at it, the cheapest first; empty where that is its `backend` alone.
     `places` are that of its definition, then one for each ``also_in``.
     """
 
@@ -47,4 +48,5 @@ class Group:
     back_off: bool
     backend: BackendSpec
     within: str | None
+    escalate: tuple[str, ...] = ()
     places: tuple[Place, ...] = field(default=(), compare=False)

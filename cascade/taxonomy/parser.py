@@ -17,11 +17,11 @@ from cascade.taxonomy.groups import CHILDREN, GroupDraft, GroupReader, Occurrenc
 from cascade.taxonomy.members import Group, Label
 from cascade.taxonomy.names import Names
 from cascade.taxonomy.reader import check_extent, check_tags, children_first, either
-from cascade.taxonomy.rules import check_whole, several_parents
+from cascade.taxonomy.rules import check_tiers, check_whole, several_parents
 from cascade.taxonomy.settings import (
     FIRST_LOOK,
     SETTING_KEYS,
-    TIERS,
+    TIERS_SHAPE,
     BackendSpec,
     Combine,
     Settings,
@@ -46,7 +46,7 @@ TOP: Mapping[str, Key] = {
     ),
     "escalate": Key(
         "The looks at a text, the cheapest first: each hands on what it doubts.",
-        {"type": "array", "items": one_of(TIERS), "minItems": 2, "uniqueItems": True},
+        TIERS_SHAPE,
     ),
     "verify": Key("What is asked about doubtful labels again.", {"$ref": "#/$defs/verify"}),
     "defaults": Key("Settings of all groups.", {"$ref": "#/$defs/settings"}),
@@ -125,6 +125,7 @@ def parse(top: Node, reader: SettingsReader, base: Path, check_backend: BackendC
     found = _read_groups(top, given, reader, names, sound)
     description = found.description(given, "the taxonomy")
     check_whole(found)
+    check_tiers(found, escalate)
     if check_backend is not None:
         _check_backends(reader, check_backend)
     if reader.problems or name is None:
@@ -193,6 +194,7 @@ def _group(draft: GroupDraft) -> Group:
         negatives=draft.settings.negatives,
         back_off=draft.settings.back_off,
         backend=draft.settings.backend,
+        escalate=draft.settings.escalate,
     )
 
 

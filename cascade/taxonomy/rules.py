@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cascade.errors import Place, Problem, suggestion
 from cascade.taxonomy.graph import find_cycles
@@ -156,6 +156,20 @@ def several_parents(found: GroupReader) -> Iterator[Problem]:
             count = "two" if len(occurrences) == 2 else str(len(occurrences))
             message = f"label {name!r} stands in groups {listed(groups)}: one label with {count} parents"
             yield Problem(occurrences[-1].place, message)
+
+
+def check_tiers(found: GroupReader, looks: Sequence[str]) -> None:
+    """Whole rows are handed on from look to look, or those of groups from tier to tier: not both."""
+    for draft in found.drafts.values():
+        above = found.drafts.get(draft.within) if draft.within is not None else None
+        is_own = above is None or draft.settings.escalate != above.settings.escalate
+        if looks and draft.settings.escalate and is_own:
+            whose = "`defaults`" if above is None else draft.title
+            found.reader.complain(
+                draft.place,
+                f"{whose} has `escalate`, and so has the top level, where whole rows are handed on; "
+                "keep one of them",
+            )
 
 
 def check_whole(found: GroupReader) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from cascade.errors import Place, suggestion
-from cascade.system.shapes import FLAG, OFF_WORDS, Key, one_of
+from cascade.system.shapes import FLAG, OFF, OFF_WORDS, Key, Shape, either, one_of
 from cascade.taxonomy.reader import Reader
 from cascade.taxonomy.yaml_nodes import NUMBER, in_words, number_of
 
@@ -20,7 +20,12 @@ Negatives = Literal["auto", "siblings", "all", "both"]
 Combine = Literal["max", "noisy_or"]
 ThresholdKind = Literal["auto", "value", "precision", "recall"]
 
-INHERITED_KEYS = ("threshold", "negatives", "back_off", "backend")
+TIERS = ("words", "encoder", "prompt", "openai")
+"""What looks at a text know, the cheapest first; the last of a taxonomy is the groups' own backend."""
+TIERS_OPTION = "escalate"
+"""What the tiers before a backend stand under, among its options."""
+TIERS_SHAPE: Shape = {"type": "array", "items": one_of(TIERS), "minItems": 2, "uniqueItems": True}
+INHERITED_KEYS = ("threshold", "negatives", "back_off", "backend", "escalate")
 SETTINGS: Mapping[str, Key] = {
     "choose": Key(
         "many: any number of its children is answered; one: the best at most.", one_of(get_args(Choose))
@@ -38,10 +43,13 @@ SETTINGS: Mapping[str, Key] = {
         "Whether the group itself is answered where it is sure and nothing below it was chosen.", FLAG
     ),
     "backend": Key("The kind of node model, with its options.", {"$ref": "#/$defs/backend"}),
+    "escalate": Key(
+        "What answers at this group, the cheapest first, the last being its backend: each hands on what it "
+        "doubts; or off.",
+        either(TIERS_SHAPE, OFF),
+    ),
 }
 SETTING_KEYS = tuple(SETTINGS)
-TIERS = ("words", "encoder", "prompt", "openai")
-"""What looks at a text know, the cheapest first; the last of a taxonomy is the groups' own backend."""
 AT_MOST = 0.1
 """The share of the texts that labels are asked about again of, where `verify` does not say."""
 FIRST_LOOK = 0.002
@@ -107,6 +115,7 @@ class Settings:
     negatives: Negatives = "auto"
     back_off: bool = False
     backend: BackendSpec = BackendSpec("linear")
+    escalate: tuple[str, ...] = ()
 
 
 @dataclass
@@ -124,8 +133,11 @@ class SettingsReader(Reader):
             "negatives": lambda node, what: self.choice(node, what, get_args(Negatives)),
             "back_off": self.flag,
             "backend": self.backend,
+            "escalate": self.tiers,
         }
         found = {key: read(given[key], f"{key} of {of}") for key, read in readers.items() if key in given}
+        if "backend" in given:  # tiers end with the backend that they were named for
+            found = {"escalate": (), **found}
         return {key: value for key, value in found.items() if value is not None}
 
     def threshold(self, node: Node, what: str) -> Threshold | None:
@@ -229,6 +241,12 @@ class SettingsReader(Reader):
             return float(value)
         self.complain(node, f"{what} is {in_words(node)}; expected a share of the texts such as 10%")
         return AT_MOST
+
+    def tiers(self, node: Node, what: str) -> tuple[str, ...]:
+        """What answers at a group, the cheapest first; empty for nothing but its backend."""
+        if isinstance(node, ScalarNode) and node.value in OFF_WORDS:
+            return ()
+        return self.escalate(node, what)
 
     def backend(self, node: Node, what: str) -> BackendSpec | None:
         """``linear``, or ``{kind: linear, C: 1}``; which kinds and options exist is for others to say."""

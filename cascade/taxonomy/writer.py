@@ -48,6 +48,8 @@ def _data_to_dict(data: DataSpec) -> dict[str, Any]:
 
 def _settings_to_dict(group: Group, inherited: Settings) -> dict[str, Any]:
     """Those settings of `group` that differ from what it would inherit."""
+    if group.backend != inherited.backend:
+        inherited = replace(inherited, escalate=())
     plain: dict[str, Any] = {}
     for key in SETTING_KEYS:
         value = getattr(group, key)
@@ -61,6 +63,8 @@ def _setting_to_plain(value: Any) -> Any:
         return _threshold_to_plain(value)
     if isinstance(value, BackendSpec):
         return {"kind": value.kind, **value.options} if value.options else value.kind
+    if isinstance(value, tuple):
+        return list(value) or False
     return value
 
 

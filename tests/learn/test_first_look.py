@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.learn.first_look import ONE_LABEL, Answers, greatest_doubt, keeps_promises, losses
+from cascade.learn.first_look import Answers, keeps_promises, losses
 from cascade.learn.truth import Cells
+from cascade.validation.doubts import ONE_LABEL, greatest_doubt
 
 ROWS = 4000
 ONE = ONE_LABEL / (2 * ROWS)  # a row has one label, and is answered one

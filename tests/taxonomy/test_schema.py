@@ -40,6 +40,8 @@ UNSEEN = {
     "an encoding that there is not": "expected such as utf-8",
     "quotes around a word for true or false": "is '(yes|no|on|off)'; expected true or false",
     "half a character": "lone surrogate",
+    "the order of a list": "in the order words, encoder",
+    "tiers at a group and looks at the top": "and so has the top level",
 }
 """What the reader refuses and a schema cannot see, with the complaint: it sees values, each by itself."""
 
@@ -104,6 +106,11 @@ REFUSED = [
     *(PATHS["HEAD"] + text for text in examples(PATHS["FAULTS"])),
     *("name: n\n" + text for text in (*PATHS["SETTLED"], *PATHS["NOT_SETTLED"])),
     "name: n\ngroups: {g: {labels: [x]}, h: {labels: [{name: y, also_in: g}]}}\n",
+    "name: n\ngroups: {g: {labels: [x], escalate: [prompt, words]}}\n",
+    "name: n\ngroups: {g: {labels: [x], escalate: [words]}}\n",
+    "name: n\ngroups: {g: {labels: [x], escalate: [words, magic]}}\n",
+    "name: n\ngroups: {g: {labels: [x], escalate: on}}\n",
+    "name: n\nescalate: [words, prompt]\ngroups: {g: {labels: [x], escalate: [words, prompt]}}\n",
 ]
 ACCEPTED = [
     PLAIN["WHOLE"].replace(
@@ -113,6 +120,11 @@ ACCEPTED = [
     *(PATHS["HEAD"] + text for text in PATHS["SETTLED"]),
     *(path.read_text("utf-8") for path in sorted((places.ROOT / "taxonomies").glob("*.yaml"))),
     "name: n\nlabels: [no, on, 1e3, 2024-01-01, 0x1F, 1_000, null, ~, été]\ngroups: {1: {labels: [2.5]}}\n",
+    (
+        "name: n\ndefaults: {backend: {kind: linear, encoder: minilm}, escalate: [words, encoder]}\n"
+        "groups: {g: {labels: [x], escalate: off}, h: {labels: [y], backend: {kind: prompt, model: m}, "
+        "escalate: [words, prompt]}}\n"
+    ),
     "name: n\nlabels: [x]\ndescription:\ndefaults: {threshold:, back_off: Yes}\n",
     (
         "name: n\nlabels: [x]\ndefaults: &d {threshold: {recall: 1}, backend: {kind: linear, C: [0.3, 1]}}\n"

@@ -676,11 +676,11 @@ data: {trian: x}
 
 defaults: {labels: [x]}
 => 3:12: unknown key 'labels' in defaults; expected 'choose', 'route', 'threshold', 'negatives',
-   'back_off' or 'backend'.
+   'back_off', 'backend' or 'escalate'.
 
 groups: {g: {lables: [x]}}
 => 3:14: unknown key 'lables' in group 'g'; expected 'description', 'aliases', 'choose', 'route',
-   'threshold', 'negatives', 'back_off', 'backend', 'labels', 'groups' or 'also_in'. Did you mean
+   'threshold', 'negatives', 'back_off', 'backend', 'escalate', 'labels', 'groups' or 'also_in'. Did you mean
    'labels'?
 
 groups: {g: {labels: [{name: x, alias: y}]}}
