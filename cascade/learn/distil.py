@@ -143,7 +143,7 @@ def student_taxonomy(taxonomy: Taxonomy, student: str) -> Taxonomy:
         raise BackendError(f"--student {student}: {fault}")
     spec = BackendSpec("linear", options)
     groups = {name: replace(group, backend=spec, escalate=()) for name, group in taxonomy.groups.items()}
-    return replace(taxonomy, groups=groups, escalate=(), first_look=None)
+    return replace(taxonomy, groups=groups, escalate=(), first_look=None, verify=None)
 
 
 def distil(

@@ -61,6 +61,7 @@ def test_a_student_has_the_groups_of_its_teacher_and_embedded_models():
         {
             "name": "shop",
             "escalate": ["words", "prompt"],
+            "verify": {"backend": {"kind": "prompt", "model": "gpt-4.1"}},
             "defaults": {"backend": {"kind": "prompt", "model": "gpt-4.1"}},
             "groups": {"billing": {"labels": ["refund", "invoice"], "choose": "one"}},
         }
@@ -69,7 +70,7 @@ def test_a_student_has_the_groups_of_its_teacher_and_embedded_models():
     assert found.graph.nodes == asked.graph.nodes
     assert found.groups["billing"].choose == "one"
     assert {group.backend.kind for group in found.groups.values()} == {"linear"}
-    assert found.escalate == ()
+    assert (found.escalate, found.verify) == ((), None)  # it asks nobody
     assert student_taxonomy(asked, "minilm").groups["billing"].backend.options == {"encoder": "minilm"}
     with pytest.raises(BackendError, match="--student no name"):
         student_taxonomy(asked, "no name")
