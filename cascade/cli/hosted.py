@@ -123,18 +123,28 @@ def keep_answers(
 
 
 def _stop_asking_at_interrupts() -> None:
-    """Have Ctrl-C end what other threads ask as well: they would go on, and be paid for, to the last one."""
+    """Have Ctrl-C, and who stops the process, end what other threads ask as well.
+
+    They would go on, and be paid for, to the last one. What is on its way is waited for, as it is paid for
+    already; who does not want to wait says so once more.
+    """
     from cascade.hosted.asker import close_shared
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    def stopped(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
         # In a thread of its own, as this one may be holding what closing needs.
         threading.Thread(target=close_shared, daemon=True).start()
-        signal.default_int_handler(number, frame)
+        if number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        raise SystemExit(128 + number)
 
     # Who called it from elsewhere than a terminal has handlers of its own.
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupted)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stopped)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stopped)
 
 
 def _tell_asking(progress: AskingProgress) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 REPORT_SECONDS = 60.0
+PARTING_SECONDS = 8.0
+"""What stops processes mostly gives them ten."""
 _AT_ONCE = (
     "`batch: true` is for the commands: in Python questions are asked at once, at the full price. For "
     "batches use `cascade predict`, `cascade evaluate` or `cascade fit`"
@@ -64,6 +66,8 @@ class Asker:
         Seconds that never go back, and how to let some pass.
     chance
         Draws from [0, 1), for jitter.
+    parting_seconds
+        How long `close` waits for answers that are on their way: they are paid for, and kept.
     """
 
     def __init__(
@@ -79,12 +83,14 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
+        parting_seconds: float = PARTING_SECONDS,
     ) -> None:
         self._clients, self._cache, self._batches = clients, cache, batches
         self._context = AskingContext(log, clock, sleep, chance, self.count, self._keep, retry_policy)
         self._report, self._report_seconds = report, report_seconds
         self._services: dict[tuple[str, str], RequestQueue] = {}
         self._usage: dict[str, Usage] = {}
+        self._parting_seconds, self._parting = parting_seconds, threading.Lock()
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -138,15 +144,19 @@ class Asker:
         return self._closed
 
     def close(self) -> None:
-        """Stop asking, write the cache; who still waits gets a BackendError. A second time does nothing."""
+        """Stop asking, write the cache; who still waits gets a BackendError.
+
+        Answers that are on their way are waited for. A second time it waits until the first has ended.
+        """
         with self._guard:
             self._closed, loop, self._loop = True, self._loop, None
-        if loop is not None and self._thread is not None:
-            asyncio.run_coroutine_threadsafe(self._stop(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-        if self._cache is not None:
-            self._cache.close()
+        with self._parting:
+            if loop is not None and self._thread is not None:
+                asyncio.run_coroutine_threadsafe(self._stop(), loop).result()
+                loop.call_soon_threadsafe(loop.stop)
+                self._thread.join()
+            if self._cache is not None:
+                self._cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -219,8 +229,8 @@ class Asker:
         return service
 
     async def _stop(self) -> None:
-        for service in self._services.values():
-            await service.close()
+        closing = (service.close(self._parting_seconds) for service in self._services.values())
+        await asyncio.gather(*closing)
 
     def _keep(self, key: bytes, kept: CachedAnswer) -> None:
         if self._cache is not None:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -190,13 +190,13 @@ class RequestQueue:
             self._news.set()
         job.calls.append(call)
 
-    async def close(self) -> None:
-        """End all that runs here."""
+    async def close(self, seconds: float) -> None:
+        """End all that runs here; answers that are on their way, and paid for, are waited for so long."""
         self._drop(self._jobs.values(), BackendError(CLOSED))
-        tasks = [self._sender, *self._in_flight, *self._pausing]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended([self._sender, *self._pausing])
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=seconds)
+        await _ended([*self._in_flight, *self._pausing])
         with suppress(Exception):
             await self._client.close()
 
@@ -417,6 +417,12 @@ class RequestQueue:
             del self._jobs[job.asked.key]
         if job.is_probe:
             self._wake(job.model)
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _answer_in(content: bytes) -> CachedAnswer | None:

@@ -1,11 +1,11 @@
 """Whether killed runs of ``cascade predict`` at a service lose a row, or pay for an answer twice.
 
-Each run predicts some rows by a prompted model at a sandbox with chaos. It is killed without warning at a
-random moment, twice, and then given once more, to its end. Counted are rows that stand neither in the output
-nor among the refused ones, or in both, and answers of the service to a request that had been answered before.
-What a service has answered and nobody has read yet cannot be had again: at most as many answers a kill as are
-in flight.
-Run as ``python tests/benchmarks/killed_runs.py [--runs 100] [--seed 0]``.
+Each run predicts some rows by a prompted model at a sandbox with chaos. It is stopped at a random moment,
+twice, and then given once more, to its end: without warning (``--by KILL``), or told to (``--by TERM``).
+Counted are rows that stand neither in the output nor among the refused ones, or in both, and answers of the
+service to a request that had been answered before. What it has answered and a killed process has not read
+cannot be had again: at most as many answers a kill as are in flight.
+Run as ``python tests/benchmarks/killed_runs.py [--runs 100] [--by KILL] [--seed 0]``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 def main():
     cli = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cli.add_argument("--runs", type=int, default=100)
+    cli.add_argument("--by", choices=("KILL", "TERM", "INT"), default="KILL")
     cli.add_argument("--seed", type=int, default=0)
     asked = cli.parse_args()
     draw = random.Random(asked.seed)
@@ -104,20 +106,24 @@ def main():
             told = TAXONOMY.format(address=server.address, in_flight=IN_FLIGHT)
             (folder / "shop.yaml").write_text(told, encoding="utf-8")
             cascade(folder, "fit", "shop.yaml").wait()
-            found = [killed_run(folder, number, draw) for number in range(asked.runs)]
+            found = [
+                stopped_run(folder, number, draw, signal.Signals[f"SIG{asked.by}"])
+                for number in range(asked.runs)
+            ]
             sandbox.terminate()
     lost, refused, kills = (sum(column) for column in zip(*found, strict=True))
     answers, again = server.answers.total(), server.answers.total() - len(server.answers)
     print(
-        f"{asked.runs} runs of {ROWS} rows, {kills} kills: {lost} rows lost or told twice, {refused} refused"
+        f"{asked.runs} runs of {ROWS} rows, {kills} times stopped by {asked.by}: "
+        f"{lost} rows lost or told twice, {refused} refused"
     )
     print(
         f"{answers} answers, {again} of them to a request that had been answered before: "
-        f"{again / max(kills, 1):.1f} a kill, with {IN_FLIGHT} in flight"
+        f"{again / max(kills, 1):.1f} a time, with {IN_FLIGHT} in flight"
     )
 
 
-def killed_run(folder: Path, number: int, draw: random.Random) -> tuple[int, int, int]:
+def stopped_run(folder: Path, number: int, draw: random.Random, by: signal.Signals) -> tuple[int, int, int]:
     """Rows lost or told twice, rows refused, and kills that came before the end."""
     rows = folder / f"rows{number}.jsonl"
     texts = [" ".join(draw.choices(WORDS, k=5)) + f" {number} {row}" for row in range(ROWS)]
@@ -127,7 +133,7 @@ def killed_run(folder: Path, number: int, draw: random.Random) -> tuple[int, int
         process = cascade(folder, "predict", rows.name, "--out", out.name)
         time.sleep(draw.uniform(0.8, 4.0))
         if process.poll() is None:
-            process.kill()
+            process.send_signal(by)
             kills += 1
         process.wait()
     cascade(folder, "predict", rows.name, "--out", out.name).wait()

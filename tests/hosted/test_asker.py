@@ -436,9 +436,28 @@ def test_control_c_ends_at_once_and_asks_no_more(service):
     assert len(service.texts) < 1000
 
 
+def test_answers_that_are_on_their_way_are_kept_when_asking_ends(service, tmp_path):
+    service.script.latency = 0.5
+    texts = texts_of(3)
+    asker = Asker(cache=AnswerCache(tmp_path / "answers.sqlite"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(asker.ask, questions(service, texts))
+        while service.in_flight < 3:
+            time.sleep(0.005)
+        # Who closes it last waits for who closed it first.
+        with ThreadPoolExecutor(2) as closers:
+            list(closers.map(lambda _: asker.close(), range(2)))
+        with pytest.raises(BackendError, match="closed"):
+            waiting.result(10)
+    with Asker(cache=AnswerCache(tmp_path / "answers.sqlite")) as again:
+        found = again.ask(questions(service, texts))
+    assert all(answer.scores is not None for answer in found)
+    assert sorted(service.texts.values()) == [1, 1, 1]
+
+
 def test_closing_ends_what_waits(service):
     service.script.latency = 30.0
-    asker = Asker()
+    asker = Asker(parting_seconds=0.1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(asker.ask, questions(service, texts_of(3)))
         while not service.in_flight:

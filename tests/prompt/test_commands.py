@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from answering_service import Script, Service, said
 from hosted_runs import environment, run, sandbox
 
 GROUPS = {
@@ -333,4 +334,37 @@ def test_ctrl_c_stops_asking_and_the_same_command_goes_on(tmp_path):
         assert "interrupted" in told
         assert asked < 40  # of 60 for the router alone
         run(folder, *PREDICT, "--out", "out.jsonl")
+    assert [row["id"] for row in lines(folder / "out.jsonl")] == [row["id"] for row in rows(60, 2)]
+
+
+def by_words(body):
+    """Children whose names stand in the text, as a list."""
+    text = body["messages"][-1]["content"]
+    names = [name for name in (*GROUPS, *SAYINGS) if re.search(rf"^\d+ {name}", asked(body), re.MULTILINE)]
+    found = [name for name in names if name in text or any(word in text for word in GROUPS.get(name, ()))]
+    return said(json.dumps({"labels": [{"label": name, "confidence": 90} for name in found]}))
+
+
+def asked(body):
+    return body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_pays_for_no_answer_twice(tmp_path, stop):
+    with Service(Script(choose=by_words, latency=0.3)) as service:
+        folder = put(tmp_path / "shop", taxonomy(service.base_url, concurrency=4))
+        run(folder, "fit", "shop.yaml")
+        words = [sys.executable, "-m", "cascade", *PREDICT, "--out", "out.jsonl"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for number in range(2):
+            with subprocess.Popen(words, cwd=folder, env=environment(), **quiet) as process:
+                before = len(service.bodies)
+                while len(service.bodies) < before + 6 or not service.in_flight:
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                process.send_signal(stop)
+                assert process.wait(30) == 128 + stop, number
+        run(folder, *PREDICT, "--out", "out.jsonl")
+        bodies = [json.dumps(body) for body in service.bodies]
+    assert len(bodies) == len(set(bodies)) > 60
     assert [row["id"] for row in lines(folder / "out.jsonl")] == [row["id"] for row in rows(60, 2)]
