@@ -349,21 +349,20 @@ def asked(body):
     return body["messages"][0]["content"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_stopped_pays_for_no_answer_twice(tmp_path, stop):
+def test_a_run_that_is_stopped_pays_for_no_answer_twice(tmp_path):
     with Service(Script(choose=by_words, latency=0.3)) as service:
         folder = put(tmp_path / "shop", taxonomy(service.base_url, concurrency=4))
         run(folder, "fit", "shop.yaml")
         words = [sys.executable, "-m", "cascade", *PREDICT, "--out", "out.jsonl"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        for number in range(2):
+        for stop in (signal.SIGTERM, signal.SIGINT):
             with subprocess.Popen(words, cwd=folder, env=environment(), **quiet) as process:
                 before = len(service.bodies)
                 while len(service.bodies) < before + 6 or not service.in_flight:
                     assert process.poll() is None
                     time.sleep(0.01)
                 process.send_signal(stop)
-                assert process.wait(30) == 128 + stop, number
+                assert process.wait(30) == 128 + stop
         run(folder, *PREDICT, "--out", "out.jsonl")
         bodies = [json.dumps(body) for body in service.bodies]
     assert len(bodies) == len(set(bodies)) > 60
