@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 
 import pytest
@@ -113,6 +114,9 @@ def test_predictions_say_what_was_asked_again_and_a_repeat_asks_nothing(place):
         assert 0 <= entry["yes"] <= 1
     rows_asked = sum(any("before" in entry for entry in row["trace"]) for row in answers)
     assert f"labels of {rows_asked} of 60 rows" in told(done)
+    before = run(place, "predict", "test.jsonl", "--dry-run")
+    assert int(re.search(r"labels in doubt +yes or no +(\d+)", before.stdout)[1]) == len(asked)
+    assert "nothing was sent" in told(before)
     again = run(place, "predict", "test.jsonl", "--trace", "--out", "b.jsonl")
     assert (place / "b.jsonl").read_bytes() == (place / "a.jsonl").read_bytes()
     assert "(reader): 0 requests" in told(again)
@@ -131,9 +135,6 @@ def test_what_it_would_take_is_told_before_anything_is_sent(place):
     assert planned["in_doubt"]["share"] == 0.6
     assert planned["in_doubt_labels"] == 48
     assert "48 doubtful labels of held-out rows" in told(run(place, "fit", "yard.yaml", "--dry-run"))
-    done = run(place, "predict", "test.jsonl", "--dry-run")
-    assert "labels in doubt" in done.stdout
-    assert "nothing was sent" in told(done)
 
 
 def test_a_reason_says_what_was_asked_beside_what(place):
