@@ -94,18 +94,23 @@ class HostedModel:
     def rounds(self, texts: Texts) -> Rounds:
         """One round of questions; see `Asking`."""
         answers = yield self.questions(texts)
-        scores = np.full((len(answers), len(self.codec.children)), np.nan, dtype=np.float32)
-        reasons = {}
-        for row, answer in enumerate(answers):
-            if answer.scores is None:
-                reasons[row] = f"{self.model}: {answer.why}"
-            else:
-                scores[row] = answer.scores
-        return scores, reasons
+        return scored(answers, self.model, len(self.codec.children))
 
     def save(self, folder: Path) -> None:
         codec = self.codec.settings_key()
         write_json(folder / _FILE, {"version": VERSION, "model": self.model, "codec": codec})
+
+
+def scored(answers: Sequence[Answer], model: str, n_children: int) -> Scored:
+    """What one answer of a model to each text comes to."""
+    scores = np.full((len(answers), n_children), np.nan, dtype=np.float32)
+    reasons = {}
+    for row, answer in enumerate(answers):
+        if answer.scores is None:
+            reasons[row] = f"{model}: {answer.why}"
+        else:
+            scores[row] = answer.scores
+    return scores, reasons
 
 
 def asked_alone(asker: Asker, rounds: Rounds) -> Scored:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from cascade.model.walk import Checked, Walked
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.taxonomy.graph import Graph
-from cascade.validation.calibration import logit, sigmoid
 
 LEAST_DOUBT = 0.02
 """What an answer about a label is expected to save at least, else it is not worth a question."""
@@ -103,6 +102,10 @@ class Verification:
         answer_weights
             float64, shape (n_cells,): those of the labels.
         """
+        from cascade.validation.calibration import (
+            sigmoid,  # Numba comes with it, and folders are read without
+        )
+
         offset, own, _ = self.weights
         raised = offset + own * log_odds(before) + answer_weights * log_odds(answers)
         return np.where(np.isnan(answers), before, sigmoid(raised)).astype(np.float32)
@@ -110,6 +113,8 @@ class Verification:
 
 def log_odds(probabilities: FloatArray) -> Floats:
     """Those of probabilities kept in [.01, .99], float64."""
+    from cascade.validation.calibration import logit  # as above
+
     return np.asarray(logit(np.clip(probabilities.astype(np.float64), 1 - _SUREST, _SUREST)))
 
 

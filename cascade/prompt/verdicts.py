@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cascade.hosted.asker import Asker, shared_asker
-from cascade.hosted.backend import Rounds, asked_alone
+from cascade.hosted.backend import Rounds, asked_alone, scored
 from cascade.hosted.questions import Question
 from cascade.nodes.contract import Doubted
 from cascade.prompt.model import Asked, repaired, shortened
@@ -65,14 +65,7 @@ class VerdictModel:
 
     def _rounds(self, doubted: Sequence[Doubted]) -> Rounds:
         answers = yield from repaired(self.questions(doubted))
-        scores = np.full((len(doubted), 1), np.nan, dtype=np.float32)
-        reasons = {}
-        for row, answer in enumerate(answers):
-            if answer.scores is None:
-                reasons[row] = f"{self.model}: {answer.why}"
-            else:
-                scores[row] = answer.scores
-        return scores, reasons
+        return scored(answers, self.model, 1)
 
     @property
     def _kind(self) -> str:

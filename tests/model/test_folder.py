@@ -784,3 +784,9 @@ def test_a_model_can_be_loaded_at_any_time_while_fits_replace_it(fits, shop, tmp
                 break
         assert "error" not in fits.rest()
     assert len(digests) == 7
+
+
+def test_what_a_folder_holds_is_read_without_the_compiler():
+    code = "import sys, cascade.model.folder; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -77,12 +77,6 @@ def put(folder, described, *, count=0):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with sandbox(tmp_path_factory.mktemp("sandbox")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def untaught(tmp_path_factory, address):
     """A folder with a model that was made of no row, and what `fit` said."""
     folder = put(tmp_path_factory.mktemp("untaught"), taxonomy(address))

@@ -54,12 +54,6 @@ def put(folder, described):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with sandbox(tmp_path_factory.mktemp("sandbox")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def fitted(address, tmp_path_factory):
     folder = put(tmp_path_factory.mktemp("yard"), taxonomy(address))
     done = run(folder, "fit", "yard.yaml")
