@@ -96,6 +96,8 @@ def test_a_file_of_ones_own_is_read(own_file):
     assert prices.training_usd("small", 500_000, 2) == 2.0
     assert prices.answer_usd("ft:small", 1_000_000, 0, batch=True) == 0.25
     assert prices.answer_usd("small-talk", 1_000_000, 0, n_cached=1_000_000) == 7.0
+    # What its fine-tunes cost says nothing of the model itself.
+    assert prices.answer_usd("small", 1_000_000, 0) is None
     assert prices.ends("small") == date(2027, 2, 3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascade.errors import BackendError, DataError
-from cascade.learn.asking import fit_untaught, planned_questions, rows_to_ask, usd_of_text
+from cascade.learn.asking import fit_untaught, planned_questions, rows_to_ask, usd_left, usd_of_text
 from cascade.learn.datasets import Dataset
 from cascade.learn.groups import service_groups
 from cascade.learn.thresholds import WORTH_ASKING, route_threshold
@@ -90,3 +90,13 @@ def test_plain_thresholds_are_those_of_the_taxonomy_or_what_is_likelier_than_not
     routes = {name: record.route_threshold for name, record in manifest.groups.items()}
     assert routes == {"": 0.0, "a": 0.5, "b": 0.25, "c": 0.0}
     assert not manifest.is_calibrated
+
+
+def test_what_is_left_of_a_budget_is_without_what_calibrating_takes():
+    data = dataset()
+    services = service_groups(data)
+    usd = usd_of_text(planned_questions(data, services, 0))
+    assert usd_left(data, services, 0, 100 * usd, 60) == pytest.approx(40 * usd)
+    assert usd_left(data, services, 0, 100 * usd, 200) == 0
+    assert usd_left(data, services, 0, None, 60) is None
+    assert usd_left(data, {}, 0, 0.5, 60) == 0.5  # nobody else is asked

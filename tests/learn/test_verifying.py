@@ -13,7 +13,8 @@ from cascade.learn.datasets import Dataset
 from cascade.learn.fit import fit_out_of_fold
 from cascade.learn.verifying import planned_second_pass, settle_verification, told_of_verification
 from cascade.model.decide import decide
-from cascade.model.verification import FEWEST, DoubtFinder
+from cascade.model.verification import FEWEST, DoubtFinder, checked
+from cascade.predict.verifying import Verifier
 from cascade.taxonomy.definition import Taxonomy
 
 LABELS = {"billing": ["refund", "invoice", "charge"], "delivery": ["late", "broken", "lost"]}
@@ -180,3 +181,20 @@ def test_a_plan_tells_what_asking_takes_before_anything_is_sent(fitted):
     assert planned.price.questions == 1
     plain = Taxonomy.from_dict({"name": "t", "labels": ALL})
     assert planned_second_pass(Dataset.make(plain, *rows(20))) is None
+
+
+def test_what_questions_cost_grows_with_their_number(fitted):
+    dataset, found, _ = fitted
+    priced = {"kind": "prompt", "model": "gpt-4.1-mini"}
+    asked = replace(settled(fitted, 0.95)[0], backend=priced)
+    verifier = Verifier(dataset.taxonomy, found.manifest, asked)
+    doubtful = verifier.asked(
+        found.walked,
+        lambda part: decide(dataset.taxonomy, found.manifest.thresholds, part.paths),
+    )
+    walked = checked(asked, found.walked, doubtful, np.full(len(doubtful), 0.5, dtype=np.float32))
+    texts = dataset.texts.take(found.rows)
+    one = verifier.price(doubtful, texts).usd
+    assert len(doubtful) > 50
+    assert verifier.usd(walked.checked, texts) == pytest.approx(one * len(doubtful))
+    assert verifier.usd(walked.checked.of(np.empty(0, dtype=np.int64)), texts) == 0

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from trees import SHOP
 
 from cascade.model.decide import decide
+from cascade.model.folder import Manifest
+from cascade.model.soundness import check_verification
 from cascade.model.verification import (
     MOST_EACH,
     DoubtFinder,
@@ -175,3 +177,28 @@ def test_what_is_no_verification_is_refused():
     for wrong in ({"weights": [1, 2]}, {"least_doubt": "x"}, {"is_used": 1}, {"label_weights": {"a": "x"}}):
         with pytest.raises((TypeError, ValueError)):
             Verification.of({**sound, **wrong})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backend": {"kind": "prompt", "model": "another"}},
+        {"label_weights": {"nobody": 0.5}},
+        {"confused": (("a", "nobody", 0.5),)},
+        {"apart": (("nobody", "a"),)},
+        {"weights": (0.0, float("nan"), 1.0)},
+        {"label_weights": {"a": float("inf")}},
+        {"least_doubt": 2.0},
+    ],
+)
+def test_a_second_pass_of_another_taxonomy_or_of_impossible_numbers_is_refused(changes):
+    asked = Taxonomy.from_dict({**FLAT.to_dict(), "verify": {"backend": BACKEND}})
+    check_verification(asked, manifest_with(PLAIN))
+    with pytest.raises(ValueError, match=r"taxonomy|expected a number"):
+        check_verification(asked, manifest_with(replace(PLAIN, **changes)))
+    with pytest.raises(ValueError, match="taxonomy"):
+        check_verification(FLAT, manifest_with(PLAIN))
+
+
+def manifest_with(verification):
+    return Manifest({}, FLAT.graph.nodes, {}, THRESHOLDS, {}, (), 0, {}, verification=verification)
