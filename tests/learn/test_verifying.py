@@ -10,6 +10,7 @@ import pytest
 
 from cascade.hosted.questions import Answer
 from cascade.learn.datasets import Dataset
+from cascade.learn.decisions import labels_out_of_fold
 from cascade.learn.fit import fit_out_of_fold
 from cascade.learn.verifying import planned_second_pass, settle_verification, told_of_verification
 from cascade.model.decide import decide
@@ -165,10 +166,16 @@ def test_the_same_rows_and_answers_settle_the_same(fitted):
 def test_siblings_that_were_swapped_and_labels_that_never_meet_are_found(fitted):
     found, _ = settled(fitted, 0.95)
     siblings = {label: set(labels) for labels in LABELS.values() for label in labels}
+    dataset, fit, _ = fitted
+    manifest = fit.manifest
+    cells = labels_out_of_fold(dataset, fit.rows, fit.walked, manifest.thresholds, manifest.exclusive)
+    truth, chosen = (dict(zip(dataset.taxonomy.graph.labels, one.dense().T, strict=True)) for one in cells)
     assert found.confused
     for label, sibling, rate in found.confused:
         assert sibling in siblings[label]
-        assert 0 < rate < 1
+        alone = chosen[label] & ~chosen[sibling]
+        swapped = alone & ~truth[label] & truth[sibling]
+        assert rate == pytest.approx(swapped.sum() / (alone.sum() + 5), abs=1e-5)
     # No row has two labels, and each has some sixty.
     assert len(found.apart) == len(ALL) * (len(ALL) - 1) / 2
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from trees import SHOP
 
 from cascade.model.decide import decide
+from cascade.model.descriptions import Doubting
 from cascade.model.folder import Manifest
 from cascade.model.soundness import check_verification
 from cascade.model.verification import (
     MOST_EACH,
     DoubtFinder,
+    DoubtfulLabels,
     Verification,
     checked,
     unverified,
@@ -202,3 +204,29 @@ def test_a_second_pass_of_another_taxonomy_or_of_impossible_numbers_is_refused(c
 
 def manifest_with(verification):
     return Manifest({}, FLAT.graph.nodes, {}, THRESHOLDS, {}, (), 0, {}, verification=verification)
+
+
+def test_a_label_of_two_groups_is_described_where_what_it_is_taken_for_stands():
+    taxonomy = Taxonomy.from_dict(
+        {
+            "name": "two",
+            "groups": {
+                "first": {"description": "One.", "labels": ["a", "b"]},
+                "second": {"description": "Two.", "labels": ["a", "c"]},
+            },
+        }
+    )
+    number = {label: place for place, label in enumerate(taxonomy.graph.labels)}
+    labels = np.array([number["a"]] * 4 + [number["b"]])
+    rivals = np.array([number["b"], number["c"], -1, -1, number["c"]])
+    nothing = np.zeros(5)
+    asked = DoubtfulLabels(np.zeros(5, np.int64), labels, rivals, nothing.astype(np.float32), nothing)
+    found = [(one.label, one.rival, one.description.path) for one in Doubting(taxonomy).of(asked, ["t"])]
+    # What stands in no group of the label is not told of.
+    assert found == [
+        ("a", "b", "first"),
+        ("a", "c", "second"),
+        ("a", "", "first"),
+        ("a", "", "first"),
+        ("b", "", "first"),
+    ]
