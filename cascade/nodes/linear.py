@@ -24,11 +24,12 @@ from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
 from cascade.nodes.pushes import pushes_of, traces
 from cascade.nodes.solver import Block, Solution, blocks_of
-from cascade.nodes.weighting import LEAST_ROWS, UNROLLED, Idf, Weighted, Weighting, multiply, place_of
+from cascade.nodes.weighting import LEAST_ROWS, Idf, Weighted, Weighting, place_of
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
+from cascade.system.vectors import UNROLLED, add_products
 from cascade.text.clusters import clusters_of
 from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
 from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
@@ -544,7 +545,7 @@ def _score(
         of_row[:] = 0
         if is_dense:
             values[found : found + UNROLLED], features[found : found + UNROLLED] = 0, 0
-            multiply(values, features, 0, found, dense, of_row)
+            add_products(values, features, 0, found, dense, of_row)
         else:
             add_cells(values, features, found, ends, children, weights, of_row)
         if length > 0:

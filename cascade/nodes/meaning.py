@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from cascade.encoders.contract import Encoder
 from cascade.errors import ModelError
 from cascade.nodes.occlusion import cut_up, vectors_without
-from cascade.nodes.weighting import UNROLLED, Weighted
+from cascade.nodes.weighting import Weighted
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import WAY_OUT, read_array, read_json, write_array, write_json
+from cascade.system.vectors import UNROLLED
 from cascade.text.normal import normal_forms
 from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts

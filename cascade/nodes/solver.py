@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.nodes.weighting import Weighted, multiply
+from cascade.nodes.weighting import Weighted
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
+from cascade.system.vectors import VECTOR, add_multiples, add_products
 
 LANES = 32
-# What is computed for a row is computed for whole vectors of the processor.
-VECTOR = 8
 MAX_PASSES = 300
 # The margin of a child that no row, or every row, has: P = sigmoid(2 * 4) and its complement.
 SURE = np.float32(4.0)
@@ -207,11 +206,7 @@ def _add_row(
     """Add the row to each column of the weights, as often as `steps` says."""
     for lane in range(len(steps)):
         biases[lane] += steps[lane]
-    for at in range(start, end):
-        of, value = weights[np.uint32(features[at])], values[at]
-        # Not a constant: a loop of known length is unrolled into single steps and no vectors.
-        for lane in range(weights.shape[1]):
-            of[lane] += value * steps[lane]
+    add_multiples(values, features, start, end, steps, weights)
 
 
 @kernel
@@ -292,7 +287,7 @@ def _descend(
             row = order[visit]
             start, end = starts[row], starts[row + 1]
             margins[:] = biases
-            multiply(values, features, start, end, weights, margins)
+            add_products(values, features, start, end, weights, margins)
             moved, worst = _move(
                 margins,
                 duals[row],

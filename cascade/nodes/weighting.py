@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
+from cascade.system.vectors import UNROLLED, add_products
 from cascade.text.features import DAMPED, INSIDE_WEIGHT, Bags
 from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 
 # A feature of one row alone teaches little, and there are many of them.
 LEAST_ROWS = 2
-# So many features are multiplied at once, which keeps as many loads in flight: rows are filled up with zeros.
-UNROLLED = 4
 
 
 class Weighting:
@@ -67,7 +66,8 @@ class Weighted:
     Attributes
     ----------
     starts
-        int64, shape (n_texts + 1,): row i has the cells starts[i] to starts[i + 1], a multiple of `UNROLLED`.
+        int64, shape (n_texts + 1,): row i has the cells starts[i] to starts[i + 1], a multiple of `UNROLLED`:
+        they are filled up with zeros.
     features
         int32, shape (n_cells,): see `Weighting`; only those in use, and 0 in what fills a row up.
     values
@@ -216,24 +216,6 @@ def _weigh(
 
 
 @kernel
-def multiply(
-    values: FloatArray,
-    features: NDArray[np.int32],
-    start: int,
-    end: int,
-    weights: FloatArray,
-    margins: FloatArray,
-) -> None:
-    """Add the product of a row's cells with the weights to `margins`."""
-    for at in range(start, end, UNROLLED):
-        a, b, c, d = values[at], values[at + 1], values[at + 2], values[at + 3]
-        of_a, of_b = weights[np.uint32(features[at])], weights[np.uint32(features[at + 1])]
-        of_c, of_d = weights[np.uint32(features[at + 2])], weights[np.uint32(features[at + 3])]
-        for lane in range(len(margins)):
-            margins[lane] += (a * of_a[lane] + b * of_b[lane]) + (c * of_c[lane] + d * of_d[lane])
-
-
-@kernel
 def _margins(
     starts: IntArray,
     features: NDArray[np.int32],
@@ -246,7 +228,7 @@ def _margins(
     for place in range(len(rows)):
         row = rows[place]
         margins[place] = biases
-        multiply(values, features, starts[row], starts[row + 1], weights, margins[place])
+        add_products(values, features, starts[row], starts[row + 1], weights, margins[place])
 
 
 @kernel

@@ -14,14 +14,13 @@ from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import WAY_OUT, read_array, write_array
+from cascade.system.vectors import VECTOR
 
 # Weights nearer to 0 are dropped (Babbar and Schoelkopf, "DiSMEC: Distributed Sparse Machines for Extreme
 # Multi-label Classification", WSDM 2017, section 3.2, has the first). It moves held-out margins by less than
 # 0.01 (root mean square, on five sets); the second, of small models, by up to 0.06, and costs CLINC150 .001
 # of micro F1 on valid, so that it is for models whose size matters more.
 BOUND, BOUND_OF_SMALL = np.float32(0.01), np.float32(0.04)
-# Rows of `dense` are whole vectors of the processor.
-VECTOR = 8
 # From such a share of weights on that are not 0, whole vectors are multiplied faster than single numbers.
 DENSE = 0.35
 # Numbers of children take no more room than they need.

@@ -1,0 +1,252 @@
+"""Sparse rows times a dense table, in whole vectors of the processor.
+
+numba makes vectors of a loop over columns only in steps of 32 of them; what is left is done one by one, and
+most tables here have 8, 16 or 24. So these loops are written for the compiler beneath numba: a vector of
+eight columns is one value, and up to four of them stay in registers for the whole row. Floats are added
+in the order that is said below, whatever the processor: no two of these operations are fused into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils, config
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from cascade.system.array_types import FloatArray
+from cascade.system.compiled import kernel
+
+# The columns of a table are a multiple of this.
+VECTOR = 8
+# So many cells of a row are multiplied at once, which keeps as many loads in flight.
+UNROLLED = 4
+# So many vectors of a row stay in registers.
+AT_ONCE = 4
+
+_LANES = ir.VectorType(ir.FloatType(), VECTOR)
+_INDEX = ir.IntType(64)
+# No element of an array is promised to lie on more than its own size.
+_ALIGNED = 4
+
+
+def _check(*arrays: Any) -> None:
+    if any(array.layout != "C" for array in arrays):
+        raise TypingError("expected contiguous arrays")
+
+
+def _array(context: Any, builder: Any, signature: Any, arguments: Sequence[Any], place: int) -> Any:
+    return context.make_array(signature.args[place])(context, builder, arguments[place])
+
+
+def _vector_at(builder: Any, data: Any, index: Any) -> Any:
+    """Where the vector begins that has this element first."""
+    return builder.bitcast(builder.gep(data, [index]), _LANES.as_pointer())
+
+
+def _loaded(builder: Any, data: Any, index: Any) -> Any:
+    return builder.load(_vector_at(builder, data, index), align=_ALIGNED)
+
+
+def _everywhere(builder: Any, data: Any, index: Any) -> Any:
+    """A vector of one element in all places."""
+    nothing = ir.Constant(_LANES, ir.Undefined)
+    first = builder.insert_element(nothing, builder.load(builder.gep(data, [index])), ir.IntType(32)(0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), [0] * VECTOR)
+    return builder.shuffle_vector(first, nothing, places)
+
+
+def _variable(builder: Any, value: Any) -> Any:
+    return cgutils.alloca_once_value(builder, value)  # type: ignore[no-untyped-call]
+
+
+def _columns(builder: Any, table: Any) -> Any:
+    return cgutils.unpack_tuple(builder, table.shape, 2)[1]  # type: ignore[no-untyped-call]
+
+
+def _row_begins(builder: Any, features: Any, at: Any, n_columns: Any) -> Any:
+    """The place of the first element of the row of a table that belongs to a cell."""
+    feature = builder.load(builder.gep(features.data, [at]))
+    return builder.mul(builder.zext(feature, _INDEX), n_columns)
+
+
+def _products(n_vectors: int) -> Any:
+    """The loop of `add_products` for so many vectors from a column on."""
+
+    @intrinsic
+    def add(
+        _: Any, values: Any, features: Any, _start: Any, _end: Any, weights: Any, _first: Any, margins: Any
+    ) -> tuple[Any, Callable[..., Any]]:
+        _check(values, features, weights, margins)
+        place = types.intp
+        signature = types.void(values, features, place, place, weights, place, margins)
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            of_row, of_features, table, sums = (
+                _array(context, builder, signature, arguments, place) for place in (0, 1, 4, 6)
+            )
+            n_columns = _columns(builder, table)
+            columns = [builder.add(arguments[5], _INDEX(VECTOR * number)) for number in range(n_vectors)]
+            so_far = [_variable(builder, _loaded(builder, sums.data, column)) for column in columns]
+            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(UNROLLED), _INDEX)
+            with cells as (first_cell, _):
+                four = [builder.add(first_cell, _INDEX(number)) for number in range(UNROLLED)]
+                factors = [_everywhere(builder, of_row.data, at) for at in four]
+                begins = [_row_begins(builder, of_features, at, n_columns) for at in four]
+                for column, total in zip(columns, so_far, strict=True):
+                    a, b, c, d = (
+                        builder.fmul(factor, _loaded(builder, table.data, builder.add(begin, column)))
+                        for factor, begin in zip(factors, begins, strict=True)
+                    )
+                    more = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+                    builder.store(builder.fadd(builder.load(total), more), total)
+            for column, total in zip(columns, so_far, strict=True):
+                builder.store(builder.load(total), _vector_at(builder, sums.data, column), align=_ALIGNED)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return add
+
+
+def _multiples(n_vectors: int) -> Any:
+    """The loop of `add_multiples` for so many vectors from a column on."""
+
+    @intrinsic
+    def add(
+        _: Any, values: Any, features: Any, _start: Any, _end: Any, steps: Any, weights: Any, _first: Any
+    ) -> tuple[Any, Callable[..., Any]]:
+        _check(values, features, weights, steps)
+        place = types.intp
+        signature = types.void(values, features, place, place, steps, weights, place)
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            of_row, of_features, by, table = (
+                _array(context, builder, signature, arguments, place) for place in (0, 1, 4, 5)
+            )
+            n_columns = _columns(builder, table)
+            columns = [builder.add(arguments[6], _INDEX(VECTOR * number)) for number in range(n_vectors)]
+            step = [_loaded(builder, by.data, column) for column in columns]
+            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(1), _INDEX)
+            with cells as (at, _):
+                factor = _everywhere(builder, of_row.data, at)
+                begin = _row_begins(builder, of_features, at, n_columns)
+                for column, own in zip(columns, step, strict=True):
+                    where = _vector_at(builder, table.data, builder.add(begin, column))
+                    moved = builder.fadd(builder.load(where, align=_ALIGNED), builder.fmul(factor, own))
+                    builder.store(moved, where, align=_ALIGNED)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return add
+
+
+def _plainly(loop: Callable[..., Any], n_vectors: int) -> Callable[..., None]:
+    """One of the loops above for who has numba run everything as Python."""
+    columns = VECTOR * n_vectors
+
+    def products(
+        values: FloatArray,
+        features: NDArray[np.int32],
+        start: int,
+        end: int,
+        weights: FloatArray,
+        first: int,
+        margins: FloatArray,
+    ) -> None:
+        for at in range(start, end, UNROLLED):
+            four = slice(at, at + UNROLLED)
+            a, b, c, d = values[four, None] * weights[features[four], first : first + columns]
+            margins[first : first + columns] += (a + b) + (c + d)
+
+    def multiples(
+        values: FloatArray,
+        features: NDArray[np.int32],
+        start: int,
+        end: int,
+        steps: FloatArray,
+        weights: FloatArray,
+        first: int,
+    ) -> None:
+        own = slice(first, first + columns)
+        for at in range(start, end):
+            weights[features[at], own] += values[at] * steps[own]
+
+    return products if loop is _products else multiples
+
+
+def _loops(loop: Callable[[int], Any]) -> list[Any]:
+    """A loop for each number of vectors."""
+    in_python = config.DISABLE_JIT  # type: ignore[attr-defined]
+    return [_plainly(loop, number) if in_python else loop(number) for number in range(1, AT_ONCE + 1)]
+
+
+_products_1, _products_2, _products_3, _products_4 = _loops(_products)
+_multiples_1, _multiples_2, _multiples_3, _multiples_4 = _loops(_multiples)
+
+
+@kernel
+def add_products(
+    values: FloatArray,
+    features: NDArray[np.int32],
+    start: int,
+    end: int,
+    weights: FloatArray,
+    margins: FloatArray,
+) -> None:
+    """Add the product of a row's cells with a table to `margins`, four cells at a time.
+
+    Each margin grows by (a + b) + (c + d), the products of four cells, then by those of the next four.
+
+    Parameters
+    ----------
+    values, features
+        float32 and int32: what each cell counts for, and which row of the table it belongs to.
+    start, end
+        The row has the cells from `start` up to `end`, a multiple of `UNROLLED` in number.
+    weights
+        The table, float32, shape (n_features, n_columns), contiguous, n_columns a multiple of `VECTOR`.
+    margins
+        float32, shape (n_columns,), contiguous.
+    """
+    for first in range(0, weights.shape[1], AT_ONCE * VECTOR):
+        left = weights.shape[1] - first
+        if left >= AT_ONCE * VECTOR:
+            _products_4(values, features, start, end, weights, first, margins)
+        elif left == 3 * VECTOR:
+            _products_3(values, features, start, end, weights, first, margins)
+        elif left == 2 * VECTOR:
+            _products_2(values, features, start, end, weights, first, margins)
+        else:
+            _products_1(values, features, start, end, weights, first, margins)
+
+
+@kernel
+def add_multiples(
+    values: FloatArray,
+    features: NDArray[np.int32],
+    start: int,
+    end: int,
+    steps: FloatArray,
+    weights: FloatArray,
+) -> None:
+    """Add to the table's row of each cell from `start` up to `end` the cell's value times `steps`.
+
+    `steps` is float32, shape (n_columns,), contiguous; the others are as in `add_products`.
+    """
+    for first in range(0, weights.shape[1], AT_ONCE * VECTOR):
+        left = weights.shape[1] - first
+        if left >= AT_ONCE * VECTOR:
+            _multiples_4(values, features, start, end, steps, weights, first)
+        elif left == 3 * VECTOR:
+            _multiples_3(values, features, start, end, steps, weights, first)
+        elif left == 2 * VECTOR:
+            _multiples_2(values, features, start, end, steps, weights, first)
+        else:
+            _multiples_1(values, features, start, end, steps, weights, first)

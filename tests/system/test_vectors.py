@@ -1,0 +1,79 @@
+"""Whole vectors of the processor give what one number at a time gives, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.errors import TypingError
+
+from cascade.system.array_types import FloatArray
+from cascade.system.vectors import UNROLLED, VECTOR, add_multiples, add_products
+
+WIDTHS = [VECTOR * vectors for vectors in (1, 2, 3, 4, 5, 7, 8, 9)]
+
+
+def row_of(n_cells: int, n_features: int, seed: int) -> tuple[FloatArray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    values = draw.normal(size=n_cells).astype(np.float32)
+    return values, draw.integers(0, n_features, n_cells).astype(np.int32)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_products_are_added_four_cells_at_a_time(width: int) -> None:
+    values, features = row_of(40, 50, width)
+    weights = np.random.default_rng(1).normal(size=(50, width)).astype(np.float32)
+    margins = np.random.default_rng(2).normal(size=width).astype(np.float32)
+    expected = margins.copy()
+    for at in range(8, 32, UNROLLED):
+        a, b, c, d = values[at : at + UNROLLED, None] * weights[features[at : at + UNROLLED]]
+        expected += (a + b) + (c + d)
+    add_products(values, features, 8, 32, weights, margins)
+    assert margins.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_multiples_reach_the_rows_of_their_cells_and_no_others(width: int) -> None:
+    values, features = row_of(40, 50, width)
+    weights = np.random.default_rng(1).normal(size=(50, width)).astype(np.float32)
+    steps = np.random.default_rng(2).normal(size=width).astype(np.float32)
+    expected = weights.copy()
+    for at in range(7, 30):
+        expected[features[at]] += values[at] * steps
+    add_multiples(values, features, 7, 30, steps, weights)
+    assert weights.tobytes() == expected.tobytes()
+
+
+def test_a_row_without_cells_changes_nothing() -> None:
+    values, features = row_of(4, 5, 0)
+    weights = np.ones((5, VECTOR), dtype=np.float32)
+    margins = np.arange(VECTOR, dtype=np.float32)
+    add_products(values, features, 4, 4, weights, margins)
+    add_multiples(values, features, 4, 4, margins, weights)
+    assert margins.tolist() == list(range(VECTOR))
+    assert (weights == 1).all()
+
+
+def test_tables_that_do_not_lie_row_by_row_are_refused() -> None:
+    values, features = row_of(4, 5, 0)
+    across = np.ones((VECTOR, 5), dtype=np.float32).T
+    with pytest.raises(TypingError, match="expected contiguous arrays"):
+        add_products(values, features, 0, 4, across, np.zeros(VECTOR, dtype=np.float32))
+
+
+def test_without_the_compiler_they_are_python() -> None:
+    inside = "test_products_are or test_multiples or test_a_row"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k", inside],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert f"{2 * len(WIDTHS) + 1} passed" in ran.stdout
