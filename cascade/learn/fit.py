@@ -367,11 +367,12 @@ class _Fit:
     def second_scores(self) -> dict[str, FloatArray]:
         """Calibrated scores by models that learned from every row, for the blocks of the walk."""
         alone = {group: one for group, one in self.fitted.items() if one.record.negatives == "all"}
-        return {
-            group: self.calibrated(one, self.scored[self.walked.blocks[group].rows])
-            for group, one in {**alone, **self.seconds}.items()
-            if group in self.walked.blocks
-        }
+        blocks = self.walked.blocks
+        found = {group: one for group, one in {**alone, **self.seconds}.items() if group in blocks}
+        spread = Parallel(self.jobs, backend="threading")
+        rows = (self.scored[blocks[group].rows] for group in found)
+        scores = spread(delayed(self.calibrated)(*one) for one in zip(found.values(), rows, strict=True))
+        return dict(zip(found, scores, strict=True))
 
     def early(self) -> list[str]:
         """The groups whose models learn from their own rows, whatever comes of those above them.

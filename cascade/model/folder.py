@@ -40,6 +40,8 @@ ENCODERS = "encoders"
 TRUNKS = "trunks"
 MANIFEST = "manifest.json"
 NODE = "node.json"
+# 3,200 files of 270 nodes took 4 s one by one, and 0.4 s eight at a time.
+FLUSHED_AT_ONCE = 8
 _NODE_NAME = re.compile(r"[0-9a-f]{64}")
 # A model of several tiers has a folder for each.
 _FILE_NAME = re.compile(rf"(({'|'.join(TIERS)})/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -241,7 +243,11 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def write_node(root: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Make node folder `key`: `write` fills a temporary folder and answers the notes of its ``node.json``."""
+    """Make node folder `key`: `write` fills a temporary folder and answers the notes of its ``node.json``.
+
+    What a loss of power leaves half written is not `whole_node`; `write_manifest` has the disk hold all that
+    it names.
+    """
     nodes = root / NODES
     with writing(nodes / key):
         nodes.mkdir(parents=True, exist_ok=True)
@@ -258,13 +264,10 @@ def _put_in_place(root: Path, key: str, staging: Path, notes: Mapping[str, Any])
     record = {"schema": SCHEMA, "notes": notes, "files": _digests(staging)}
     (staging / NODE).write_bytes(checksummed(record))
     staging.chmod(0o755)
-    for path in (*staging.rglob("*"), staging):
-        _flush(path)
     place = root / NODES / key
     if whole_node(root, key) is None:  # else a worker of a fit that was killed came first
         _remove(place)
         staging.rename(place)
-    _flush(place.parent)
 
 
 def _remove(path: Path) -> None:
@@ -284,6 +287,17 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_nodes(nodes: Path, keys: Set[str]) -> None:
+    """Have the disk hold these node folders.
+
+    There may be thousands of small files, and a disk that is told of many at once writes them together.
+    """
+    folders = [nodes / key for key in keys if (nodes / key).is_dir()]
+    paths = [path for folder in folders for path in (*folder.rglob("*"), folder)]
+    with ThreadPoolExecutor(FLUSHED_AT_ONCE) as pool:
+        list(pool.map(_flush, [*paths, nodes] if folders else []))
 
 
 def whole_node(root: Path, key: str) -> Mapping[str, Any] | None:
@@ -307,6 +321,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     """Put the manifest in place, whole, and drop the node folders that it does not name."""
     temporary = root / f".{MANIFEST}.{os.getpid()}"
     with writing(root / MANIFEST):
+        _flush_nodes(root / NODES, nodes_of(manifest).keys())
         temporary.write_bytes(_content(manifest))
         _flush(temporary)
         temporary.replace(root / MANIFEST)

@@ -29,7 +29,7 @@ from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cel
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
-from cascade.system.vectors import UNROLLED, add_products
+from cascade.system.vectors import add_half_products
 from cascade.text.clusters import clusters_of
 from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
 from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
@@ -104,8 +104,8 @@ class LinearModel:
     def scores(self, texts: Texts) -> FloatArray:
         """One score per text and child, shape (n_texts, n_children), float32, each in [0, 1]."""
         found, weights = bags(texts, self.features), self.weights
-        is_dense = weights.is_dense
-        width = weights.dense.shape[1] if is_dense else weights.n_children
+        table = weights.table(int((found.starts[found.rows + 1] - found.starts[found.rows]).sum()))
+        width = weights.n_children if table is None else weights.width
         margins = np.empty((len(found), width), dtype=np.float32)
         _score(
             found.starts,
@@ -118,11 +118,10 @@ class LinearModel:
             self.weighting.slots,
             self.weighting.idf,
             self.weighting.rare,
-            is_dense,
-            weights.dense if is_dense else _NO_DENSE,
+            _NO_TABLE if table is None else table,
             weights.starts,
-            weights.columns,
-            _NO_VALUES if is_dense else weights.single,
+            _NO_COLUMNS if table is not None else weights.columns,
+            _NO_VALUES if table is not None else weights.single,
             margins,
         )
         if self.meaning is not None:
@@ -165,7 +164,9 @@ class LinearModel:
             self.meaning.save(folder)
 
 
-_NO_DENSE, _NO_VALUES = np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.float32)
+_NO_TABLE = np.empty((0, 0), dtype=np.int16)
+_NO_TABLE.flags.writeable = False  # so that one kernel is compiled for this and for tables
+_NO_COLUMNS, _NO_VALUES = np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.float32)
 
 
 def _squashed(margins: FloatArray) -> FloatArray:
@@ -515,17 +516,16 @@ def _score(
     slots: NDArray[np.int32],
     idf: FloatArray,
     rare: float,
-    is_dense: bool,
-    dense: FloatArray,
+    table: NDArray[np.int16],
     ends: IntArray,
     children: NDArray[np.uint32],
     weights: FloatArray,
     margins: FloatArray,
 ) -> None:
     """Fill `margins` with the products of texts of unit length and weights."""
-    room = UNROLLED
+    room = 0
     for text in rows:
-        room = max(room, starts[text + 1] - starts[text] + UNROLLED)
+        room = max(room, starts[text + 1] - starts[text])
     values, features = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.int32)
     for row in range(len(rows)):
         text, found = rows[row], 0
@@ -543,9 +543,8 @@ def _score(
             length += value * value
         of_row = margins[row]
         of_row[:] = 0
-        if is_dense:
-            values[found : found + UNROLLED], features[found : found + UNROLLED] = 0, 0
-            add_products(values, features, 0, found, dense, of_row)
+        if len(table):
+            add_half_products(values, features, 0, found, table, of_row)
         else:
             add_cells(values, features, found, ends, children, weights, of_row)
         if length > 0:

@@ -70,31 +70,13 @@ def pushes_of(trace: Trace, weighting: Weighting, weights: Weights, n_children: 
     values = values / (np.sqrt((values**2).sum()) or 1)
     found = np.zeros((len(trace.spans), n_children))
     each = values[trace.owners] * trace.shares
-    if weights.is_dense:
-        _add_dense(trace.words, features[trace.owners], each, weights.dense, found)
-    else:
-        of_parts = features[trace.owners]
-        _add_sparse(trace.words, of_parts, each, weights.starts, weights.columns, weights.single, found)
+    of_parts = features[trace.owners]
+    _add_pushes(trace.words, of_parts, each, weights.starts, weights.columns, weights.single, found)
     return found
 
 
 @kernel
-def _add_dense(
-    words: IntArray,
-    features: IntArray,
-    each: NDArray[np.float64],
-    weights: FloatArray,
-    found: NDArray[np.float64],
-) -> None:
-    for part in range(len(words)):
-        if features[part] >= 0:
-            of_word, of_feature = found[words[part]], weights[features[part]]
-            for child in range(len(of_word)):
-                of_word[child] += each[part] * of_feature[child]
-
-
-@kernel
-def _add_sparse(
+def _add_pushes(
     words: IntArray,
     features: IntArray,
     each: NDArray[np.float64],

@@ -21,8 +21,11 @@ from cascade.system.vectors import VECTOR
 # 0.01 (root mean square, on five sets); the second, of small models, by up to 0.06, and costs CLINC150 .001
 # of micro F1 on valid, so that it is for models whose size matters more.
 BOUND, BOUND_OF_SMALL = np.float32(0.01), np.float32(0.04)
-# From such a share of weights on that are not 0, whole vectors are multiplied faster than single numbers.
-DENSE = 0.35
+# Whole vectors are multiplied two to five times as fast as single numbers, on three sets where .07 to .8 of
+# the weights are not 0. With fewer a table takes more memory than it is worth, and with fewer cells to be
+# multiplied than a part of the weights more time to make.
+LEAST_DENSE = 0.05
+CELLS_FOR_A_WEIGHT = 0.25
 # Numbers of children take no more room than they need.
 _TYPES = ((1 << 8, np.uint8), (1 << 16, np.uint16), (1 << 32, np.uint32))
 
@@ -46,15 +49,16 @@ class Weights:
     children
         uint8, or longer where there are more children: which child each is for, ascending within a feature.
     values
-        float16, shape (n_weights,).
+        float16, or float32 of a model of release 0.4; shape (n_weights,).
     n_children
         How many children there are.
     """
 
     def __init__(
-        self, starts: IntArray, children: NDArray[Any], values: NDArray[np.float16], n_children: int
+        self, starts: IntArray, children: NDArray[Any], values: NDArray[np.floating], n_children: int
     ) -> None:
         self.starts, self.children, self.values, self.n_children = starts, children, values, n_children
+        self._multiplied = 0
 
     @classmethod
     def of_blocks(cls, blocks: Sequence[Cells], widths: Sequence[int], n_features: int) -> Weights:
@@ -68,12 +72,17 @@ class Weights:
         return cls(starts, children[order].astype(_type_of(n_children)), values[order], n_children)
 
     @cached_property
-    def dense(self) -> FloatArray:
-        """All of them, float32, shape (n_features, n_children rounded up to whole vectors)."""
-        wide = np.zeros((len(self.starts) - 1, -(-self.n_children // VECTOR) * VECTOR), dtype=np.float32)
+    def dense(self) -> NDArray[np.int16]:
+        """All of them, float16 seen as int16, shape (n_features, n_children rounded up to whole vectors)."""
+        wide = np.zeros((len(self.starts) - 1, self.width), dtype=np.float16)
         wide[np.repeat(np.arange(len(wide)), np.diff(self.starts)), self.children] = self.values
         wide.flags.writeable = False
-        return wide
+        return wide.view(np.int16)
+
+    @property
+    def width(self) -> int:
+        """The number of children, rounded up to whole vectors."""
+        return -(-self.n_children // VECTOR) * VECTOR
 
     @cached_property
     def single(self) -> FloatArray:
@@ -85,10 +94,14 @@ class Weights:
         """`children` as uint32."""
         return self.children.astype(np.uint32)
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether few of them are 0."""
-        return len(self.values) >= DENSE * (len(self.starts) - 1) * self.n_children
+    def table(self, n_cells: int) -> NDArray[np.int16] | None:
+        """`dense`, if that pays by now for so many more cells of rows; None if not. Sums are the same."""
+        if self.values.dtype != np.float16 or not self.n_children:
+            return None
+        if len(self.values) < LEAST_DENSE * (len(self.starts) - 1) * self.n_children:
+            return None
+        self._multiplied += n_cells
+        return self.dense if self._multiplied >= CELLS_FOR_A_WEIGHT * len(self.values) else None
 
     def save(self, folder: Path) -> None:
         lengths = np.diff(self.starts).astype(_type_of(self.n_children + 1))
@@ -133,25 +146,9 @@ def _of_release_0_4(folder: Path, n_features: int, n_children: int) -> Weights:
         raise ModelError(
             f"{folder / 'weights.npy'}: expected zeros beyond its {n_children} children. {WAY_OUT}"
         )
-    return _Whole(dense, n_children)
-
-
-class _Whole(Weights):
-    """Weights that came as one array, none of them dropped or rounded."""
-
-    def __init__(self, dense: FloatArray, n_children: int) -> None:
-        nothing = np.empty(0, dtype=np.float16)
-        super().__init__(np.zeros(len(dense) + 1, dtype=np.int64), nothing, nothing, n_children)
-        self.dense = dense
-
-    @cached_property
-    def columns(self) -> NDArray[np.uint32]:
-        """`children` as uint32."""
-        return self.children.astype(np.uint32)
-
-    @property
-    def is_dense(self) -> bool:
-        return True
+    features, children = np.nonzero(dense)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(features, minlength=n_features))])
+    return Weights(starts, children.astype(_type_of(n_children)), dense[features, children], n_children)
 
 
 def _type_of(n_numbers: int) -> Any:

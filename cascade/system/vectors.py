@@ -9,10 +9,13 @@ in the order that is said below, whatever the processor: no two of these operati
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from platform import machine
 from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils, config
 from numba.core.errors import TypingError
@@ -30,9 +33,12 @@ UNROLLED = 4
 AT_ONCE = 4
 
 _LANES = ir.VectorType(ir.FloatType(), VECTOR)
+_WORDS = ir.VectorType(ir.IntType(32), VECTOR)
+_HALVES = ir.VectorType(ir.HalfType(), VECTOR)
+_SHORTS = ir.VectorType(ir.IntType(16), VECTOR)
 _INDEX = ir.IntType(64)
 # No element of an array is promised to lie on more than its own size.
-_ALIGNED = 4
+_ALIGNED, _HALF_ALIGNED = 4, 2
 
 
 def _check(*arrays: Any) -> None:
@@ -51,6 +57,34 @@ def _vector_at(builder: Any, data: Any, index: Any) -> Any:
 
 def _loaded(builder: Any, data: Any, index: Any) -> Any:
     return builder.load(_vector_at(builder, data, index), align=_ALIGNED)
+
+
+def _loaded_halves(builder: Any, data: Any, index: Any) -> Any:
+    """Eight numbers of half precision, which stand in an array as int16, as float32."""
+    where = builder.gep(data, [index])
+    if _knows_halves():
+        halves = builder.load(builder.bitcast(where, _HALVES.as_pointer()), align=_HALF_ALIGNED)
+        return builder.fpext(halves, _LANES)
+    # Sign, exponent and fraction go where float32 has them, and what exponents count from is made up for.
+    wide = builder.zext(
+        builder.load(builder.bitcast(where, _SHORTS.as_pointer()), align=_HALF_ALIGNED), _WORDS
+    )
+    fraction = builder.shl(builder.and_(wide, _all_of(_WORDS, 0x7FFF)), _all_of(_WORDS, 13))
+    size = builder.fmul(builder.bitcast(fraction, _LANES), _all_of(_LANES, 2.0**112))
+    sign = builder.shl(builder.and_(wide, _all_of(_WORDS, 0x8000)), _all_of(_WORDS, 16))
+    return builder.bitcast(builder.or_(builder.bitcast(size, _WORDS), sign), _LANES)
+
+
+def _all_of(kind: Any, value: float) -> Any:
+    return ir.Constant(kind, [value] * VECTOR)
+
+
+@cache
+def _knows_halves() -> bool:
+    """Whether the processor that is compiled for has an instruction for them; no library stands in for it."""
+    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:  # type: ignore[attr-defined]
+        return False
+    return bool(get_host_cpu_features().get("f16c", False)) or machine().lower() in ("aarch64", "arm64")
 
 
 def _everywhere(builder: Any, data: Any, index: Any) -> Any:
@@ -114,6 +148,41 @@ def _products(n_vectors: int) -> Any:
     return add
 
 
+def _half_products(n_vectors: int) -> Any:
+    """The loop of `add_half_products` for so many vectors from a column on."""
+
+    @intrinsic
+    def add(
+        _: Any, values: Any, features: Any, _start: Any, _end: Any, weights: Any, _first: Any, margins: Any
+    ) -> tuple[Any, Callable[..., Any]]:
+        _check(values, features, weights, margins)
+        place = types.intp
+        signature = types.void(values, features, place, place, weights, place, margins)
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            of_row, of_features, table, sums = (
+                _array(context, builder, signature, arguments, place) for place in (0, 1, 4, 6)
+            )
+            n_columns = _columns(builder, table)
+            columns = [builder.add(arguments[5], _INDEX(VECTOR * number)) for number in range(n_vectors)]
+            so_far = [_variable(builder, _loaded(builder, sums.data, column)) for column in columns]
+            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(1), _INDEX)
+            with cells as (at, _):
+                factor = _everywhere(builder, of_row.data, at)
+                begin = _row_begins(builder, of_features, at, n_columns)
+                for column, total in zip(columns, so_far, strict=True):
+                    own = _loaded_halves(builder, table.data, builder.add(begin, column))
+                    more = builder.fmul(factor, own)
+                    builder.store(builder.fadd(builder.load(total), more), total)
+            for column, total in zip(columns, so_far, strict=True):
+                builder.store(builder.load(total), _vector_at(builder, sums.data, column), align=_ALIGNED)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return add
+
+
 def _multiples(n_vectors: int) -> Any:
     """The loop of `add_multiples` for so many vectors from a column on."""
 
@@ -165,6 +234,19 @@ def _plainly(loop: Callable[..., Any], n_vectors: int) -> Callable[..., None]:
             a, b, c, d = values[four, None] * weights[features[four], first : first + columns]
             margins[first : first + columns] += (a + b) + (c + d)
 
+    def half_products(
+        values: FloatArray,
+        features: NDArray[np.int32],
+        start: int,
+        end: int,
+        weights: NDArray[np.int16],
+        first: int,
+        margins: FloatArray,
+    ) -> None:
+        own = slice(first, first + columns)
+        for at in range(start, end):
+            margins[own] += values[at] * weights[features[at], own].view(np.float16).astype(np.float32)
+
     def multiples(
         values: FloatArray,
         features: NDArray[np.int32],
@@ -178,7 +260,12 @@ def _plainly(loop: Callable[..., Any], n_vectors: int) -> Callable[..., None]:
         for at in range(start, end):
             weights[features[at], own] += values[at] * steps[own]
 
-    return products if loop is _products else multiples
+    plain: dict[Callable[..., Any], Callable[..., None]] = {
+        _products: products,
+        _half_products: half_products,
+        _multiples: multiples,
+    }
+    return plain[loop]
 
 
 def _loops(loop: Callable[[int], Any]) -> list[Any]:
@@ -188,6 +275,7 @@ def _loops(loop: Callable[[int], Any]) -> list[Any]:
 
 
 _products_1, _products_2, _products_3, _products_4 = _loops(_products)
+_half_products_1, _half_products_2, _half_products_3, _half_products_4 = _loops(_half_products)
 _multiples_1, _multiples_2, _multiples_3, _multiples_4 = _loops(_multiples)
 
 
@@ -250,3 +338,33 @@ def add_multiples(
             _multiples_2(values, features, start, end, steps, weights, first)
         else:
             _multiples_1(values, features, start, end, steps, weights, first)
+
+
+@kernel
+def add_half_products(
+    values: FloatArray,
+    features: NDArray[np.int32],
+    start: int,
+    end: int,
+    weights: NDArray[np.int16],
+    margins: FloatArray,
+) -> None:
+    """Add the product of a row's cells with a table of half precision to `margins`, one cell after another.
+
+    Parameters
+    ----------
+    weights
+        int16, shape (n_features, n_columns): float16 seen as int16, which numba has no loops for.
+    values, features, start, end, margins
+        As in `add_products`; there may be any number of cells.
+    """
+    for first in range(0, weights.shape[1], AT_ONCE * VECTOR):
+        left = weights.shape[1] - first
+        if left >= AT_ONCE * VECTOR:
+            _half_products_4(values, features, start, end, weights, first, margins)
+        elif left == 3 * VECTOR:
+            _half_products_3(values, features, start, end, weights, first, margins)
+        elif left == 2 * VECTOR:
+            _half_products_2(values, features, start, end, weights, first, margins)
+        else:
+            _half_products_1(values, features, start, end, weights, first, margins)

@@ -269,7 +269,7 @@ def test_scores_are_those_of_dense_arrays(texts, learned, children, dropped):
     weights[random.random(weights.shape) < dropped] = 0
     model = LinearModel(weighting, weights_of(weights), random.normal(size=children).astype(np.float32))
     weights[np.abs(weights) < BOUND] = 0
-    np.testing.assert_array_equal(model.weights.dense[:, :children], weights)
+    np.testing.assert_array_equal(model.weights.dense.view(np.float16)[:, :children], weights)
     asked = bags_of(texts)
     idf = np.where(np.arange(WIDTH) < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT) * weighting.rare
     idf[weighting.columns] = weighting.idf
@@ -284,6 +284,24 @@ def test_scores_are_those_of_dense_arrays(texts, learned, children, dropped):
         margins[row] = values[known] @ weights[places]
     expected = 1 / (1 + np.exp(-2 * (margins + model.biases)))
     np.testing.assert_allclose(model.scores(Texts(texts)), expected, atol=1e-5)
+
+
+@given(st.integers(0, 50), st.integers(8, 40), st.sampled_from([0, 0.5]))
+@settings(deadline=None, derandomize=True, max_examples=30)
+def test_a_text_is_scored_alike_alone_and_among_many_to_the_last_bit(seed, children, dropped):
+    """Of many texts the weights come as a table, for one as they lie in the folder."""
+    random = np.random.default_rng(seed)
+    words = [f"w{number}" for number in range(400)]
+    texts = [" ".join(random.choice(words, random.integers(0, 12))) for _ in range(1200)]
+    weighting = Idf(bags_of(texts)).weighting
+    weights = random.normal(size=(len(weighting.columns), children)).astype(np.float32)
+    weights[random.random(weights.shape) < dropped] = 0
+    biases = random.normal(size=children).astype(np.float32)
+    alone, among = (LinearModel(weighting, weights_of(weights), biases) for _ in range(2))
+    found = among.scores(Texts(texts))
+    one = alone.scores(Texts(texts[:1]))
+    assert (among.weights.table(0) is None, alone.weights.table(0) is None) == (False, True)
+    assert found[:1].tobytes() == one.tobytes()
 
 
 def test_strange_words_make_a_text_shorter_and_so_its_score_less_sure(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from numba.core.errors import TypingError
 
 from cascade.system.array_types import FloatArray
-from cascade.system.vectors import UNROLLED, VECTOR, add_multiples, add_products
+from cascade.system.vectors import UNROLLED, VECTOR, add_half_products, add_multiples, add_products
 
 WIDTHS = [VECTOR * vectors for vectors in (1, 2, 3, 4, 5, 7, 8, 9)]
 
@@ -33,6 +33,20 @@ def test_products_are_added_four_cells_at_a_time(width: int) -> None:
         a, b, c, d = values[at : at + UNROLLED, None] * weights[features[at : at + UNROLLED]]
         expected += (a + b) + (c + d)
     add_products(values, features, 8, 32, weights, margins)
+    assert margins.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_products_with_halves_are_those_with_the_same_numbers_one_cell_after_another(width: int) -> None:
+    values, features = row_of(41, 50, width)
+    halves = np.random.default_rng(1).normal(size=(50, width)).astype(np.float16)
+    halves[0] = np.resize([0, -0.0, 6e-8, -3e-6, 65504, -65504, 1, -0.01], width)  # the least and the largest
+    features[9] = 0
+    margins = np.random.default_rng(2).normal(size=width).astype(np.float32)
+    expected = margins.copy()
+    for at in range(7, 40):
+        expected += values[at] * halves[features[at]].astype(np.float32)
+    add_half_products(values, features, 7, 40, halves.view(np.int16), margins)
     assert margins.tobytes() == expected.tobytes()
 
 
@@ -65,15 +79,22 @@ def test_tables_that_do_not_lie_row_by_row_are_refused() -> None:
         add_products(values, features, 0, 4, across, np.zeros(VECTOR, dtype=np.float32))
 
 
-def test_without_the_compiler_they_are_python() -> None:
-    inside = "test_products_are or test_multiples or test_a_row"
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"NUMBA_DISABLE_JIT": "1"}, id="python"),
+        pytest.param({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, id="any processor"),
+    ],
+)
+def test_they_do_the_same_without_the_compiler_and_on_any_processor(environment: dict[str, str]) -> None:
+    inside = "test_products or test_multiples or test_a_row"
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k", inside],
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        env={**os.environ, **environment},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout
-    assert f"{2 * len(WIDTHS) + 1} passed" in ran.stdout
+    assert f"{3 * len(WIDTHS) + 1} passed" in ran.stdout
