@@ -26,6 +26,7 @@ from cascade.measure.metrics import (
     as_intervals,
     bootstrap,
     calibration_error,
+    calibration_error_by_chance,
     column_f1,
     exact_match,
     f1_intervals,
@@ -91,7 +92,7 @@ class Evaluation:
     hierarchical_f1 : micro F1 over nodes with all their ancestors: a near miss keeps the groups it got right
         (Silla and Freitas, 2011, "A survey of hierarchical classification", section 8); the root is left out
     oracle_router_micro_f1 : micro F1 of the oracle
-    calibration_error : see `cascade.measure.metrics.calibration_error`, of all labels together
+    calibration_error, calibration_error_by_chance : see `cascade.measure.metrics`, of all labels together
     per_label, per_group : by name, in the order of the graph, the root left out
     first_look : the share of rows that words alone answered; None where the model has no first look
     second_pass : the same figures without asking about doubtful labels again, and what that took; None where
@@ -115,6 +116,7 @@ class Evaluation:
     oracle_router_micro_f1: float
     oracle_router_micro_f1_interval: Interval
     calibration_error: float | None
+    calibration_error_by_chance: float | None
     errors: ErrorCounts
     per_label: Mapping[str, LabelFigures]
     per_group: Mapping[str, GroupFigures]
@@ -179,6 +181,7 @@ def evaluate(
         oracle_router_micro_f1=_total_f1(ideal),
         oracle_router_micro_f1_interval=_total_interval(ideal, seed),
         calibration_error=calibration_error(truth, cells.paths),
+        calibration_error_by_chance=calibration_error_by_chance(cells.paths),
         errors=errors.counts(),
         per_label=_per_label(cells, intervals.columns, promises or {}),
         per_group=_per_group(cells, errors, seed),

@@ -24,7 +24,7 @@ from cascade.measure.sparse import (
     has,
     joined,
 )
-from cascade.system.array_types import BoolArray
+from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.graph import Graph
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -140,11 +140,31 @@ def calibration_error(truth: Flags, probabilities: Scores) -> float | None:
     told = probabilities.data >= LEAST_TOLD
     if not told.any():
         return None
-    chance = probabilities.data[told].astype(np.float64)
+    chance, bins = _in_bins(probabilities.data[told])
     true = are_in(probabilities, truth)[told]
-    bins = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
     away = np.bincount(bins, chance, BINS) - np.bincount(bins, true, BINS)
     return float(np.abs(away).sum() / len(chance))
+
+
+def calibration_error_by_chance(probabilities: Scores) -> float | None:
+    """What `calibration_error` would be on average if each probability were exactly right, in [0, 1].
+
+    Few rows are true in other shares than probabilities say, by chance alone. Of a bin that is by
+    sqrt(2 / pi) of the standard deviation of a sum of independent trials (the mean absolute deviation of the
+    normal distribution, which that sum is close to). None as there.
+    """
+    told = probabilities.data >= LEAST_TOLD
+    if not told.any():
+        return None
+    chance, bins = _in_bins(probabilities.data[told])
+    variance = np.bincount(bins, chance * (1 - chance), BINS)
+    return float(np.sqrt(variance * 2 / np.pi).sum() / len(chance))
+
+
+def _in_bins(probabilities: FloatArray) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Probabilities as float64, and the bin of each."""
+    chance = probabilities.astype(np.float64)
+    return chance, np.minimum((chance * BINS).astype(np.int64), BINS - 1)
 
 
 def none_recall(truth: Flags, chosen: Flags) -> float | None:

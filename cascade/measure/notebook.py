@@ -32,6 +32,7 @@ def _totals(found: Evaluation) -> Iterator[tuple[str, str, str]]:
     yield "hierarchical F1", _figure(found.hierarchical_f1), _between(found.hierarchical_f1_interval)
     yield "precision at 1", _figure(found.precision_at_1), ""
     yield "calibration error", _figure(found.calibration_error), ""
+    yield "calibration error by chance", _figure(found.calibration_error_by_chance), ""
     yield "none recall", _figure(found.none_recall), ""
     yield "router recall", _figure(found.router_recall), ""
     yield (

@@ -83,6 +83,7 @@ def _head_table(evaluation: Evaluation) -> Table:
         ("exact match", evaluation.exact_match, None),
         ("router recall", evaluation.router_recall, None),
         ("calibration error", evaluation.calibration_error, None),
+        ("calibration error by chance", evaluation.calibration_error_by_chance, None),
         (
             "micro F1, perfect routing",
             evaluation.oracle_router_micro_f1,

@@ -342,3 +342,47 @@ def test_five_thousand_rows_and_540_columns_need_little_memory():
     assert found.columns.shape == (540, 2)
     assert found.micro_f1[0] < micro_f1(truth, chosen) < found.micro_f1[1]
     assert peak_bytes < 150e6
+
+
+# Calibration
+
+
+def drawn(seed, n_rows=400, off=1.0):
+    """Probabilities of rows and five labels, and a truth that is as probable as they say, times `off`."""
+    random = np.random.default_rng(seed)
+    probabilities = random.random((n_rows, 5)) ** 3
+    return probabilities.astype(np.float32), random.random((n_rows, 5)) < probabilities * off
+
+
+def calibration_of(probabilities, truth):
+    return metrics.calibration_error(table(truth), table(probabilities))
+
+
+def test_the_calibration_error_is_the_mean_distance_of_probabilities_and_shares_in_ten_bins():
+    probabilities = np.array([[0.62, 0.68, 0.62, 0.68, 0.04]], dtype=np.float32)
+    truth = np.array([[True, False, True, True, True]])
+    assert calibration_of(probabilities, truth) == pytest.approx(0.75 - 0.65)
+    two_bins = np.array([[0.65, 0.65, 0.65, 0.65, 0.1]], dtype=np.float32)
+    assert calibration_of(two_bins, truth) == pytest.approx((4 * (0.75 - 0.65) + 0.9) / 5)
+
+
+def test_exact_probabilities_are_off_by_chance_on_average_as_much_as_is_told():
+    found = [drawn(seed) for seed in range(40)]
+    measured = np.mean([calibration_of(*one) for one in found])
+    told = np.mean([metrics.calibration_error_by_chance(table(one)) for one, _ in found])
+    assert told == pytest.approx(measured, rel=0.1)
+    many = drawn(0, n_rows=40_000)[0]
+    assert metrics.calibration_error_by_chance(table(many)) == pytest.approx(told / 10, rel=0.1)
+
+
+def test_probabilities_that_are_too_high_are_off_by_more_than_chance():
+    probabilities, truth = drawn(1, n_rows=4_000, off=0.7)
+    assert calibration_of(probabilities, truth) > 5 * metrics.calibration_error_by_chance(
+        table(probabilities)
+    )
+
+
+def test_without_a_probability_that_is_told_there_is_no_calibration():
+    nothing = table(np.full((2, 2), 0.01, dtype=np.float32))
+    assert metrics.calibration_error(table(np.zeros((2, 2), dtype=bool)), nothing) is None
+    assert metrics.calibration_error_by_chance(nothing) is None
