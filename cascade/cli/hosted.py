@@ -124,6 +124,16 @@ def keep_answers(
     )
 
 
+def require_keys(manifest: Manifest) -> None:
+    """BackendError where a key is not set that a model needs to ask, before any row is read."""
+    from cascade.backends import check_keys, named_backends
+
+    asked = [(group, record.backend) for group, record in manifest.groups.items()]
+    if manifest.verification is not None and manifest.verification.is_used:
+        asked.append(("verify", manifest.verification.backend))
+    check_keys(named_backends(asked))
+
+
 def _stop_asking_at_interrupts() -> None:
     """Have Ctrl-C, and who stops the process, end what other threads ask as well.
 
