@@ -315,10 +315,11 @@ class RequestQueue:
         path = asked.question.codec.endpoint.removeprefix("/v1")
         body = kept_body(asked) if job.is_kept else asked.body
         self._log(f"POST {self._address}{path} ", body)
-        return await self._heard(self._client.post(path, cast_to=httpx2.Response, content=body))
+        call = self._client.post(path, cast_to=httpx2.Response, content=body)
+        return await self._heard(call, self._limiter)
 
-    async def _heard(self, call: Awaitable[Any]) -> Any:
-        """The response to a request; ServiceError where it fails."""
+    async def _heard(self, call: Awaitable[Any], limiter: RateLimiter | None = None) -> Any:
+        """The response to a request; ServiceError where it fails, of which the limiter of its kind hears."""
         try:
             # The client's own limit is that of each read, and a body may come byte by byte for ever.
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -329,7 +330,8 @@ class RequestQueue:
             told = getattr(error, "response", None)
             if told is not None:
                 self._log(f"{told.status_code} ", told.content)
-                self._limiter.learn(self._context.clock(), told.headers)
+                if limiter is not None:
+                    limiter.learn(self._context.clock(), told.headers)
             raise service_error(error, self._address) from None
         self._log("200 ", response.content)
         return response
@@ -373,7 +375,7 @@ class RequestQueue:
             self._context.count(job.model, Usage(from_cache=1))
             self._end(job, found)
             return
-        listed = await self._listed(job)
+        listed, pause = await self._listed(job)
         if listed.answer is not None:
             self._context.count(job.model, Usage(found_again=1))
             self._end(job, listed.answer)
@@ -381,17 +383,20 @@ class RequestQueue:
         if listed.is_there:
             self._stored.useless()
         left = since + self._stored.patience_seconds - self._context.clock()
-        if left <= 0 or self._stored.notes is None:
+        if (left <= 0 and not pause) or self._stored.notes is None:
             self._ask_after_all(job)
             return
         for call in job.calls:
             call.trouble = _SOUGHT
-        pause = min(_LOOK_SECONDS * 2.0 ** min(job.looks, 10), _MOST_LOOK_SECONDS)
+        growing = min(_LOOK_SECONDS * 2.0 ** min(job.looks, 10), _MOST_LOOK_SECONDS)
         job.looks += 1
-        self._later(min(pause, left + _SOON_SECONDS), job)
+        self._later(pause or min(growing, left + _SOON_SECONDS), job)
 
-    async def _listed(self, job: _QueuedRequest) -> Listed:
-        """What the service lists for a question; nothing where it has no list, which is told once."""
+    async def _listed(self, job: _QueuedRequest) -> tuple[Listed, float]:
+        """What the service lists for a question, and seconds that it wants to be left alone before it says.
+
+        Nothing where it has no list, which is told once. Its limits are not those of questions.
+        """
         import httpx2
 
         self._availability.asked()
@@ -401,17 +406,19 @@ class RequestQueue:
         try:
             response = await self._heard(call)
             self._availability.answered()
-            self._limiter.learn(self._context.clock(), response.headers)
-            return listed_in(response.content, job.asked)
+            return listed_in(response.content, job.asked), 0.0
         except (ValueError, RecursionError):
             unlisted = ServiceError("an answer that is no list", "broken", 200, "", None)
         except ServiceError as error:
-            repeats = self._context.retry_policy.repeats
-            if error.trouble in TRANSIENT | {"daily", "quota"} and job.troubles < repeats:
-                raise
+            if error.trouble in TRANSIENT and job.troubles < self._context.retry_policy.repeats:
+                if error.trouble in ("lost", "broken"):
+                    raise
+                self._availability.answered()
+                job.troubles += 1
+                return NOTHING, max(error.retry_after or 0.0, _MOST_LOOK_SECONDS)
             unlisted = error
         self._stored.unlisted(unlisted)
-        return NOTHING
+        return NOTHING, 0.0
 
     def _ask_after_all(self, job: _QueuedRequest) -> None:
         """There is no answer that could be found, and none will come."""

@@ -166,7 +166,8 @@ def test_a_question_that_never_arrived_is_asked_after_a_while_and_holds_up_no_ot
     asked, passed = stored(service, texts_of(9)), [0.0]
     sent_by_a_run_that_was_killed(path, asked[:1], speed=1.0)
     policy = RetryPolicy(sought_seconds=100.0)
-    with waiting_asker(path, passed, retry_policy=policy) as asker, ThreadPoolExecutor(1) as pool:
+    # Who fails closes the asker first, so that nobody waits.
+    with ThreadPoolExecutor(1) as pool, waiting_asker(path, passed, retry_policy=policy) as asker:
         waiting = pool.submit(asker.ask, asked)
         until_there(lambda: service.paths[LISTS] > 2 and len(service.texts) == 8)
         assert not waiting.done()
@@ -179,7 +180,7 @@ def test_how_long_is_waited_goes_by_what_answers_take(service, path):
     asked, passed = stored(service, ["x"]), [0.0]
     sent_by_a_run_that_was_killed(path, asked, speed=1.0)
     policy = RetryPolicy(sought_seconds=1e6)
-    with waiting_asker(path, passed, retry_policy=policy) as asker, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, waiting_asker(path, passed, retry_policy=policy) as asker:
         waiting = pool.submit(asker.ask, asked)
         until_there(lambda: service.paths[LISTS] > 0)
         passed[0] = 1000.0
@@ -209,7 +210,7 @@ def test_what_another_run_has_just_answered_is_taken_from_it(service, path):
     asked = stored(service, ["x"])
     with AnswerCache(path, clock=lambda: time.time() * 300.0) as other:
         other.note_sent(keys_of(asked)[0]).result(10)
-        with hurried(path, speed=20.0) as asker, ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, hurried(path, speed=20.0) as asker:
             waiting = pool.submit(asker.ask, asked)
             while not service.paths[LISTS]:
                 time.sleep(0.005)
@@ -241,6 +242,32 @@ def test_what_is_on_its_way_when_asking_ends_is_found_by_the_next(service, path)
         assert numbers(again.ask(asked)) == [1, 2, 3]
         assert again.usage()["m"].found_again == 3
     assert sorted(service.texts.values()) == [1, 1, 1]
+
+
+def test_a_list_that_wants_to_be_left_alone_holds_up_no_question(service, path):
+    asked, passed = stored(service, texts_of(9)), [0.0]
+    sent_by_a_run_that_was_killed(path, asked[:1], speed=1.0)
+    answered_to_nobody(service, asked[:1])
+    service.script.listing = LIMIT
+    with ThreadPoolExecutor(1) as pool, waiting_asker(path, passed) as asker:
+        waiting = pool.submit(asker.ask, asked)
+        until_there(lambda: service.paths[LISTS] > 0 and len(service.texts) == 9)
+        service.script.listing = None
+        assert numbers(waiting.result(30)) == list(range(1, 10))
+        assert asker.usage()["m"].found_again == 1
+    assert set(service.texts.values()) == {1}
+
+
+@pytest.mark.parametrize("trouble", [error(500, "server_error"), LIMIT], ids=["broken", "limit"])
+def test_a_list_that_never_comes_is_given_up(service, path, trouble):
+    asked = stored(service, texts_of(3))
+    sent_by_a_run_that_was_killed(path, asked[:1])
+    service.script.listing = trouble
+    notes = []
+    with hurried(path, note=notes.append) as asker:
+        assert numbers(asker.ask(asked)) == [1, 2, 3]
+    assert len(notes) == 1
+    assert set(service.texts.values()) == {1}
 
 
 # What surely has no answer
