@@ -245,6 +245,70 @@ def service_of(kind: str, options: Mapping[str, Any]) -> Settings | None:
     return PromptSettings.of(plain).service if KINDS[kind].prompted else Settings.of(plain)
 
 
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class NamedBackend:
+    """A backend, with its kind and options, and who has it: groups or ``verify``, after its place if any."""
+
+    who: str
+    backend: Mapping[str, Any]
+
+
+def check_keys(asked: Iterable[NamedBackend]) -> None:
+    """Have a key that is missing told before anything else is done; embedded backends need none.
+
+    Raises
+    ------
+    BackendError
+        The variable with the key of some is not set, or empty: a line for each of these backends.
+    """
+    from cascade.hosted.client import key_fault  # who asks no service needs none of it
+
+    lines = []
+    for one in asked:
+        options = {name: value for name, value in one.backend.items() if name != "kind"}
+        settings = service_of(one.backend["kind"], options)
+        if settings is not None and (fault := key_fault(settings)):
+            lines.append(f"{one.who}: {fault}")
+    if lines:
+        raise BackendError("\n".join(lines))
+
+
+def named_backends(groups: Iterable[tuple[str, Mapping[str, Any]]], place: str = "") -> list[NamedBackend]:
+    """The backends of groups, each once, with those who have it."""
+    found: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
+    for group, backend in groups:
+        found.setdefault(repr(backend), ([], backend))[0].append(group or "top level")
+    return [NamedBackend(f"{place}{_listed(names)}", backend) for names, backend in found.values()]
+
+
+def written_backends(taxonomy: Taxonomy) -> list[NamedBackend]:
+    """The backends that stand in a taxonomy, each with its place and the groups that have it."""
+    specs = [
+        (group, taxonomy.groups[group].backend)
+        for group in taxonomy.graph.groups
+        if taxonomy.scored_children(group)
+    ]
+    if taxonomy.verify is not None:
+        specs.append(("verify", taxonomy.verify.backend))
+    places = dict.fromkeys(spec.place for _, spec in specs)
+    return [
+        one
+        for place in places
+        for one in named_backends(
+            ((who, {"kind": spec.kind, **spec.options}) for who, spec in specs if spec.place == place),
+            f"{place}: ",
+        )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
 def asks_service(options: Mapping[str, Any]) -> bool:
     """Whether the encoder of a backend is a service, so that new texts cost money."""
     return isinstance(options.get("encoder"), Mapping)

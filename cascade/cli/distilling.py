@@ -13,7 +13,7 @@ import click
 
 from cascade.cli.completion import files, model_folders
 from cascade.cli.fitting import FitLog, check_out
-from cascade.cli.hosted import keep_answers, spent_usd, tell_usage
+from cascade.cli.hosted import keep_answers, require_keys, spent_usd, tell_usage
 from cascade.cli.inputs import (
     columns_of,
     labelled_rows,
@@ -133,6 +133,7 @@ def distil(
     teacher = Cascade.load(model)
     taxonomy = student_taxonomy(teacher.taxonomy, student)
     if teacher.is_hosted:
+        require_keys(teacher.manifest)
         keep_answers(teacher.folder)
     announce(note)
     rows, refused = _taught_rows(teacher, data, skip=skip_bad_rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.completion import files, model_folders
-from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.hosted import keep_answers, require_keys, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
     DONE,
@@ -82,6 +82,8 @@ def evaluate(
     if against is not None and (compare is not None or not train):
         raise click.UsageError("--against flat takes --train FILE, and no --compare.")
     models = [Cascade.load(folder) for folder in (chosen_model(model), compare) if folder is not None]
+    for one in models:
+        require_keys(one.manifest)
     columns, known = columns_of(models[0].taxonomy.data, is_other=True), models[0].readings
     read = [labelled_rows(inputs, columns, one.taxonomy, known)[:2] for one in models]
     if against is not None:

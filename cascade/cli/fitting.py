@@ -140,12 +140,16 @@ def fit(
     TAXONOMY is the YAML file. What did not change since the last fit is reused, and a fit that was stopped
     goes on when the same command is given again.
     """
+    from cascade.backends import check_keys, written_backends
+
     tree = load_taxonomy(taxonomy)
     folder = out or MODELS / tree.name
     check_out(folder)
     if not data and not tree.data.train and _is_asked_alone(tree):
         return _fit_untaught(tree, folder, seed, dry_run=dry_run, as_json=as_json)
     files, known = training_files(tree, data), readings_in(folder)
+    if not dry_run:
+        check_keys(written_backends(tree))
     rows, refused, readings = labelled_rows(files, columns_of(tree.data, is_other=bool(data)), tree, known)
     stop_at_refused(refused, skip=skip_bad_rows)
     if not rows:

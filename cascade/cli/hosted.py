@@ -31,6 +31,7 @@ from cascade.cli.shell import (
     TOP_LEVEL,
     Bar,
     cascade,
+    counted,
     debug_option,
     json_option,
     model_option,
@@ -117,9 +118,20 @@ def keep_answers(
             retry_policy=INTERACTIVE if is_awaited else DEFAULT,
             report=_tell_asking,
             report_seconds=report_seconds(),
+            note=note,
             log=note if show else None,
         )
     )
+
+
+def require_keys(manifest: Manifest) -> None:
+    """BackendError where a key is not set that a model needs to ask, before any row is read."""
+    from cascade.backends import check_keys, named_backends
+
+    asked = [(group, record.backend) for group, record in manifest.groups.items()]
+    if manifest.verification is not None and manifest.verification.is_used:
+        asked.append(("verify", manifest.verification.backend))
+    check_keys(named_backends(asked))
 
 
 def _stop_asking_at_interrupts() -> None:
@@ -230,8 +242,9 @@ def _cost_of(manifest: Manifest, model: str, used: Usage) -> float | None:
 def usage_line(used: Usage, cost: float | None) -> str:
     """What was used of a model, or of all."""
     batched = f" ({number(used.batched)} in batches)" if used.batched else ""
+    again = f"{counted(used.found_again, 'answer')} found again at the service, " if used.found_again else ""
     return (
-        f"{number(used.requests)} requests{batched}, {number(used.from_cache)} kept answers, "
+        f"{number(used.requests)} requests{batched}, {number(used.from_cache)} kept answers, {again}"
         f"{number(used.prompt_tokens)} tokens in ({number(used.cached_tokens)} cached), "
         f"{number(used.completion_tokens)} out, {number(used.unreadable)} unreadable, "
         f"{'price not known' if cost is None else usd(cost)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade.cli.completion import files
-from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.hosted import keep_answers, require_keys, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of, model_words
 from cascade.cli.predicting import predicted, tell_forecast
 from cascade.cli.reviewing import texts_known
@@ -140,6 +140,8 @@ def label(
     _check_apart(source, out, queue)
     loaded = Cascade.load(chosen_model(model))
     if loaded.is_hosted:
+        if not dry_run:
+            require_keys(loaded.manifest)
         keep_answers(loaded.folder, batch=batch)
     columns, readings = loaded.columns_of_texts(text=text_column, id=id_column)
     if dry_run:

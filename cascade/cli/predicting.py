@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascade.cli.completion import files
-from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.hosted import keep_answers, require_keys, tell_usage
 from cascade.cli.inputs import chosen_model
 from cascade.cli.shell import (
     DONE,
@@ -117,6 +117,8 @@ def predict(
     if batch and not loaded.is_hosted:
         raise click.UsageError(f"{loaded.folder}: all its models are embedded: leave --batch away.")
     if loaded.is_hosted:
+        if not dry_run:
+            require_keys(loaded.manifest)
         keep_answers(loaded.folder, forget=no_cache, show=debug_http, batch=batch)
     columns, known = loaded.columns_of_texts(text=text_column, id=id_column)
     if dry_run:

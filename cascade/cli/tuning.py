@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade.cli.completion import files
-from cascade.cli.hosted import keep_answers, tell_usage
+from cascade.cli.hosted import keep_answers, require_keys, tell_usage
 from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
     DONE,
@@ -71,6 +71,7 @@ def tune(
     if sum(one is not None for one in (share, quality, budget)) > 1:
         raise click.UsageError("say one of --share, --quality and --budget.")
     loaded = Cascade.load(chosen_model(model))
+    require_keys(loaded.manifest)
     columns = columns_of(loaded.taxonomy.data, is_other=True)
     rows, refused, _ = labelled_rows(inputs, columns, loaded.taxonomy, loaded.readings)
     if not rows:

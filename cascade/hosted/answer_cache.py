@@ -3,6 +3,9 @@
 The file is one for all model folders of a user, and has a largest size: what was not used for longest goes
 first. A cache that fails costs time and money, never an answer: where its file is locked, damaged or cannot
 be written, it says so once, and is as if it were empty.
+
+Beside the answers stands, for services that keep answers themselves, which questions are on their way:
+whoever comes after a killed process knows what may be found there.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +31,11 @@ from cascade.system.sqlite import enter_wal
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL, used INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS by_use ON answers (used);
+"""
+# Releases that do not know it leave it alone, so that the version of the file is the same.
+_SENT = """
+CREATE TABLE IF NOT EXISTS sent (key BLOB NOT NULL, owner TEXT NOT NULL, at REAL NOT NULL,
+PRIMARY KEY (key, owner)) WITHOUT ROWID;
 """
 _VERSION = 2
 MOST_BYTES = 10**9
@@ -40,6 +50,8 @@ _ROWS = 400
 _KEYS_AT_ONCE = 500
 _TIMEOUT_SECONDS = 5.0
 _PRIVATE = 0o600
+# No service keeps an answer for longer.
+_FORGOTTEN_SECONDS = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,10 @@ class AnswerCache:
         self._use, self._change = threading.Lock(), threading.Condition()
         self._waiting: dict[bytes, CachedAnswer] = {}
         self._writing: dict[bytes, CachedAnswer] = {}
+        # By key when a question was sent, or None where it is not on its way any more.
+        self._notes: dict[bytes, float | None] = {}
+        self._noting: list[Future[None]] = []
+        self._owner = secrets.token_hex(8)
         self._writer: threading.Thread | None = None
         self._closed = self._noted = self._broken = False
 
@@ -102,11 +118,47 @@ class AnswerCache:
             if self._closed or self._broken:
                 return
             self._waiting[key] = kept
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="cascade-cache", daemon=True)
-                self._writer.start()
+            self._start_writer()
             if len(self._waiting) == 1 or len(self._waiting) >= _ROWS:
                 self._change.notify_all()
+
+    def note_sent(self, key: bytes) -> Future[None]:
+        """Note that a question is about to be sent.
+
+        What is answered is done once that is on the disk, or cannot be written: notes that come together are
+        written together. `put` takes the note off.
+        """
+        noted: Future[None] = Future()
+        with self._change:
+            if self._closed or self._broken:
+                noted.set_result(None)
+                return noted
+            self._notes[key] = self._clock()
+            self._noting.append(noted)
+            self._start_writer()
+            self._change.notify_all()
+        return noted
+
+    def note_refused(self, key: bytes) -> None:
+        """Take the note off a question that has surely no answer at the service."""
+        with self._change:
+            if not (self._closed or self._broken):
+                self._notes[key] = None
+                self._start_writer()
+                self._change.notify_all()
+
+    def sent_seconds(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """How long ago those of the keys were sent last, by any process, that may have no answer yet."""
+        found: dict[bytes, float] = {}
+        with self._use, self._forgiven():
+            if (file := self._opened()) is None:
+                return found
+            for some in _parts(keys, _KEYS_AT_ONCE):
+                marks = ",".join("?" * len(some))
+                statement = f"SELECT key, max(at) FROM sent WHERE key IN ({marks}) GROUP BY key"  # noqa: S608
+                found |= dict(file.execute(statement, some))
+        now = self._clock()
+        return {key: max(now - at, 0.0) for key, at in found.items()}
 
     def store(self, answers: Mapping[bytes, CachedAnswer]) -> None:
         """Keep answers that must not be lost: they are on the disk when this returns.
@@ -125,9 +177,8 @@ class AnswerCache:
                 file = self._opened()
                 if file is None:
                     raise sqlite3.OperationalError("it could not be used before")
-                file.execute("PRAGMA synchronous = FULL")
-                self._insert_rows(rows)
-                file.execute("PRAGMA synchronous = NORMAL")
+                with self._synchronous():
+                    self._insert_rows(rows)
         except (sqlite3.Error, OSError) as error:
             raise BackendError(
                 f"{self._path}: answers cannot be kept: {error}. `cascade cache clear` empties a damaged file"
@@ -219,8 +270,10 @@ class AnswerCache:
     def _now(self) -> int:
         return int(self._clock() // _USE_SECONDS)
 
-    def _insert_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write answers, and which of the others were used."""
+    def _insert_rows(
+        self, rows: Sequence[tuple[bytes, bytes]], notes: Mapping[bytes, float | None] | None = None
+    ) -> None:
+        """Write answers, which of the others were used, and which questions are on their way."""
         file = self._opened()
         if file is None:
             return
@@ -228,6 +281,8 @@ class AnswerCache:
         used, self._used = self._used, set()
         file.execute("BEGIN IMMEDIATE")
         try:
+            self._insert_notes(file, notes or {})
+            file.executemany("DELETE FROM sent WHERE key = ?", [(key,) for key, _ in rows])
             file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", [(*row, now) for row in rows])
             file.executemany("UPDATE answers SET used = ? WHERE key = ?", [(now, key) for key in used])
             file.execute("COMMIT")
@@ -236,6 +291,15 @@ class AnswerCache:
                 file.execute("ROLLBACK")
             raise
         self._evict(file)
+
+    def _insert_notes(self, file: sqlite3.Connection, notes: Mapping[bytes, float | None]) -> None:
+        sent = [(key, self._owner, at) for key, at in notes.items() if at is not None]
+        if sent:
+            file.execute("DELETE FROM sent WHERE at < ?", (self._clock() - _FORGOTTEN_SECONDS,))
+            file.executemany("INSERT OR REPLACE INTO sent VALUES (?, ?, ?)", sent)
+        # Another process may have sent the same question.
+        refused = [(key, self._owner) for key, at in notes.items() if at is None]
+        file.executemany("DELETE FROM sent WHERE key = ? AND owner = ?", refused)
 
     def _evict(self, file: sqlite3.Connection) -> None:
         """Drop what was not used for longest, where all together is too much."""
@@ -279,11 +343,23 @@ class AnswerCache:
 
     # The writer
 
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, name="cascade-cache", daemon=True)
+            self._writer.start()
+
     def _write(self) -> None:
-        while self._gathered():
+        while (gathered := self._gathered()) is not None:
+            notes, noting = gathered
             with self._use, self._forgiven():
-                self._insert_rows([(key, _packed(kept)) for key, kept in self._writing.items()])
+                rows = [(key, _packed(kept)) for key, kept in self._writing.items()]
+                # What is on its way has to be known after the machine failed, too.
+                with self._synchronous() if noting else contextlib.nullcontext():
+                    self._insert_rows(rows, notes)
                 self._writing = {}
+            for one in noting:
+                if one.set_running_or_notify_cancel():
+                    one.set_result(None)
             with self._change:
                 failed, self._writing = self._writing, {}
                 # What another process kept from being written is tried again with the next ones.
@@ -291,13 +367,32 @@ class AnswerCache:
                 if failed and self._closed:
                     return
 
-    def _gathered(self) -> bool:
-        """Wait until there are answers to write; False when there are none and none will come."""
+    @contextlib.contextmanager
+    def _synchronous(self) -> Iterator[None]:
+        """What is written in the block is on the disk when it ends."""
+        file = self._opened()
+        if file is not None:
+            file.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            if file is not None:
+                file.execute("PRAGMA synchronous = NORMAL")
+
+    def _gathered(self) -> tuple[dict[bytes, float | None], list[Future[None]]] | None:
+        """Wait until there is something to write: notes, and who waits for them; answers are put aside.
+
+        None when there is nothing and nothing will come.
+        """
         with self._change:
-            self._change.wait_for(lambda: bool(self._waiting) or self._closed)
-            self._change.wait_for(lambda: len(self._waiting) >= _ROWS or self._closed, timeout=_SECONDS)
+            self._change.wait_for(lambda: bool(self._waiting or self._notes or self._closed))
+            self._change.wait_for(
+                lambda: len(self._waiting) >= _ROWS or bool(self._noting or self._closed), timeout=_SECONDS
+            )
             self._writing, self._waiting = self._waiting, {}
-            return bool(self._writing)
+            notes, self._notes = self._notes, {}
+            noting, self._noting = self._noting, []
+            return (notes, noting) if self._writing or notes else None
 
 
 def _size(file: sqlite3.Connection) -> int:
@@ -321,6 +416,7 @@ def _prepare(file: sqlite3.Connection, timeout: float) -> None:
     if version == 0:
         file.executescript(_TABLES)
         file.execute(f"PRAGMA user_version = {_VERSION}")
+    file.executescript(_SENT)
 
 
 def _passes(error: Exception) -> bool:

@@ -15,21 +15,23 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import wait
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
 from cascade.hosted.client import connect
-from cascade.hosted.questions import Answer, AskingProgress, BatchAsker, Question, Usage, read_answer
-from cascade.hosted.request_queue import (
-    CLOSED,
-    AskCall,
-    AskingContext,
-    FoundAnswer,
+from cascade.hosted.questions import (
+    Answer,
+    AskingProgress,
+    BatchAsker,
     PendingQuestion,
-    RequestQueue,
+    Question,
+    Usage,
+    read_answer,
 )
+from cascade.hosted.request_queue import CLOSED, AskCall, AskingContext, FoundAnswer, RequestQueue
 from cascade.hosted.retry import DEFAULT, RetryPolicy
 from cascade.hosted.settings import Settings
 
@@ -53,13 +55,16 @@ class Asker:
     clients
         Makes the client of a service; it must repeat nothing by itself.
     cache
-        Where answers are kept and looked up; `close` closes it.
+        Where answers are kept and looked up; `close` closes it. Without one no service is told to `store`
+        answers, as nobody would look for them.
     batches
         How questions are asked that can wait, and which these are; None where none can.
     retry_policy
         How long services in trouble are waited for.
     report
         Told how far each call is, every `report_seconds`, in the thread that waits.
+    note
+        Told once of each service that is to `store` answers and does not.
     log
         Gets every request and response with its texts, but no key. Nothing else shows texts.
     clock, sleep
@@ -79,6 +84,7 @@ class Asker:
         retry_policy: RetryPolicy = DEFAULT,
         report: Callable[[AskingProgress], None] = lambda _: None,
         report_seconds: float = REPORT_SECONDS,
+        note: Callable[[str], None] = lambda _: None,
         log: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -86,7 +92,7 @@ class Asker:
         parting_seconds: float = PARTING_SECONDS,
     ) -> None:
         self._clients, self._cache, self._batches = clients, cache, batches
-        self._context = AskingContext(log, clock, sleep, chance, self.count, self._keep, retry_policy)
+        self._context = AskingContext(log, clock, sleep, chance, self.count, cache, note, retry_policy)
         self._report, self._report_seconds = report, report_seconds
         self._services: dict[tuple[str, str], RequestQueue] = {}
         self._usage: dict[str, Usage] = {}
@@ -130,7 +136,7 @@ class Asker:
         missing = [one for key, one in first.items() if key not in kept]
         found = {key: FoundAnswer(answer) for key, answer in kept.items()}
         if missing:
-            found |= self._found(missing)
+            found |= self._found(self._with_notes(missing))
         self._count_cached(asked, kept)
         return [self._answered(one.question, found[one.key]) for one in asked]
 
@@ -172,6 +178,12 @@ class Asker:
             self._usage[model] = self._usage.get(model, Usage()) + usage
 
     # In the thread of who asks
+
+    def _with_notes(self, missing: Sequence[PendingQuestion]) -> list[PendingQuestion]:
+        """The questions, and how long ago those were sent whose answers their service may have kept."""
+        stored = [one.key for one in missing if one.question.settings.store]
+        sent = self._cache.sent_seconds(stored) if stored and self._cache is not None else {}
+        return [replace(one, sent_seconds=sent[one.key]) if one.key in sent else one for one in missing]
 
     def _found(self, missing: Sequence[PendingQuestion]) -> dict[bytes, FoundAnswer]:
         call = AskCall(len(missing))
@@ -231,10 +243,6 @@ class Asker:
     async def _stop(self) -> None:
         closing = (service.close(self._parting_seconds) for service in self._services.values())
         await asyncio.gather(*closing)
-
-    def _keep(self, key: bytes, kept: CachedAnswer) -> None:
-        if self._cache is not None:
-            self._cache.put(key, kept)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

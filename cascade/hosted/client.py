@@ -23,13 +23,19 @@ _AT_ONCE = 64 * 1024
 
 def key_of(settings: Settings) -> str:
     """The key; BackendError where the variable is not set."""
-    key = os.environ.get(settings.api_key_env, "").strip()
-    if not key:
-        raise BackendError(
-            f"{settings.address}: no key: the environment variable {settings.api_key_env} is not set. Set "
-            "it, or name another one as `api_key_env`; a service without keys takes any word"
-        )
-    return key
+    if fault := key_fault(settings):
+        raise BackendError(fault)
+    return os.environ[settings.api_key_env].strip()
+
+
+def key_fault(settings: Settings) -> str:
+    """That there is no key, where the variable is not set or empty, and a way out; else an empty string."""
+    if os.environ.get(settings.api_key_env, "").strip():
+        return ""
+    return (
+        f"{settings.address}: no key: the environment variable {settings.api_key_env} is not set. Set "
+        "it, or name another one as `api_key_env`; a service without keys takes any word"
+    )
 
 
 def connect(

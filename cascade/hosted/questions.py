@@ -66,6 +66,28 @@ class Question:
         ).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class PendingQuestion:
+    """A question as it is sent.
+
+    Attributes
+    ----------
+    sent_seconds
+        How long ago it was sent before, to a service that keeps answers, without an answer being known; None
+        where it was not.
+    """
+
+    question: Question
+    body: bytes
+    key: bytes
+    sent_seconds: float | None = None
+
+    @classmethod
+    def of(cls, question: Question) -> PendingQuestion:
+        body = question.body()
+        return cls(question, body, question.key(body))
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What came of a question.
@@ -106,6 +128,9 @@ class Usage:
         Questions that were answered before, and cost nothing.
     batched
         Of `requests` those that went in a batch, at its price.
+    found_again
+        Questions whose answers the service had kept for a run that did not live to read them; they cost
+        nothing more.
     """
 
     requests: int = 0
@@ -116,6 +141,7 @@ class Usage:
     unreadable: int = 0
     from_cache: int = 0
     batched: int = 0
+    found_again: int = 0
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Usage:

@@ -14,15 +14,26 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cascade.errors import BackendError
-from cascade.hosted.answer_cache import CachedAnswer
-from cascade.hosted.questions import AskingProgress, Question, Usage
+from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
+from cascade.hosted.questions import AskingProgress, PendingQuestion, Usage
 from cascade.hosted.rate_limits import FIRST_IN_FLIGHT, RateLimiter
 from cascade.hosted.retry import Availability, RetryPolicy
-from cascade.hosted.service_errors import ServiceError, service_error
+from cascade.hosted.service_errors import TRANSIENT, ServiceError, service_error
 from cascade.hosted.settings import Limits, Settings
+from cascade.hosted.stored_answers import (
+    NOTHING,
+    PLACES,
+    Listed,
+    StoredAnswers,
+    is_doubtful,
+    kept_body,
+    listed_in,
+    query_of,
+)
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -32,6 +43,9 @@ _ANSWER_SECONDS = 120.0
 _REPEAT_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOADING_SECONDS, _MOST_LOADING_SECONDS = 2.0, 15.0
+# Between two looks for an answer that the service may be working on; doubled each time.
+_LOOK_SECONDS, _MOST_LOOK_SECONDS = 1.0, 15.0
+_SOUGHT = "looking for answers that were on their way when a run was killed, or a connection cut"
 # Before anything was answered: a token is about so many bytes of JSON.
 _BYTES_PER_TOKEN = 4.0
 _LEARNT = 0.05
@@ -52,22 +66,9 @@ class AskingContext:
     sleep: Callable[[float], Awaitable[None]]
     chance: Callable[[], float]
     count: Callable[[str, Usage], None]
-    keep: Callable[[bytes, CachedAnswer], None]
+    cache: AnswerCache | None
+    note: Callable[[str], None]
     retry_policy: RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class PendingQuestion:
-    """A question as it is sent."""
-
-    question: Question
-    body: bytes
-    key: bytes
-
-    @classmethod
-    def of(cls, question: Question) -> PendingQuestion:
-        body = question.body()
-        return cls(question, body, question.key(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,20 @@ class AskCall:
 
 @dataclass(eq=False, slots=True)
 class _QueuedRequest:
-    """A question on its way, with all calls that wait for its answer."""
+    """A question on its way, with all calls that wait for its answer.
+
+    Attributes
+    ----------
+    sought_since
+        When it was sent, by the clock, where the service may have an answer that did not arrive; None where
+        it has none.
+    looks
+        How often that was looked for since.
+    is_kept
+        Whether it was sent so that the service keeps the answer.
+    without_store
+        Whether it is sent without that, as it was refused with it.
+    """
 
     asked: PendingQuestion
     calls: list[AskCall]
@@ -121,6 +135,10 @@ class _QueuedRequest:
     troubles: int = 0
     begun: float = 0.0
     is_probe: bool = False
+    sought_since: float | None = None
+    looks: int = 0
+    is_kept: bool = False
+    without_store: bool = False
 
     @property
     def model(self) -> str:
@@ -168,6 +186,8 @@ class RequestQueue:
         self._is_known = False
         self._availability = Availability(settings.address, context.retry_policy, context.clock)
         self._answered_at, self._refused_since = -math.inf, math.inf
+        most_seconds = context.retry_policy.sought_seconds
+        self._stored = StoredAnswers(settings.address, context.cache, context.note, most_seconds)
         self._sender = asyncio.get_running_loop().create_task(self._send_all())
 
     def apply_limits(self, settings: Settings) -> None:
@@ -186,6 +206,8 @@ class RequestQueue:
         job = self._jobs.get(asked.key)
         if job is None:
             job = self._jobs[asked.key] = _QueuedRequest(asked, [])
+            if asked.sent_seconds is not None and self._stored.keeps(asked):
+                job.sought_since = self._context.clock() - asked.sent_seconds
             self._queue.append(job)
             self._news.set()
         job.calls.append(call)
@@ -212,6 +234,11 @@ class RequestQueue:
             await asyncio.sleep(0)
 
     async def _send(self, job: _QueuedRequest) -> None:
+        if job.sought_since is not None:
+            now = self._context.clock()
+            job.begun = job.begun or now
+            self._start(job, partial(self._seek, job, job.sought_since), now)
+            return
         expected = self._expected(job)
         while (seconds := self._limiter.wait(self._context.clock(), expected)) > _SOON_SECONDS:
             await self._context.sleep(seconds)
@@ -221,7 +248,10 @@ class RequestQueue:
         now = self._context.clock()
         self._limiter.spend(now, expected)
         job.begun = job.begun or now
-        self._in_flight.add(asyncio.get_running_loop().create_task(self._deliver(job, now, expected)))
+        self._start(job, partial(self._try, job, now, expected), now)
+
+    def _start(self, job: _QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
+        self._in_flight.add(asyncio.get_running_loop().create_task(self._deliver(job, way, sent)))
 
     async def _next(self) -> _QueuedRequest:
         """The next job that is still wanted, when there is a place for it."""
@@ -242,9 +272,9 @@ class RequestQueue:
     def _expected(self, job: _QueuedRequest) -> float:
         return len(job.asked.body) / self._bytes_per_token
 
-    async def _deliver(self, job: _QueuedRequest, sent: float, expected: float) -> None:
+    async def _deliver(self, job: _QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
         try:
-            await self._try(job, sent, expected)
+            await way()
         except asyncio.CancelledError:
             raise
         except ServiceError as error:
@@ -259,6 +289,10 @@ class RequestQueue:
 
     async def _try(self, job: _QueuedRequest, sent: float, expected: float) -> None:
         """One request; ServiceError where it fails."""
+        notes = self._stored.notes
+        job.is_kept = self._stored.keeps(job.asked) and not job.without_store
+        if job.is_kept and notes is not None:
+            await asyncio.wrap_future(notes.note_sent(job.asked.key))
         self._context.count(job.model, Usage(requests=1, retries=int(job.tries > 0)))
         job.tries += 1
         self._availability.asked()
@@ -279,18 +313,25 @@ class RequestQueue:
 
         asked = job.asked
         path = asked.question.codec.endpoint.removeprefix("/v1")
-        self._log(f"POST {self._address}{path} ", asked.body)
+        body = kept_body(asked) if job.is_kept else asked.body
+        self._log(f"POST {self._address}{path} ", body)
+        call = self._client.post(path, cast_to=httpx2.Response, content=body)
+        return await self._heard(call, self._limiter)
+
+    async def _heard(self, call: Awaitable[Any], limiter: RateLimiter | None = None) -> Any:
+        """The response to a request; ServiceError where it fails, of which the limiter of its kind hears."""
         try:
             # The client's own limit is that of each read, and a body may come byte by byte for ever.
             async with asyncio.timeout(_ANSWER_SECONDS):
-                response = await self._client.post(path, cast_to=httpx2.Response, content=asked.body)
+                response = await call
         except TimeoutError:
             raise ServiceError(f"{self._address}: no answer in time", "lost", None, "", None) from None
         except Exception as error:
             told = getattr(error, "response", None)
             if told is not None:
                 self._log(f"{told.status_code} ", told.content)
-                self._limiter.learn(self._context.clock(), told.headers)
+                if limiter is not None:
+                    limiter.learn(self._context.clock(), told.headers)
             raise service_error(error, self._address) from None
         self._log("200 ", response.content)
         return response
@@ -308,11 +349,82 @@ class RequestQueue:
             self._bytes_per_token += _LEARNT * (ratio - self._bytes_per_token)
         self._limiter.answered(sent, expected, total or expected)
         self._answered_at, self._refused_since = self._context.clock(), math.inf
-        if job.asked.question.is_kept:
-            self._context.keep(job.asked.key, kept)
+        if job.without_store:
+            self._stored.refused()
+        self._stored.answered(self._answered_at - sent, was_kept=job.is_kept)
         self._wake(job.model)
+        self._end(job, kept)
+
+    def _end(self, job: _QueuedRequest, kept: CachedAnswer) -> None:
+        """A question has its answer."""
+        if job.asked.question.is_kept and self._context.cache is not None:
+            self._context.cache.put(job.asked.key, kept)
         self._forget(job)
         job.end(FoundAnswer(kept))
+
+    # Answers that did not arrive
+
+    async def _seek(self, job: _QueuedRequest, since: float) -> None:
+        """One look for an answer that the service may have; ServiceError where it cannot be told now."""
+        asked, cache = job.asked, self._stored.notes
+        if cache is None:
+            self._ask_after_all(job)
+            return
+        # A run beside this one may have it by now.
+        if found := (await asyncio.to_thread(cache.get, [asked.key])).get(asked.key):
+            self._context.count(job.model, Usage(from_cache=1))
+            self._end(job, found)
+            return
+        listed, pause = await self._listed(job)
+        if listed.answer is not None:
+            self._context.count(job.model, Usage(found_again=1))
+            self._end(job, listed.answer)
+            return
+        if listed.is_there:
+            self._stored.useless()
+        left = since + self._stored.patience_seconds - self._context.clock()
+        if (left <= 0 and not pause) or self._stored.notes is None:
+            self._ask_after_all(job)
+            return
+        for call in job.calls:
+            call.trouble = _SOUGHT
+        growing = min(_LOOK_SECONDS * 2.0 ** min(job.looks, 10), _MOST_LOOK_SECONDS)
+        job.looks += 1
+        self._later(pause or min(growing, left + _SOON_SECONDS), job)
+
+    async def _listed(self, job: _QueuedRequest) -> tuple[Listed, float]:
+        """What the service lists for a question, and seconds that it wants to be left alone before it says.
+
+        Nothing where it has no list, which is told once. Its limits are not those of questions.
+        """
+        import httpx2
+
+        self._availability.asked()
+        query = query_of(job.asked)
+        self._log(f"GET {self._address}{PLACES} ", json.dumps(query).encode())
+        call = self._client.get(PLACES, cast_to=httpx2.Response, options={"params": query})
+        try:
+            response = await self._heard(call)
+            self._availability.answered()
+            return listed_in(response.content, job.asked), 0.0
+        except (ValueError, RecursionError):
+            unlisted = ServiceError("an answer that is no list", "broken", 200, "", None)
+        except ServiceError as error:
+            if error.trouble in TRANSIENT and job.troubles < self._context.retry_policy.repeats:
+                if error.trouble in ("lost", "broken"):
+                    raise
+                self._availability.answered()
+                job.troubles += 1
+                return NOTHING, max(error.retry_after or 0.0, _MOST_LOOK_SECONDS)
+            unlisted = error
+        self._stored.unlisted(unlisted)
+        return NOTHING, 0.0
+
+    def _ask_after_all(self, job: _QueuedRequest) -> None:
+        """There is no answer that could be found, and none will come."""
+        job.sought_since, job.looks = None, 0
+        self._queue.appendleft(job)
+        self._news.set()
 
     # Trouble
 
@@ -320,6 +432,8 @@ class RequestQueue:
         """Do what helps against a trouble."""
         for call in job.calls:
             call.trouble = str(error)
+        if job.sought_since is None:
+            self._note_trouble(job, error, sent)
         if error.status is not None:
             self._availability.answered()
         self._is_known = self._is_known or error.trouble not in ("lost", "broken")
@@ -333,10 +447,22 @@ class RequestQueue:
             self._hold_back(job, error)
         elif error.trouble in ("lost", "broken"):
             self._repeat(job, error)
+        elif job.is_kept and self._stored.may_be_at_fault(error):
+            job.without_store = True
+            self._queue.appendleft(job)
         else:
             self._wake(job.model)
             self._forget(job)
             job.end(FoundAnswer(None, str(error)))
+
+    def _note_trouble(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+        """After a request failed: whether its answer is to be looked for before it is sent again."""
+        notes = self._stored.notes
+        if job.is_kept and notes is not None:
+            if is_doubtful(error):
+                job.sought_since = sent
+            else:
+                notes.note_refused(job.asked.key)
 
     def _pause(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
         now = self._context.clock()

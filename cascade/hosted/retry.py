@@ -26,16 +26,22 @@ class RetryPolicy:
         For a service that answered before, and does not answer now.
     busy_seconds
         For a model to wake up, or a service to allow anything at all again.
+    sought_seconds
+        For an answer that a service with `store` may still be working on, since its question was sent.
+        Requests are given up after two minutes, so that what is not there by then will not come.
     """
 
     repeats: int = 6
     unreachable_seconds: float = 30.0
     away_seconds: float = 3600.0
     busy_seconds: float = 600.0
+    sought_seconds: float = 120.0
 
 
 DEFAULT = RetryPolicy()
-INTERACTIVE = RetryPolicy(repeats=3, unreachable_seconds=15.0, away_seconds=15.0, busy_seconds=15.0)
+INTERACTIVE = RetryPolicy(
+    repeats=3, unreachable_seconds=15.0, away_seconds=15.0, busy_seconds=15.0, sought_seconds=5.0
+)
 """Where somebody waits for the answer."""
 
 

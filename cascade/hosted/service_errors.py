@@ -43,13 +43,23 @@ class ServiceError(BackendError):
         The service's own word, or an empty string.
     retry_after
         Seconds that it asks to wait; None where it does not say.
+    is_unsent
+        Whether the request has surely not arrived: there was no connection.
     """
 
     def __init__(
-        self, message: str, trouble: Trouble, status: int | None, code: str, retry_after: float | None
+        self,
+        message: str,
+        trouble: Trouble,
+        status: int | None,
+        code: str,
+        retry_after: float | None,
+        *,
+        is_unsent: bool = False,
     ) -> None:
         super().__init__(message)
         self.trouble, self.status, self.code, self.retry_after = trouble, status, code, retry_after
+        self.is_unsent = is_unsent
 
 
 class OversizedAnswer(Exception):  # noqa: N818 - it says of an answer what it is
@@ -76,7 +86,8 @@ def service_error(error: Exception, address: str) -> ServiceError:
     if isinstance(error, httpx2.RequestError):  # a body that is read piece by piece
         return ServiceError(f"{address}: the answer broke off: {_type_name(error)}", "lost", None, "", None)
     if isinstance(error, openai.APIConnectionError):
-        return ServiceError(f"{address}: {_reason_of_silence(error)}", "lost", None, "", None)
+        reason = _reason_of_silence(error)
+        return ServiceError(f"{address}: {reason}", "lost", None, "", None, is_unsent=_is_unsent(error))
     if isinstance(error, openai.APIResponseValidationError):
         return ServiceError(f"{address}: an answer that is no JSON of this kind", "broken", 200, "", None)
     if not isinstance(error, openai.APIStatusError):
@@ -96,6 +107,16 @@ def _oversized(error: BaseException | None) -> OversizedAnswer | None:
     while error is not None and not isinstance(error, OversizedAnswer):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _is_unsent(error: BaseException | None) -> bool:
+    """Whether no connection came about, by what an error was made of."""
+    import aiohttp
+    import httpx2
+
+    while error is not None and not isinstance(error, aiohttp.ClientConnectorError | httpx2.ConnectError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _reason_of_silence(error: APIConnectionError) -> str:

@@ -138,6 +138,9 @@ class Settings:
         answers mean; with few examples of some children it may help, and every question pays for it.
     batch
         Whether questions go through the Batch API: for less money, within a day.
+    store
+        Whether the service keeps answers, with the texts asked about, so that those that were on their way
+        when a run was killed are found again, and not paid for twice.
     """
 
     provider: str = "openai"
@@ -154,6 +157,7 @@ class Settings:
     limits: Limits = Limits()
     list_children: bool = False
     batch: bool = False
+    store: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -267,6 +271,9 @@ OPTIONS: Mapping[str, Option] = {
     "limits": Option("Requests (rpm) and tokens (tpm) a minute.", _RATES, _limits),
     "list_children": Option("Whether each question names all children.", FLAG, yes_or_no),
     "batch": Option("Whether questions go through the Batch API.", FLAG, yes_or_no),
+    "store": Option(
+        "Whether the service keeps answers, so that a killed run pays for none twice.", FLAG, yes_or_no
+    ),
 }
 
 
@@ -277,4 +284,15 @@ def conflicts(options: Mapping[str, Any]) -> str:
         return f"provider {settings.provider!r} has no address of its own: base_url is missing"
     if settings.suffix and "." in settings.suffix and not settings.traits.dots_in_suffix:
         return f"provider {settings.provider!r} takes no dots in a suffix, found {settings.suffix!r}"
+    return store_fault(settings)
+
+
+def store_fault(settings: Settings) -> str:
+    """Why answers cannot be kept at the service as the settings want it, or an empty string."""
+    if not settings.store:
+        return ""
+    if settings.format == "completion":
+        return "only answers to chat messages are kept, and format is 'completion': leave `store` away"
+    if settings.batch:
+        return "batches are found again as they are: leave `store` away"
     return ""

@@ -41,7 +41,7 @@ MOST_TRIED = 120
 TRIED_EXAMPLES = (4, 8, 16)
 """So many examples are held against none, and against fewer, where the settings leave it open."""
 MOST_EXAMPLES, MOST_SAMPLES, MOST_SHORTLIST = 50, 20, 255
-_SHARED = ("provider", "base_url", "api_key_env", "concurrency", "limits", "batch")
+_SHARED = ("provider", "base_url", "api_key_env", "concurrency", "limits", "batch", "store")
 
 
 @dataclass(frozen=True)
@@ -215,4 +215,17 @@ def conflicts(options: Mapping[str, Any]) -> str:
         return f"provider {settings.service.provider!r} has no address of its own: base_url is missing"
     if settings.answer == "decisions" and settings.service.batch:
         return "answer 'decisions' has no batches: leave `batch` away"
-    return ""
+    return services.store_fault(settings.service) or _store_fault(settings)
+
+
+def _store_fault(settings: PromptSettings) -> str:
+    """Why answers cannot be kept at the service in this way of asking, or an empty string."""
+    if not settings.service.store:
+        return ""
+    if settings.answer_kind(2, "many") == "decisions":
+        return (
+            f"{settings.model!r} is asked by the Decisions API, which keeps no answers: leave `store` away, "
+            "or name another `answer`"
+        )
+    said = [name for name in ("store", "metadata") if name in settings.extra]
+    return f"{said[0]!r} under `extra` is what `store` says in each request: leave one away" if said else ""

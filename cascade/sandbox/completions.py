@@ -21,6 +21,7 @@ from cascade.sandbox.rate_limits import RateLimits, retry_after
 from cascade.sandbox.reader.reading import READER, Reader
 from cascade.sandbox.responses import ApiError, json_body, json_response
 from cascade.sandbox.storage import Record
+from cascade.sandbox.stored import StoredCompletions, wants_store
 from cascade.sandbox.training import Format, TrainedModel
 from cascade.system.array_types import FloatArray
 
@@ -78,6 +79,8 @@ class Completions:
     ----------
     usage
         Requests answered and tokens, by model.
+    stored
+        Answers that were to be kept.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Completions:
         self.reader, self.prompts = Reader(chaos), PromptCache()
         self._meter, self._queue = meter or RateLimits(), ScoringQueue()
         self.usage: dict[str, Counter[str]] = {}
+        self.stored = StoredCompletions()
 
     async def chat(self, request: Request) -> Response:
         return await self._answer(request, "chat")
@@ -96,13 +100,17 @@ class Completions:
 
     async def _answer(self, request: Request, format_: Format) -> Response:
         question = Question.of(await json_body(request), format_)
+        is_kept = format_ == "chat" and wants_store(question.body)
         headers = self._meter.take(question.tokens)
         model = self.models.find(question.model, format_)
         self._check_awake(question.model, model)
         if self.latency:
             await asyncio.sleep(self.latency)
         found = await (self._read(question) if question.model == READER else self._score(question, model))
+        # Done, paid for and kept, whether or not anybody is there to read it.
         self.count(question.model, found["usage"])
+        if is_kept:
+            self.stored.keep(question.body, found)
         return json_response(found, headers=headers)
 
     async def _score(self, question: Question, model: TrainedModel | None) -> Record:

@@ -118,6 +118,7 @@ class Service:
 
 def _scoring_routes(scoring: Completions) -> list[Route]:
     return [
+        Route("/v1/chat/completions", scoring.stored.list),
         Route("/v1/chat/completions", scoring.chat, methods=["POST"]),
         Route("/v1/completions", scoring.completion, methods=["POST"]),
     ]

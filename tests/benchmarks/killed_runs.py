@@ -4,8 +4,9 @@ Each run predicts some rows by a prompted model at a sandbox with chaos. It is s
 twice, and then given once more, to its end: without warning (``--by KILL``), or told to (``--by TERM``).
 Counted are rows that stand neither in the output nor among the refused ones, or in both, and answers of the
 service to a request that had been answered before. What it has answered and a killed process has not read
-cannot be had again: at most as many answers a kill as are in flight.
-Run as ``python tests/benchmarks/killed_runs.py [--runs 100] [--by KILL] [--seed 0]``.
+cannot be had again, at most as many answers a kill as are in flight, unless the service was told to keep its
+answers (``--store``), and lists them.
+Run as ``python tests/benchmarks/killed_runs.py [--runs 100] [--by KILL] [--store] [--seed 0]``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CHAOS = "kinds=outside+refused+cut+endless+obeys+slow,rate=0.15"
 TAXONOMY = """
 name: shop
 defaults: {{backend: {{kind: prompt, provider: compatible, base_url: "{address}", api_key_env: SANDBOX_KEY,
-                       model: reader, concurrency: {in_flight}}}}}
+                       model: reader, concurrency: {in_flight}, store: {store}}}}}
 groups:
   billing: {{labels: [refund, invoice, overcharged]}}
   delivery: {{labels: [late, broken, lost]}}
@@ -56,13 +57,26 @@ class Counting(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
+    def handle_error(self, request, client_address):
+        # Who asked was killed, and its connections with it.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name: self.headers[name] for name in ("content-type", "authorization")}
+        self.hand_on(body)
+
+    def do_GET(self):
+        self.hand_on(None)
+
+    def hand_on(self, body):
+        headers = {
+            name: self.headers[name] for name in ("content-type", "authorization") if self.headers[name]
+        }
         asked = Request(self.server.behind + self.path.removeprefix("/v1"), body, headers)
         try:
             with urlopen(asked, timeout=60) as found:
@@ -72,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
             return
-        if status == 200:
+        if status == 200 and body is not None:
             with self.server.lock:
                 self.server.answers[hashlib.sha256(body).hexdigest()] += 1
         try:
@@ -92,6 +106,7 @@ def main():
     cli = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cli.add_argument("--runs", type=int, default=100)
     cli.add_argument("--by", choices=("KILL", "TERM", "INT"), default="KILL")
+    cli.add_argument("--store", action="store_true", help="have the service keep its answers")
     cli.add_argument("--seed", type=int, default=0)
     asked = cli.parse_args()
     draw = random.Random(asked.seed)
@@ -103,7 +118,8 @@ def main():
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sandbox:
             server = Counting(sandbox.stdout.readline().strip())
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            told = TAXONOMY.format(address=server.address, in_flight=IN_FLIGHT)
+            store = str(asked.store).lower()
+            told = TAXONOMY.format(address=server.address, in_flight=IN_FLIGHT, store=store)
             (folder / "shop.yaml").write_text(told, encoding="utf-8")
             cascade(folder, "fit", "shop.yaml").wait()
             found = [

@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
 REASONS |= {429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
@@ -36,6 +37,7 @@ def error(status, code="", message="no", headers=None, kind=""):
 
 
 CUT = Reply(0, None)
+LOST = Reply(0, "the answer is made, and never arrives")
 LIMIT = error(429, "rate_limit_exceeded", headers={"retry-after": "1"})
 QUOTA = error(429, "insufficient_quota")
 DAILY = error(429, "daily_rate_limit_exceeded")
@@ -77,6 +79,14 @@ class Script:
     choose
         From the body of a request to the whole choice of the answer, or to all of it where that has none; in
         the place of `answer`.
+    refuse
+        From the body of a request to what comes in the place of an answer.
+    listing
+        What comes in the place of every list of kept answers.
+    unlisted_looks
+        So many looks at that list see nothing.
+    knows_filter
+        Whether that list has what was asked for, and not everything.
     latency
         Seconds, or what makes them of a text.
     rpm
@@ -107,6 +117,10 @@ class Script:
     cut_after_create: int = 0
     forget_metadata: bool = False
     choose: Callable[[Any], Any] | None = None
+    refuse: Callable[[Any], Reply | None] = lambda _: None
+    listing: Reply | None = None
+    unlisted_looks: int = 0
+    knows_filter: bool = True
 
 
 class Service:
@@ -121,6 +135,7 @@ class Service:
         self.statuses: Counter[int] = Counter()
         self.refused_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
+        self.stored: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.creations: list[str] = []
@@ -167,6 +182,8 @@ class Service:
             return error(401, "invalid_api_key")
         path, _, query = path.partition("?")
         self.paths[method, path] += 1
+        if (method, path) == ("GET", "/v1/chat/completions"):
+            return self._listed(parse_qs(query))
         if path in ("/v1/chat/completions", "/v1/completions", "/v1/decisions"):
             return self._completion(json.loads(body))
         return self._filed(method, path, query, headers, body)
@@ -177,10 +194,14 @@ class Service:
         self.texts[text] += 1
         self.bodies.append(body)
         self.models[body["model"]] += 1
+        if refusal := self.script.refuse(body):
+            return refusal
         limited, headers = self._limited()
         if limited:
             return limited
         trouble = self._trouble(text) or self._trouble("*")
+        if trouble is LOST:
+            self._chat_kept(text, body)
         if trouble:
             return trouble
         always = self.script.always.get(text) or self.script.always.get(body["model"])
@@ -188,7 +209,32 @@ class Service:
             return always
         latency = self.script.latency
         delay = latency(text) if callable(latency) else latency
-        return Reply(200, self._chat(text, body), headers, delay)
+        return Reply(200, self._chat_kept(text, body), headers, delay)
+
+    def _chat_kept(self, text, body):
+        answer = self._chat(text, body)
+        if body.get("store"):
+            kept = {**answer, "model": body["model"], "metadata": body["metadata"]}
+            self.stored.append({**kept, "id": f"chatcmpl-{len(self.stored)}"})
+        return answer
+
+    def _listed(self, query):
+        if self.script.listing is not None:
+            return self.script.listing
+        if self.script.unlisted_looks:
+            self.script.unlisted_looks -= 1
+            return Reply(200, {"object": "list", "data": [], "has_more": False})
+        [model], wanted = query.pop("model"), {}
+        for name, values in query.items():
+            if name.startswith("metadata["):
+                wanted[name[len("metadata[") : -1]] = values[0]
+        found = [
+            one
+            for one in self.stored[::-1]
+            if not self.script.knows_filter
+            or (one["model"] == model and wanted.items() <= one["metadata"].items())
+        ]
+        return Reply(200, {"object": "list", "data": found, "has_more": False})
 
     def _trouble(self, text):
         waiting = self.script.troubles.get(text)

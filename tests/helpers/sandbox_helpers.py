@@ -78,7 +78,7 @@ class Checker:
 
     def __init__(self):
         self.faults, self.checked = [], set()
-        self.paths = {}
+        self.paths, self.queries = {}, {}
         if SPEC.exists():
             self.load(json.loads(SPEC.read_text("utf-8")))
 
@@ -104,6 +104,10 @@ class Checker:
                     for side, schema in schemas.items()
                 }
                 self.paths[(method.upper(), pattern)] = validators
+                told = (
+                    one.get("name") for one in operation.get("parameters", []) if one.get("in") == "query"
+                )
+                self.queries[(method.upper(), pattern)] = set(told)
 
     def see(self, response):
         """An event hook of the HTTP client."""
@@ -114,10 +118,12 @@ class Checker:
         path = request.url.path
         if not path.startswith("/v1/") or path.endswith("/content"):
             return
-        validators = next(
-            one for (method, pattern), one in self.paths.items()
-            if method == request.method and pattern.fullmatch(path)
+        known, validators = next(
+            (self.queries[key], one) for key, one in self.paths.items()
+            if key[0] == request.method and key[1].fullmatch(path)
         )  # fmt: skip
+        asked = {name.partition("[")[0] for name in request.url.params}
+        self.faults += [f"{request.method} {path}: no parameter {name!r}" for name in asked - known]
         self.check(validators.get("response"), response.content, f"{request.method} {path}: response")
         if "json" in request.headers.get("content-type", "") and request.content:
             self.check(validators.get("request"), request.content, f"{request.method} {path}: request")

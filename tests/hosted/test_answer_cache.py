@@ -283,3 +283,96 @@ def test_answers_that_cannot_be_stored_are_an_error(tmp_path):
     refused = pytest.raises(BackendError, match="cannot be kept")
     with AnswerCache(tmp_path / "answers.sqlite") as cache, refused:
         cache.store({key(1): kept(1)})
+
+
+# Questions that are on their way
+
+
+def noted(cache, *numbers):
+    for number in numbers:
+        cache.note_sent(key(number)).result(10)
+
+
+def test_a_question_on_its_way_is_known_to_other_processes_when_its_note_is_done(path):
+    now = [1000.0]
+    with AnswerCache(path, clock=lambda: now[0]) as cache, AnswerCache(path, clock=lambda: now[0]) as other:
+        noted(cache, 1, 2)
+        now[0] += 30
+        noted(cache, 2)
+        now[0] += 5
+        assert other.sent_seconds([key(number) for number in range(1200)]) == {key(1): 35.0, key(2): 5.0}
+
+
+def test_a_note_stands_after_a_kill(path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from cascade.hosted.answer_cache import AnswerCache\n"
+        "cache = AnswerCache(Path(sys.argv[1]))\n"
+        "for number in range(50):\n"
+        "    cache.note_sent(number.to_bytes(32, 'big')).result(10)\n"
+        "    print(number, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes) as process:
+        told = [int(process.stdout.readline()) for _ in range(50)]
+        process.kill()
+    with AnswerCache(path) as cache:
+        assert set(cache.sent_seconds([key(number) for number in range(60)])) == {key(one) for one in told}
+
+
+def test_an_answer_takes_all_notes_of_its_question_off(path):
+    with AnswerCache(path) as cache, AnswerCache(path) as other:
+        noted(cache, 1, 2)
+        noted(other, 1)
+        cache.put(key(1), kept(1))
+    with AnswerCache(path) as cache:
+        assert set(cache.sent_seconds([key(1), key(2)])) == {key(2)}
+        cache.store({key(2): kept(2)})
+        assert cache.sent_seconds([key(1), key(2)]) == {}
+
+
+def test_a_refusal_takes_off_the_note_of_who_was_refused(path):
+    with AnswerCache(path) as cache, AnswerCache(path) as other:
+        noted(cache, 1, 2)
+        noted(other, 1)
+        cache.note_refused(key(1))
+        cache.note_refused(key(2))
+    with AnswerCache(path) as cache:
+        assert set(cache.sent_seconds([key(1), key(2)])) == {key(1)}
+
+
+def test_notes_that_no_service_would_remember_are_forgotten(path):
+    now = [0.0]
+    with AnswerCache(path, clock=lambda: now[0]) as cache:
+        noted(cache, 1)
+        now[0] += 31 * 86_400
+        noted(cache, 2)
+        assert cache.sent_seconds([key(1), key(2)]) == {key(2): 0.0}
+
+
+def test_a_note_of_the_future_is_one_of_now(path):
+    with AnswerCache(path, clock=lambda: 1000.0) as cache, AnswerCache(path, clock=lambda: 500.0) as other:
+        noted(cache, 1)
+        assert other.sent_seconds([key(1)]) == {key(1): 0.0}
+
+
+def test_a_file_of_an_older_release_takes_notes_and_keeps_its_answers(full):
+    with closing(sqlite3.connect(full)) as file:
+        file.execute("DROP TABLE sent")
+        file.commit()
+    with AnswerCache(full) as cache:
+        noted(cache, 50)
+        assert cache.count() == 10
+        assert set(cache.sent_seconds([key(50)])) == {key(50)}
+
+
+def test_who_cannot_write_a_note_is_not_kept_waiting(path):
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all" * 1000)
+    notes = []
+    with AnswerCache(path, notes.append) as cache:
+        noted(cache, 1, 2)
+        assert cache.sent_seconds([key(1)]) == {}
+    noted(cache, 3)
+    assert len(notes) == 1

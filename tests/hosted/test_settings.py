@@ -68,6 +68,21 @@ def test_every_provider_can_be_named(provider):
     assert conflicts({"provider": provider, "base_url": ADDRESS}) == ""
 
 
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({}, ""),
+        ({"format": "completion"}, "only answers to chat messages are kept"),
+        ({"batch": True}, "batches are found again as they are"),
+    ],
+)
+def test_answers_are_kept_at_the_service_where_they_can_be(options, wrong):
+    found = conflicts({"store": True, **options})
+    assert bool(found) == bool(wrong)
+    assert wrong in found
+    assert conflicts(options) == ""
+
+
 # Clients
 
 

@@ -10,6 +10,14 @@ import pytest
 from hosted_runs import FIT, GROUPS, PREDICT, backend, put, run, sandbox, taxonomy
 from sandbox_helpers import SPEC, Checker
 
+from cascade.hosted.answer_cache import AnswerCache
+from cascade.hosted.asker import Asker
+from cascade.hosted.questions import PendingQuestion
+from cascade.nodes.contract import GroupDescription
+from cascade.prompt.model import PromptModel
+from cascade.prompt.settings import PromptSettings
+from cascade.text.texts import Texts
+
 pytestmark = pytest.mark.skipif(not SPEC.exists(), reason=f"there is no {SPEC.name} to hold it against")
 LABELS = [label for labels in GROUPS.values() for label in labels]
 HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "content-encoding", "host"}
@@ -83,6 +91,27 @@ def test_every_exchange_of_a_life_is_valid(checked, tmp_path):
         ("GET", "/v1/batches/*"),
     }
     assert wanted - checker.checked == set()
+
+
+def test_answers_that_a_service_keeps_are_asked_for_and_listed_validly(checked, tmp_path, monkeypatch):
+    address, checker = checked
+    monkeypatch.setenv("SANDBOX_KEY", "any")
+    told = {"provider": "compatible", "base_url": address, "api_key_env": "SANDBOX_KEY", "model": "reader"}
+    settings = PromptSettings.of({**told, "answer": "each", "store": True})
+    model = PromptModel(settings, LABELS[:3], GroupDescription())
+    asked = model.questions(Texts(["it came late", "a refund, please"]))
+    answers = []
+    for number in range(2):
+        with AnswerCache(tmp_path / f"{number}.sqlite") as cache, Asker(cache=cache) as asker:
+            if number:
+                for one in asked:
+                    cache.note_sent(PendingQuestion.of(one).key).result(10)
+            answers.append([one.scores.tolist() for one in asker.ask(asked)])
+            used = asker.usage()["reader"]
+    assert answers[0] == answers[1]
+    assert (used.requests, used.found_again) == (0, 2)
+    assert checker.faults == []
+    assert {("GET", "/v1/chat/completions"), ("POST", "/v1/chat/completions")} <= checker.checked
 
 
 @pytest.mark.slow

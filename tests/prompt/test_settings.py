@@ -24,6 +24,14 @@ LOCAL = {"provider": "compatible", "base_url": "http://127.0.0.1:1/v1", "model":
         ({**LOCAL, "prompt": "no places"}, "the place {choices} is missing"),
         ({**LOCAL, "extra": {"messages": []}}, "'messages' is what Cascade itself says"),
         ({**LOCAL, "epochs": 3}, "has no option 'epochs'"),
+        ({**LOCAL, "store": True, "answer": "decisions"}, "'m' is asked by the Decisions API, which keeps"),
+        ({"model": "gpt-6-luna", "store": True}, "the Decisions API, which keeps no answers"),
+        ({**LOCAL, "store": True, "batch": True}, "batches are found again as they are"),
+        ({**LOCAL, "store": True, "extra": {"metadata": {}}}, "'metadata' under `extra` is what `store`"),
+        ({**LOCAL, "store": True, "extra": {"store": True}}, "'store' under `extra` is what `store`"),
+        ({**LOCAL, "extra": {"store": True, "metadata": {}}}, ""),
+        ({**LOCAL, "store": True}, ""),
+        ({"model": "gpt-6-luna", "answer": "each", "store": True}, ""),
         ({**LOCAL, "encoder": {"api": "x"}}, "expected the name of an encoder"),
         (LOCAL, ""),
         ({**LOCAL, "examples": "auto", "samples": 5, "extra": {"reasoning_effort": "none"}}, ""),
@@ -51,6 +59,11 @@ def test_the_strongest_way_of_answering_is_taken(provider, model, children, choo
     address = {"base_url": "http://127.0.0.1:1/v1"} if provider == "compatible" else {}
     settings = PromptSettings.of({"provider": provider, "model": model, **address})
     assert settings.answer_kind(children, choose) == answer
+
+
+def test_answers_are_kept_at_the_service_only_where_that_is_said():
+    assert not PromptSettings.of(LOCAL).service.store
+    assert PromptSettings.of({**LOCAL, "store": True}).service.store
 
 
 def test_batches_have_no_decisions():

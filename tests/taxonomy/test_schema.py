@@ -218,6 +218,7 @@ OPTIONS = {
     "limits": [{"rpm": 1}, {"rpm": 1, "tpm": 2}, {}, {"rpm": 0}, {"x": 1}, 5],
     "list_children": [True, False, 1, "maybe"],
     "batch": [True, 0],
+    "store": [True, False, 1, "maybe"],
     "base": ["minilm", "e5-small.v2", "Minilm", "../up", "", 7, None],
     "words": [True, False, 1, "maybe"],
     "epochs": [1, 1000, 0, 1001, 2.5, "3", True],
