@@ -24,7 +24,7 @@ BOUND, BOUND_OF_SMALL = np.float32(0.01), np.float32(0.04)
 # Whole vectors are multiplied two to five times as fast as single numbers, on three sets where .07 to .8 of
 # the weights are not 0. With fewer a table takes more memory than it is worth, and with fewer cells to be
 # multiplied than a part of the weights more time to make.
-LEAST_DENSE = 0.05
+LEAST_DENSE = 0.1
 CELLS_FOR_A_WEIGHT = 0.25
 # Numbers of children take no more room than they need.
 _TYPES = ((1 << 8, np.uint8), (1 << 16, np.uint16), (1 << 32, np.uint32))
@@ -101,7 +101,11 @@ class Weights:
         if len(self.values) < LEAST_DENSE * (len(self.starts) - 1) * self.n_children:
             return None
         self._multiplied += n_cells
-        return self.dense if self._multiplied >= CELLS_FOR_A_WEIGHT * len(self.values) else None
+        if self._multiplied < CELLS_FOR_A_WEIGHT * len(self.values):
+            return None
+        for copied in ("columns", "single"):  # which were for single texts, and take as much room again
+            self.__dict__.pop(copied, None)
+        return self.dense
 
     def save(self, folder: Path) -> None:
         lengths = np.diff(self.starts).astype(_type_of(self.n_children + 1))
