@@ -44,6 +44,7 @@ from cascade.predict.answers import prediction_rows
 from cascade.predict.evidence import LabelEvidence, evidence_by
 from cascade.predict.extras import Style
 from cascade.predict.look import Look, Looks, Part
+from cascade.predict.tiers import as_tuned
 from cascade.rows.frames import FRAME, frame_of, frame_rows, has_objects, is_frame, texts_of
 from cascade.rows.readings import Columns, Reading
 from cascade.rows.row import Row
@@ -404,13 +405,18 @@ class Cascade:
     def tuning_curve(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Curve:
         """What handing on more or fewer texts to the dearest look wins and takes, by rows with their labels.
 
-        DataError where the model has one look only.
+        Whole texts are handed on or, where groups have tiers, their questions. DataError where the model has
+        one look only, and no group several tiers.
         """
         from cascade.learn.truth import true_cells
+        from cascade.measure.group_tuning import group_tuning_curve, tiered_groups
         from cascade.measure.tuning import tuning_curve
 
         columns = [self.graph.column[label] for label in self.graph.labels]
-        return tuning_curve(self.looks, _strings(texts), true_cells(self.graph, labels).only(columns))
+        truth = true_cells(self.graph, labels).only(columns)
+        if len(self.looks.looks) == 1 and tiered_groups(self.looks.last):
+            return group_tuning_curve(self.looks.last, _strings(texts), truth)
+        return tuning_curve(self.looks, _strings(texts), truth)
 
     def explain(self, text: str, words: int = 3) -> Explanation:
         """Why a text gets its labels: the walk, and the words that spoke for and against each node.
@@ -569,7 +575,7 @@ def _loaded_look(folder: Path, taxonomy: Taxonomy, manifest: Manifest, places: M
         seconds = {
             group: (model, calibration_of(second[group])) for group, model in zip(second, models, strict=True)
         }
-    return Look(taxonomy, manifest, nodes, seconds)
+    return Look(taxonomy, manifest, as_tuned(nodes, manifest), seconds)
 
 
 def _load_node(

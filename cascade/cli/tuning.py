@@ -15,6 +15,7 @@ from cascade.cli.inputs import chosen_model, columns_of, labelled_rows
 from cascade.cli.shell import (
     DONE,
     REFUSED,
+    TOP_LEVEL,
     cascade,
     debug_option,
     figure,
@@ -63,10 +64,12 @@ def tune(
 ) -> int:
     """Show what handing on more or fewer texts to the dearest look of a model wins and takes, and choose.
 
+    Of a model whose groups have tiers it is their questions that are handed on to the last tier.
     ROWS are files with labels that the model has not learned. Without --share, --quality or --budget nothing
     is changed.
     """
     from cascade.fitted import Cascade
+    from cascade.measure.group_tuning import GroupPoint
 
     if sum(one is not None for one in (share, quality, budget)) > 1:
         raise click.UsageError("say one of --share, --quality and --budget.")
@@ -86,7 +89,9 @@ def tune(
         print_json(told | {"chosen": None if point is None else asdict(point)})
     else:
         show(_table(curve, point))
-        note(f"by {number(curve.rows)} rows; the model hands on {curve.now:.0%} of them as it is")
+        is_by_group = isinstance(curve.points[0], GroupPoint)
+        what = "of the questions of groups with tiers" if is_by_group else "of them"
+        note(f"by {number(curve.rows)} rows; the model hands on {curve.now:.0%} {what} as it is")
     if point is not None:
         _write(loaded, curve, point)
     if loaded.asks_services:
@@ -105,10 +110,16 @@ def _chosen(curve: Curve, share: float | None, quality: float | None, budget: fl
 
 
 def _write(model: Cascade, curve: Curve, point: Point) -> None:
+    from cascade.measure.group_tuning import GroupPoint, set_group_doubts
     from cascade.measure.tuning import set_doubt
 
-    set_doubt(model.folder, model.manifest, point, curve.points[-1].micro_f1 - point.micro_f1)
-    note(f"{model.folder}: hands on {point.share:.0%} of such rows now, micro F1 {figure(point.micro_f1)}")
+    if isinstance(point, GroupPoint):
+        set_group_doubts(model.folder, model.manifest, point)
+        what = f"questions at {', '.join(group or TOP_LEVEL for group in point.doubts)}"
+    else:
+        set_doubt(model.folder, model.manifest, point, curve.points[-1].micro_f1 - point.micro_f1)
+        what = "rows"
+    note(f"{model.folder}: hands on {point.share:.0%} of such {what} now, micro F1 {figure(point.micro_f1)}")
 
 
 def _table(curve: Curve, point: Point | None) -> RenderableType:

@@ -31,7 +31,8 @@ from cascade.hosted.questions import (
     Usage,
     read_answer,
 )
-from cascade.hosted.request_queue import CLOSED, AskCall, AskingContext, FoundAnswer, RequestQueue
+from cascade.hosted.queued_requests import AskCall, FoundAnswer
+from cascade.hosted.request_queue import CLOSED, AskingContext, RequestQueue
 from cascade.hosted.retry import DEFAULT, RetryPolicy
 from cascade.hosted.settings import Settings
 

@@ -11,7 +11,6 @@ import json
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.errors import BackendError
 from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
-from cascade.hosted.questions import AskingProgress, PendingQuestion, Usage
+from cascade.hosted.questions import PendingQuestion, Usage
+from cascade.hosted.queued_requests import AskCall, FoundAnswer, QueuedRequest
 from cascade.hosted.rate_limits import FIRST_IN_FLIGHT, RateLimiter
 from cascade.hosted.retry import Availability, RetryPolicy
 from cascade.hosted.service_errors import TRANSIENT, ServiceError, service_error
 from cascade.hosted.settings import Limits, Settings
 from cascade.hosted.stored_answers import (
+    LIST,
     NOTHING,
-    PLACES,
     Listed,
     StoredAnswers,
     is_doubtful,
@@ -71,99 +71,13 @@ class AskingContext:
     retry_policy: RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class FoundAnswer:
-    """An answer, or why there is none."""
-
-    answer: CachedAnswer | None
-    why: str = ""
-
-
-class AskCall:
-    """One call of `Asker.ask`, as the loop sees it: how much is missing, and who waits for it.
-
-    Attributes
-    ----------
-    trouble
-        What went wrong since the last answer; empty where nothing did.
-    """
-
-    def __init__(self, missing: int) -> None:
-        self.done: Future[dict[bytes, FoundAnswer]] = Future()
-        self.is_over = False
-        self.trouble = ""
-        self._found: dict[bytes, FoundAnswer] = {}
-        self._missing = missing
-
-    @property
-    def progress(self) -> AskingProgress:
-        return AskingProgress(len(self._found), self._missing, self.trouble)
-
-    def put(self, key: bytes, found: FoundAnswer) -> None:
-        self._found[key] = found
-        self.trouble = ""
-        if len(self._found) == self._missing and not self.is_over:
-            self.is_over = True
-            self.done.set_result(self._found)
-
-    def fail(self, error: Exception) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self.done.set_exception(error)
-
-
-@dataclass(eq=False, slots=True)
-class _QueuedRequest:
-    """A question on its way, with all calls that wait for its answer.
-
-    Attributes
-    ----------
-    sought_since
-        When it was sent, by the clock, where the service may have an answer that did not arrive; None where
-        it has none.
-    looks
-        How often that was looked for since.
-    is_kept
-        Whether it was sent so that the service keeps the answer.
-    without_store
-        Whether it is sent without that, as it was refused with it.
-    """
-
-    asked: PendingQuestion
-    calls: list[AskCall]
-    tries: int = 0
-    troubles: int = 0
-    begun: float = 0.0
-    is_probe: bool = False
-    sought_since: float | None = None
-    looks: int = 0
-    is_kept: bool = False
-    without_store: bool = False
-
-    @property
-    def model(self) -> str:
-        return self.asked.question.model
-
-    @property
-    def is_wanted(self) -> bool:
-        return not all(call.is_over for call in self.calls)
-
-    def end(self, found: FoundAnswer) -> None:
-        for call in self.calls:
-            call.put(self.asked.key, found)
-
-    def fail(self, error: Exception) -> None:
-        for call in self.calls:
-            call.fail(error)
-
-
 @dataclass(slots=True)
 class _LoadingModel:
     """A model that wakes up: one job asks it now and then, the others are held back."""
 
     since: float
     asked: int = 0
-    held_back: list[_QueuedRequest] = field(default_factory=list)
+    held_back: list[QueuedRequest] = field(default_factory=list)
 
 
 class RequestQueue:
@@ -176,8 +90,8 @@ class RequestQueue:
         self._client = clients(settings)
         self._limiter = RateLimiter(settings.limits, context.chance)
         self._limits, self._places = settings.limits, settings.concurrency
-        self._queue: deque[_QueuedRequest] = deque()
-        self._jobs: dict[bytes, _QueuedRequest] = {}
+        self._queue: deque[QueuedRequest] = deque()
+        self._jobs: dict[bytes, QueuedRequest] = {}
         self._loading: dict[str, _LoadingModel] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pausing: set[asyncio.Task[None]] = set()
@@ -205,7 +119,7 @@ class RequestQueue:
         """Ask this for a call, unless it is being asked already."""
         job = self._jobs.get(asked.key)
         if job is None:
-            job = self._jobs[asked.key] = _QueuedRequest(asked, [])
+            job = self._jobs[asked.key] = QueuedRequest(asked, [])
             if asked.sent_seconds is not None and self._stored.keeps(asked):
                 job.sought_since = self._context.clock() - asked.sent_seconds
             self._queue.append(job)
@@ -233,7 +147,7 @@ class RequestQueue:
             # One after another: requests that are sent together come back together, and wait for each other.
             await asyncio.sleep(0)
 
-    async def _send(self, job: _QueuedRequest) -> None:
+    async def _send(self, job: QueuedRequest) -> None:
         if job.sought_since is not None:
             now = self._context.clock()
             job.begun = job.begun or now
@@ -250,10 +164,10 @@ class RequestQueue:
         job.begun = job.begun or now
         self._start(job, partial(self._try, job, now, expected), now)
 
-    def _start(self, job: _QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
+    def _start(self, job: QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
         self._in_flight.add(asyncio.get_running_loop().create_task(self._deliver(job, way, sent)))
 
-    async def _next(self) -> _QueuedRequest:
+    async def _next(self) -> QueuedRequest:
         """The next job that is still wanted, when there is a place for it."""
         while True:
             while self._queue and len(self._in_flight) < (
@@ -269,10 +183,10 @@ class RequestQueue:
             self._news.clear()
             await self._news.wait()
 
-    def _expected(self, job: _QueuedRequest) -> float:
+    def _expected(self, job: QueuedRequest) -> float:
         return len(job.asked.body) / self._bytes_per_token
 
-    async def _deliver(self, job: _QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
+    async def _deliver(self, job: QueuedRequest, way: Callable[[], Awaitable[None]], sent: float) -> None:
         try:
             await way()
         except asyncio.CancelledError:
@@ -287,7 +201,7 @@ class RequestQueue:
                 self._in_flight.discard(task)
             self._news.set()
 
-    async def _try(self, job: _QueuedRequest, sent: float, expected: float) -> None:
+    async def _try(self, job: QueuedRequest, sent: float, expected: float) -> None:
         """One request; ServiceError where it fails."""
         notes = self._stored.notes
         job.is_kept = self._stored.keeps(job.asked) and not job.without_store
@@ -307,7 +221,7 @@ class RequestQueue:
         if kept is None:
             raise ServiceError(f"{self._address}: an answer without a choice", "broken", 200, "", None)
 
-    async def _post(self, job: _QueuedRequest) -> Any:
+    async def _post(self, job: QueuedRequest) -> Any:
         """The response as it came: parsed into the package's classes it would take much longer."""
         import httpx2
 
@@ -340,7 +254,7 @@ class RequestQueue:
         if self._context.log is not None:
             self._context.log(head + content.decode("utf-8", "replace"))
 
-    def _succeed(self, job: _QueuedRequest, kept: CachedAnswer, sent: float, expected: float) -> None:
+    def _succeed(self, job: QueuedRequest, kept: CachedAnswer, sent: float, expected: float) -> None:
         used = Usage.of(kept.usage)
         self._context.count(job.model, used)
         total = used.prompt_tokens + used.completion_tokens
@@ -355,7 +269,7 @@ class RequestQueue:
         self._wake(job.model)
         self._end(job, kept)
 
-    def _end(self, job: _QueuedRequest, kept: CachedAnswer) -> None:
+    def _end(self, job: QueuedRequest, kept: CachedAnswer) -> None:
         """A question has its answer."""
         if job.asked.question.is_kept and self._context.cache is not None:
             self._context.cache.put(job.asked.key, kept)
@@ -364,7 +278,7 @@ class RequestQueue:
 
     # Answers that did not arrive
 
-    async def _seek(self, job: _QueuedRequest, since: float) -> None:
+    async def _seek(self, job: QueuedRequest, since: float) -> None:
         """One look for an answer that the service may have; ServiceError where it cannot be told now."""
         asked, cache = job.asked, self._stored.notes
         if cache is None:
@@ -392,7 +306,7 @@ class RequestQueue:
         job.looks += 1
         self._later(pause or min(growing, left + _SOON_SECONDS), job)
 
-    async def _listed(self, job: _QueuedRequest) -> tuple[Listed, float]:
+    async def _listed(self, job: QueuedRequest) -> tuple[Listed, float]:
         """What the service lists for a question, and seconds that it wants to be left alone before it says.
 
         Nothing where it has no list, which is told once. Its limits are not those of questions.
@@ -401,8 +315,8 @@ class RequestQueue:
 
         self._availability.asked()
         query = query_of(job.asked)
-        self._log(f"GET {self._address}{PLACES} ", json.dumps(query).encode())
-        call = self._client.get(PLACES, cast_to=httpx2.Response, options={"params": query})
+        self._log(f"GET {self._address}{LIST} ", json.dumps(query).encode())
+        call = self._client.get(LIST, cast_to=httpx2.Response, options={"params": query})
         try:
             response = await self._heard(call)
             self._availability.answered()
@@ -420,7 +334,7 @@ class RequestQueue:
         self._stored.unlisted(unlisted)
         return NOTHING, 0.0
 
-    def _ask_after_all(self, job: _QueuedRequest) -> None:
+    def _ask_after_all(self, job: QueuedRequest) -> None:
         """There is no answer that could be found, and none will come."""
         job.sought_since, job.looks = None, 0
         self._queue.appendleft(job)
@@ -428,7 +342,7 @@ class RequestQueue:
 
     # Trouble
 
-    def _handle_trouble(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+    def _handle_trouble(self, job: QueuedRequest, error: ServiceError, sent: float) -> None:
         """Do what helps against a trouble."""
         for call in job.calls:
             call.trouble = str(error)
@@ -455,7 +369,7 @@ class RequestQueue:
             self._forget(job)
             job.end(FoundAnswer(None, str(error)))
 
-    def _note_trouble(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+    def _note_trouble(self, job: QueuedRequest, error: ServiceError, sent: float) -> None:
         """After a request failed: whether its answer is to be looked for before it is sent again."""
         notes = self._stored.notes
         if job.is_kept and notes is not None:
@@ -464,7 +378,7 @@ class RequestQueue:
             else:
                 notes.note_refused(job.asked.key)
 
-    def _pause(self, job: _QueuedRequest, error: ServiceError, sent: float) -> None:
+    def _pause(self, job: QueuedRequest, error: ServiceError, sent: float) -> None:
         now = self._context.clock()
         self._limiter.refused(error.trouble, now, sent, error.retry_after)
         self._refused_since = min(self._refused_since, now)
@@ -473,7 +387,7 @@ class RequestQueue:
         else:
             self._queue.appendleft(job)
 
-    def _repeat(self, job: _QueuedRequest, error: ServiceError) -> None:
+    def _repeat(self, job: QueuedRequest, error: ServiceError) -> None:
         is_silent = error.status is None and (self._availability.answered_at or -math.inf) < job.begun
         if is_silent:
             try:
@@ -494,7 +408,7 @@ class RequestQueue:
             self._forget(job)
             job.end(FoundAnswer(None, f"{error} (tried {job.tries} times)"))
 
-    def _hold_back(self, job: _QueuedRequest, error: ServiceError) -> None:
+    def _hold_back(self, job: QueuedRequest, error: ServiceError) -> None:
         now = self._context.clock()
         loading = self._loading.get(job.model)
         if loading is None:
@@ -517,10 +431,10 @@ class RequestQueue:
             self._queue.extendleft(reversed(loading.held_back))
             self._news.set()
 
-    def _of(self, model: str) -> list[_QueuedRequest]:
+    def _of(self, model: str) -> list[QueuedRequest]:
         return [job for job in self._jobs.values() if job.model == model]
 
-    def _later(self, seconds: float, job: _QueuedRequest) -> None:
+    def _later(self, seconds: float, job: QueuedRequest) -> None:
         jittered = seconds * (1 - _JITTER * self._context.chance())
 
         async def rest() -> None:
@@ -532,13 +446,13 @@ class RequestQueue:
         self._pausing.add(resting)
         resting.add_done_callback(self._pausing.discard)
 
-    def _drop(self, jobs: Iterable[_QueuedRequest], error: Exception) -> None:
+    def _drop(self, jobs: Iterable[QueuedRequest], error: Exception) -> None:
         """Ask these no more; what is on its way still goes into the cache."""
         for job in list(jobs):
             self._forget(job)
             job.fail(error)
 
-    def _forget(self, job: _QueuedRequest) -> None:
+    def _forget(self, job: QueuedRequest) -> None:
         if self._jobs.get(job.asked.key) is job:
             del self._jobs[job.asked.key]
         if job.is_probe:

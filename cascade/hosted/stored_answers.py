@@ -20,7 +20,7 @@ MARK = "cascade_question"
 MOST_LISTED = 20
 """An answer has a mark of its own; more are listed only by services that know no filter."""
 
-PLACES = "/chat/completions"
+LIST = "/chat/completions"
 _LEAST_SECONDS = 15.0
 """An answer is listed a while after it was given; so long is waited at least."""
 _TIMES_THE_LONGEST = 4.0

@@ -92,8 +92,9 @@ def tuning_curve(
     """
     if len(looks.looks) == 1:
         raise DataError(
-            "this model has one look only, so that there is nothing to hand on. Name `escalate: [words, "
-            "encoder, prompt]`, or two of them, in the taxonomy, and run `cascade fit`"
+            "this model has one look only, and no group that uses several tiers, so that there is nothing to "
+            "hand on. Name `escalate: [words, encoder, prompt]`, or two of them, in the taxonomy, and run "
+            "`cascade fit`"
         )
     if not len(texts):
         raise DataError("no rows: nothing tells what handing on would win")
@@ -104,8 +105,9 @@ def tuning_curve(
     order = np.argsort(-doubts, kind="stable")
     points = []
     for share in SHARES:
-        bound, handed_on = _handed_on(doubts, order, share)
-        micro, macro = _f1(answers, handed_on, truth.dense())
+        bound, handed_on = bound_of(doubts, order, share)
+        chosen = np.where(handed_on[:, None], answers[1], answers[0])
+        micro, macro = f1_of(chosen, truth.dense())
         actual = float(handed_on.mean())
         seconds = first.seconds + second.seconds * actual
         dollars = None if usd is None else usd / len(texts) * actual * A_THOUSAND
@@ -146,7 +148,7 @@ def _doubts(looks: Looks, walked: Walked) -> Floats:
     return found
 
 
-def _handed_on(doubts: Floats, order: IntArray, share: float) -> tuple[float, BoolArray]:
+def bound_of(doubts: Floats, order: IntArray, share: float) -> tuple[float, BoolArray]:
     """The bound of doubt at which about so many rows are handed on, and which those are."""
     count = round(share * len(doubts))
     bound = NO_DOUBT if count >= len(doubts) else max(float(doubts[order[count]]), NO_DOUBT)
@@ -155,8 +157,8 @@ def _handed_on(doubts: Floats, order: IntArray, share: float) -> tuple[float, Bo
     return bound, np.asarray(doubts > bound)
 
 
-def _f1(answers: Sequence[BoolArray], handed_on: BoolArray, truth: BoolArray) -> tuple[float, float]:
-    chosen = np.where(handed_on[:, None], answers[1], answers[0])
+def f1_of(chosen: BoolArray, truth: BoolArray) -> tuple[float, float]:
+    """Micro F1, and macro F1 over labels that the rows have, each in [0, 1], of arrays (n_rows, n_labels)."""
     hits, n_chosen, n_true = ((chosen & truth).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0))
     total = int((n_chosen + n_true).sum())
     micro = 2 * int(hits.sum()) / total if total else 0.0

@@ -260,6 +260,21 @@ class Escalating(NodeModel, Protocol):
         """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
         ...
 
+    def doubts(self, texts: Texts) -> NDArray[np.float64]:
+        """How much the tier before the last doubts each text, float64, shape (n_texts,).
+
+        Below all doubts for a text that a cheaper one answers, infinite where it finds or knows nothing.
+        """
+        ...
+
+    def with_doubt(self, doubt: float) -> Escalating:
+        """The same, with the answers of the tier before the last standing up to this doubt."""
+        ...
+
+    def with_last(self, model: NodeModel) -> Escalating:
+        """The same, with another model for what is handed on to the last tier."""
+        ...
+
     def contributions_by_tier(
         self, texts: Texts, pieces: Sequence[Pieces] | None = None
     ) -> Iterator[Contributions | None]:

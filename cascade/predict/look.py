@@ -64,6 +64,10 @@ class Look:
         """The model of a group; KeyError where it has none."""
         return self._nodes[group]
 
+    def with_nodes(self, nodes: Mapping[str, NodeModel]) -> Look:
+        """The same with other models at some groups."""
+        return Look(self.taxonomy, self.manifest, {**self._nodes, **nodes}, self._seconds)
+
     def second(self, group: str) -> tuple[NodeModel, Calibration] | None:
         """The second model of a group and its calibration; None where it has none."""
         return self._seconds.get(group)

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from cascade.errors import ModelError
+from cascade.model.folder import Manifest
 from cascade.model.walk import Walked
 from cascade.nodes.contract import Escalating, NodeModel
 from cascade.predict.look import Look
 from cascade.taxonomy.settings import TIERS_OPTION
 from cascade.text.texts import Texts
+
+DOUBT = "doubt"
+"""Among the notes of a group: up to where its tier before the last answers, if not as it was fitted."""
+
+
+def as_tuned(nodes: Mapping[str, NodeModel], manifest: Manifest) -> dict[str, NodeModel]:
+    """The models of groups, which hand on as the notes in a manifest say; ModelError where that cannot be."""
+    found = dict(nodes)
+    for group, record in manifest.groups.items():
+        if DOUBT not in record.notes:
+            continue
+        node, doubt = nodes[group], record.notes[DOUBT]
+        is_number = isinstance(doubt, int | float) and not isinstance(doubt, bool)
+        if not isinstance(node, Escalating) or len(node.tiers) == 1 or not is_number:
+            raise ModelError(
+                f"group {group!r}: expected tiers, and a number for {DOUBT}, found {doubt!r}. Run "
+                "`cascade fit` again."
+            )
+        found[group] = node.with_doubt(float(doubt))
+    return found
 
 
 def tiers_of(look: Look, texts: Texts, walked: Walked) -> dict[str, dict[int, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import Backend, Contributions, Explainable, Knowing, NodeModel
@@ -53,6 +54,15 @@ class Tier:
             return np.ones(len(texts), dtype=np.bool_)
         sure: BoolArray = self.handover.doubts(probabilities) <= self.handover.doubt
         return sure & (self.model.known(texts) > 0) if isinstance(self.model, Knowing) else sure
+
+    def doubts(self, probabilities: FloatArray, texts: Texts) -> NDArray[np.float64]:
+        """How much it doubts each text, float64, shape (n_texts,): without end where it knows no word."""
+        if self.handover is None:
+            return np.zeros(len(texts))
+        found = self.handover.doubts(probabilities)
+        return (
+            np.where(self.model.known(texts) > 0, found, np.inf) if isinstance(self.model, Knowing) else found
+        )
 
 
 class TieredModel:
@@ -109,6 +119,34 @@ class TieredModel:
     def answered_by(self, texts: Texts) -> IntArray:
         """Which of the `tiers` answers each text, int64, shape (n_texts,); the last one is not asked."""
         return self.cheap(texts)[0]
+
+    def doubts(self, texts: Texts) -> NDArray[np.float64]:
+        """How much the tier before the last doubts each text, float64, shape (n_texts,).
+
+        Below all doubts for a text that a cheaper one answers, infinite where it finds or knows nothing.
+        """
+        found, left = np.full(len(texts), -np.inf), np.arange(len(texts))
+        for place, tier in enumerate(self.all[:-1]):
+            if not len(left):
+                break
+            part = of(texts, left)
+            own = tier.probabilities(tier.model.scores(part))
+            if place == len(self.all) - 2:
+                found[left] = tier.doubts(own, part)
+            left = left[~tier.is_sure(own, part)]
+        return found
+
+    def with_doubt(self, doubt: float) -> Self:
+        """The same, with the answers of the tier before the last standing up to this doubt."""
+        *before, near, last = self.all
+        if near.handover is None:
+            raise ValueError(f"{near.name}: a tier that answers nothing")
+        return type(self)([*before, replace(near, handover=replace(near.handover, doubt=doubt)), last])
+
+    def with_last(self, model: NodeModel) -> TieredModel:
+        """The same, with another model for what is handed on to the last tier."""
+        kind = EmbeddedTiers if isinstance(self, EmbeddedTiers) else TieredModel
+        return kind([*self.all[:-1], replace(self.all[-1], model=model)])
 
     def contributions_by_tier(
         self, texts: Texts, pieces: Sequence[Pieces] | None = None

@@ -262,7 +262,7 @@ doubts = st.lists(
 @given(doubts, figures)
 def test_the_most_doubtful_are_handed_on_and_equal_doubts_alike(doubts, share):
     order = np.argsort(-doubts, kind="stable")
-    bound, handed_on = tuning._handed_on(doubts, order, share)
+    bound, handed_on = tuning.bound_of(doubts, order, share)
     assert (handed_on == (doubts > bound)).all()
     assert handed_on[doubts == np.inf].all()
     assert not handed_on[doubts == -np.inf].any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from urllib.request import urlopen
 
 import numpy as np
@@ -240,3 +241,21 @@ def test_tiers_learn_from_rows(tmp_path, address):
     del described["data"]
     done = run(put(tmp_path, described), "fit", "shop.yaml", code=1)
     assert "names no training rows" in done.stderr
+
+
+def test_tuning_asks_about_each_text_once_and_what_it_chose_is_asked_about(prompted, address, tmp_path):
+    folder, _ = prompted
+    place = tmp_path / "shop"
+    shutil.copytree(folder, place)
+    home = {"CASCADE_HOME": str(tmp_path / "home of another")}
+    entered = len(traced(place, tmp_path / "home of a third"))
+    asked = n_questions(address)
+    words = ("tune", "test.jsonl", "--model", "models/shop")
+    told = run(place, *words, "--share", "0.5", "--json", **home)
+    assert n_questions(address) - asked == entered
+    chosen = json.loads(told.stdout)["chosen"]
+    assert 0 < chosen["share"] <= 0.5
+    assert chosen["usd"] is None  # nobody knows the prices of the sandbox
+    assert tiers_of(place)["prompt"] == pytest.approx(chosen["share"], abs=1e-3)
+    tiers = list(traced(place, tmp_path / "home").values())
+    assert tiers.count("prompt") / len(tiers) == pytest.approx(chosen["share"], abs=1e-3)
