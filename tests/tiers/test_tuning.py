@@ -108,6 +108,7 @@ def test_what_was_chosen_is_what_the_model_does_then(folder, copied):
         assert handed_on(tuned, texts) == pytest.approx(point.share)
         assert micro_f1(tuned.predict(texts), labels) == pytest.approx(point.micro_f1)
         assert tuned.manifest.groups["things"].notes["tiers"] == point.tiers["things"]
+        assert "lost" not in tuned.manifest.groups["things"].notes  # that was said of where the fit hands on
     with pytest.raises(ModelError, match="another model was written here"):
         set_group_doubts(copied, model.manifest, curve.points[0])
 
