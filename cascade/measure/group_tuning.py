@@ -89,7 +89,7 @@ def group_tuning_curve(
         seconds = clock() - started
         micro, macro = f1_of(chosen[:, -truth.n_columns :], truth.dense())
         tiers, handed_on = _tiers(changed, walked, batch)
-        usd = forecast(Looks([trial.asking(bounds)]), texts).usd
+        usd = forecast(Looks([trial.asking(bounds)]), texts).usd if look.asks_services else 0.0
         found.append((seconds, GroupPoint(handed_on, NO_DOUBT, micro, macro, 0.0, usd, bounds, tiers)))
     cheap = found[0][0]
     points = {
@@ -133,16 +133,16 @@ class _Trial:
     def __init__(self, look: Look, nodes: Mapping[str, Escalating]) -> None:
         self.nodes = nodes
         self._look = look
-        self._remembering = {group: node.with_last(_Remembering(node.last)) for group, node in nodes.items()}
+        self._asked_once = {group: node.with_last(AskedOnce(node.last)) for group, node in nodes.items()}
 
     def with_doubts(self, bounds: Mapping[str, float]) -> Look:
         """The look with these bounds, and the others as they are."""
         changed = {
             group: node.with_doubt(bounds[group])
-            for group, node in self._remembering.items()
+            for group, node in self._asked_once.items()
             if group in bounds
         }
-        return self._look.with_nodes({**self._remembering, **changed})
+        return self._look.with_nodes({**self._asked_once, **changed})
 
     def asking(self, bounds: Mapping[str, float]) -> Look:
         """The same as it would ask."""
@@ -158,7 +158,7 @@ class _Trial:
         }
 
 
-class _Remembering:
+class AskedOnce:
     """Asks a model about each text once; a text without an answer has NaN."""
 
     def __init__(self, model: NodeModel) -> None:

@@ -86,6 +86,11 @@ class Look:
         """Whether some of these vectors come from a service, which costs money."""
         return any(asks_service(record.backend) for record in self.manifest.groups.values())
 
+    @property
+    def asks_services(self) -> bool:
+        """Whether new texts cost money, at some group or for their vectors."""
+        return self._is_hosted or self.asks_encoder_service
+
     def walk(self, batch: Texts) -> Walked:
         """Probabilities of all nodes and conditional scores of all edges that were visited.
 

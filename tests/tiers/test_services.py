@@ -259,3 +259,14 @@ def test_tuning_asks_about_each_text_once_and_what_it_chose_is_asked_about(promp
     assert tiers_of(place)["prompt"] == pytest.approx(chosen["share"], abs=1e-3)
     tiers = list(traced(place, tmp_path / "home").values())
     assert tiers.count("prompt") / len(tiers) == pytest.approx(chosen["share"], abs=1e-3)
+
+
+def test_in_python_no_text_is_asked_about_twice_for_all_points(prompted, address, monkeypatch):
+    folder, _ = prompted
+    monkeypatch.setenv("SANDBOX_KEY", KEY)
+    model, tested = Cascade.load(folder / "models" / "shop"), rows(40, 9, 0.3, known=False)
+    texts = [row["text"] for row in tested]
+    asked = n_questions(address)
+    curve = model.tuning_curve(texts, [row["labels"] for row in tested])
+    assert 0 < n_questions(address) - asked <= len(set(texts))
+    assert curve.points[-1].share == 1.0

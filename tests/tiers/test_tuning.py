@@ -15,9 +15,11 @@ from cascade import Cascade
 from cascade.encoders import fetching
 from cascade.errors import DataError, ModelError
 from cascade.learn.fit import fit
-from cascade.measure.group_tuning import set_group_doubts
+from cascade.learn.truth import true_cells
+from cascade.measure.group_tuning import group_tuning_curve, set_group_doubts
 from cascade.measure.tuning import cheapest, nearest
 from cascade.model.folder import MANIFEST, read_manifest
+from cascade.nodes.contract import RowsError
 from cascade.system.serialization import checksummed
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.texts import Texts
@@ -106,6 +108,7 @@ def test_what_was_chosen_is_what_the_model_does_then(folder, copied):
         assert handed_on(tuned, texts) == pytest.approx(point.share)
         assert micro_f1(tuned.predict(texts), labels) == pytest.approx(point.micro_f1)
         assert tuned.manifest.groups["things"].notes["tiers"] == point.tiers["things"]
+        assert "lost" not in tuned.manifest.groups["things"].notes  # that was said of where the fit hands on
     with pytest.raises(ModelError, match="another model was written here"):
         set_group_doubts(copied, model.manifest, curve.points[0])
 
@@ -169,3 +172,33 @@ def test_without_tiers_that_are_used_there_is_nothing_to_tune(home, tmp_path):
 def test_the_point_with_the_fewest_questions_is_there_for_a_share_of_none(folder):
     points = Cascade.load(folder).tuning_curve(*rows_to_tune_with(30)).points
     assert nearest(points, 0.0) == points[0]
+
+
+class Failing:
+    """A model that has no answer for texts with a word, and notes what it is asked about."""
+
+    def __init__(self, model, word):
+        self.model, self.word, self.asked = model, word, []
+
+    def scores(self, texts):
+        self.asked += list(texts)
+        scores = self.model.scores(texts)
+        failed = {row: "no answer" for row, text in enumerate(texts) if self.word in text}
+        scores[list(failed)] = np.nan
+        if failed:
+            raise RowsError(scores, failed)
+        return scores
+
+
+def test_each_text_is_asked_about_once_and_one_without_an_answer_has_no_label(folder):
+    texts, labels = rows_to_tune_with()
+    model = Cascade.load(folder)
+    look, word = model.looks.last, texts[1].split()[0]
+    failing = Failing(look.node("things").last, word)
+    changed = look.with_nodes({"things": look.node("things").with_last(failing)})
+    truth = true_cells(model.graph, labels).only([model.graph.column[one] for one in model.graph.labels])
+    curve = group_tuning_curve(changed, texts, truth)
+    assert sorted(failing.asked) == sorted(set(texts))
+    best = model.tuning_curve(texts, labels).points[-1]
+    assert 0 < curve.points[-1].micro_f1 < best.micro_f1
+    assert curve.points[-1].tiers == best.tiers
