@@ -138,7 +138,8 @@ def add(folder: Path, name: str, *, to_train: bool = False, windows: int = 1) ->
     name = name + TO_TRAIN if to_train else named_in_windows(name, windows)
     given = {"kind": "transformer"} if to_train else {"windows": windows}
     with store.staging() as target:
-        for one in repository.wanted(repository.files_below(folder), str(folder), to_train=to_train):
+        files = repository.files_below(folder)
+        for one in repository.wanted(files, str(folder), folder.joinpath, to_train=to_train):
             path = target / flat_name(one)
             with writing(path):
                 shutil.copyfile(folder / one, path)
@@ -308,12 +309,17 @@ def _from_hub(source: Source, kept: Path, *, to_train: bool) -> list[str]:
     try:
         info = huggingface_hub.HfApi().model_info(source.name, revision=revision, files_metadata=True)
         stated = {one.rfilename: one for one in info.siblings or []}
-        found = []
-        for path in repository.wanted(stated, source.name, to_train=to_train):
+
+        def downloaded(path: str) -> Path:
             here = Path(
                 huggingface_hub.hf_hub_download(source.name, path, revision=info.sha, local_dir=kept / "hub")
             )
             _check_stated(here, f"{source.name}: {path}", stated[path])
+            return here
+
+        found = []
+        for path in repository.wanted(stated, source.name, downloaded, to_train=to_train):
+            here = downloaded(path)
             with writing(kept / flat_name(path)):
                 shutil.copyfile(here, kept / flat_name(path))
             found.append(flat_name(path))
