@@ -104,8 +104,7 @@ def bring(entry: Known, say: Say) -> Stored:
         fetched += _fetched(source, kept, say, to_train=entry.name.endswith(TO_TRAIN))
     with store.staging() as folder:
         for one in fetched:
-            with writing(folder / one):
-                shutil.copyfile(kept / one, folder / one)
+            _place(kept / one, folder / one)
         if (folder / PIECES).is_file():
             with writing(folder / repository.TOKENIZER):
                 (folder / repository.TOKENIZER).write_bytes(tokenizer_of(folder / PIECES))
@@ -216,6 +215,16 @@ def _fetched(source: Source, kept: Path, say: Say, *, to_train: bool = False) ->
     return _from_hub(source, kept, to_train=to_train)
 
 
+def _place(fetched: Path, target: Path) -> None:
+    """Give a fetched file a second place on the same disk: a link, so that large weights lie there once."""
+    with writing(target):
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(fetched.resolve())
+        except OSError:  # some disks know no links
+            shutil.copyfile(fetched, target)
+
+
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -319,9 +328,7 @@ def _from_hub(source: Source, kept: Path, *, to_train: bool) -> list[str]:
 
         found = []
         for path in repository.wanted(stated, source.name, downloaded, to_train=to_train):
-            here = downloaded(path)
-            with writing(kept / flat_name(path)):
-                shutil.copyfile(here, kept / flat_name(path))
+            _place(downloaded(path), kept / flat_name(path))
             found.append(flat_name(path))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, broken, OSError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

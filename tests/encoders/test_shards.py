@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 
+import numpy as np
 import pytest
 from package_index import served
 from processes import command, environment
+from small_disks import small_disk
 from tiny_encoders import (
     BERT,
     HIDDEN,
@@ -229,3 +231,15 @@ def test_a_hub_without_one_of_the_files_is_told_before_the_others_are_fetched(hu
     assert done.returncode == 1
     assert f"acme/Large-Bert: expected {SHARDS[0]}, which {INDEX} names" in done.stderr
     assert fetched(hub) == [INDEX]
+
+
+def test_large_weights_need_the_room_of_one_copy_while_they_come(hub, tmp_path, monkeypatch):
+    weights = bert_weights() | {f"large.{number}": np.ones(500_000, np.float32) for number in range(2)}
+    hub.repositories["acme/Large-Bert"] |= in_shards(weights)
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "disk"))
+    with small_disk(tmp_path / "disk", "6m"):
+        done = run("get", "acme/Large-Bert", "--to-train")
+        assert done.returncode == 0, done.stderr
+        folder, _ = store.weights("large-bert")
+        assert (folder / SHARDS[1]).stat().st_nlink == 1
+        assert not (store.place() / ".unfinished" / "large-bert.base").exists()
