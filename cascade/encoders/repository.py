@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +15,7 @@ from cascade.encoders.files import digest_of, read_tokenizer, shapes_of
 from cascade.encoders.ngram_encoder import NgramEncoder, read_weights
 from cascade.encoders.onnx_encoder import OnnxEncoder, checked_graph
 from cascade.encoders.settings import MOST_DIMS, EncoderSettings, Stored
+from cascade.encoders.shards import INDEX, PICKLES, shapes_in, shards_of
 from cascade.encoders.static_encoder import StaticEncoder, Table
 from cascade.errors import ModelError
 
@@ -30,22 +31,33 @@ _POOLING = {
     "pooling_mode_max_tokens": "max",
     "pooling_mode_lasttoken": "last",
 }
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".joblib")
 CONFIGS = (CONFIG, "sentence_bert_config.json", "tokenizer_config.json", _MODULES)
 # What is tried before an encoder is taken: short and long, and of other letters.
 _PROBES = ("refund", "the parcel came two weeks late and nobody answers the phone, what now?", "ça va")
 
 
-def wanted(paths: Iterable[str], where: str, *, to_train: bool = False) -> list[str]:
+def wanted(
+    paths: Iterable[str], where: str, read: Callable[[str], Path], *, to_train: bool = False
+) -> list[str]:
     """Of the files of a repository those that an encoder needs, or one that is to be tuned.
 
-    ModelError where they do not make one.
+    Parameters
+    ----------
+    where
+        What the repository is called.
+    read
+        Answers where one of its files lies on this machine: what is wanted may stand in it.
+
+    Raises
+    ------
+    ModelError
+        They make none, or are such as are not taken.
     """
     here = set(paths)
-    model = _weights_of(here, where) if to_train else _model_of(here, where)
-    found = [model, TOKENIZER, *(name for name in CONFIGS if name in here)]
+    models = _weights_of(here, where, read) if to_train else [_model_of(here, where)]
+    found = [*models, TOKENIZER, *(name for name in CONFIGS if name in here)]
     found += sorted(one for one in here if PurePosixPath(one).name == "config.json" and "Pooling" in one)
-    beside = sorted(one for one in here if one.startswith((f"{model}_data", f"{model}.data")))
+    beside = sorted(one for one in here if one.startswith((f"{models[0]}_data", f"{models[0]}.data")))
     return list(dict.fromkeys([*found, *beside]))
 
 
@@ -61,15 +73,25 @@ def _model_of(paths: set[str], where: str) -> str:
     )
 
 
-def _weights_of(paths: set[str], where: str) -> str:
-    for name in (WEIGHTS, TOKENIZER, CONFIG):
+def _weights_of(paths: set[str], where: str, read: Callable[[str], Path]) -> list[str]:
+    """The file of the weights, or where they lie in several their index and these."""
+    first = INDEX if INDEX in paths and WEIGHTS not in paths else WEIGHTS
+    for name in (first, TOKENIZER, CONFIG):
         if name not in paths:
             raise ModelError(f"{where}: expected {name} of weights to train, found none.{_pickles(paths)}")
-    return WEIGHTS
+    if first == WEIGHTS:
+        return [WEIGHTS]
+    shards = shards_of(read(INDEX), where)
+    if missing := [name for name in shards if name not in paths]:
+        raise ModelError(
+            f"{where}: expected {missing[0]}, which {INDEX} names, found none ({len(missing)} of "
+            f"{len(shards)} files are missing)"
+        )
+    return [INDEX, *shards]
 
 
 def _pickles(paths: Iterable[str]) -> str:
-    found = sorted(one for one in paths if one.endswith(_PICKLES))
+    found = sorted(one for one in paths if one.endswith(PICKLES))
     if not found:
         return ""
     return (
@@ -99,7 +121,9 @@ def settled(folder: Path, name: str, given: Mapping[str, Any]) -> EncoderSetting
         The files make no encoder, or one that cannot be run.
     """
     configs = {one.name: _json(one) for one in folder.glob("*.json") if one.name != TOKENIZER}
-    model = given.get("model") or next(one for one in ("model.onnx", TABLE) if (folder / one).is_file())
+    model = given.get("model") or next(
+        one for one in ("model.onnx", TABLE, INDEX) if (folder / one).is_file()
+    )
     kind = given.get("kind") or ("onnx" if model.endswith(".onnx") else "static")
     beside = checked_graph(folder, model).beside if kind == "onnx" else set()
     told: dict[str, Any] = {
@@ -112,8 +136,8 @@ def settled(folder: Path, name: str, given: Mapping[str, Any]) -> EncoderSetting
         "prefix": _prefix(configs),
     }
     if kind == "transformer":
-        told |= {"dims": _dims_of_weights(folder), "longest": _longest(configs, kind)}
-        beside = {CONFIG}
+        told |= {"dims": _dims_of_weights(folder, model), "longest": _longest(configs, kind)}
+        beside = {CONFIG, *(shards_of(folder / INDEX, str(folder)) if model == INDEX else ())}
     files = {one: digest_of(folder / one) for one in sorted({model, TOKENIZER, *beside})}
     settings = EncoderSettings(files=files, **{**told, **given})
     for wrong in settings.faults():
@@ -121,7 +145,7 @@ def settled(folder: Path, name: str, given: Mapping[str, Any]) -> EncoderSetting
     return _tried(folder, name, settings)
 
 
-def _dims_of_weights(folder: Path) -> int:
+def _dims_of_weights(folder: Path, model: str) -> int:
     """How long the vectors of a transformer are.
 
     Raises
@@ -137,10 +161,11 @@ def _dims_of_weights(folder: Path) -> int:
         raise ModelError(f"{folder / CONFIG}: the model would run code of its own (auto_map). Not taken")
     if not isinstance(dims, int) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder / CONFIG}: expected hidden_size and model_type of a transformer")
-    if not (shapes := shapes_of(folder / WEIGHTS)):
-        raise ModelError(f"{folder / WEIGHTS}: expected the weights of a transformer, found none")
+    weights = folder / model
+    if not (shapes := shapes_in(weights) if model == INDEX else shapes_of(weights)):
+        raise ModelError(f"{weights}: expected the weights of a transformer, found none")
     if not any(dims in shape for shape in shapes.values()):
-        raise ModelError(f"{folder / WEIGHTS}: expected weights of {dims} dims, as {CONFIG} says; found none")
+        raise ModelError(f"{weights}: expected weights of {dims} dims, as {CONFIG} says; found none")
     return dims
 
 

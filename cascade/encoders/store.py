@@ -131,12 +131,36 @@ def is_fast(name: str) -> bool:
 
 def made(folder: Path, stored: Stored, digest: str) -> Encoder:
     """The encoder of a folder, which has to have that sha256."""
+    _check_record(folder, stored, digest)
+    return _shared(folder.resolve(), stored.name, digest)
+
+
+def verified(name: str) -> str:
+    """The sha256 of an encoder, or of weights to train, all files of which are as they came.
+
+    Raises
+    ------
+    BackendError
+        There is none of that name, or a package is missing.
+    ModelError
+        A file is missing or changed, or it makes no encoder.
+    """
+    digest = digest_of(name)
+    folder = place() / digest
+    stored = read(folder, name)
+    _check_record(folder, stored, digest)
+    check_files(folder, stored)
+    if stored.settings.kind != "transformer":  # weights encode nothing as they are
+        made(folder, stored, digest)
+    return digest
+
+
+def _check_record(folder: Path, stored: Stored, digest: str) -> None:
     if stored.settings.sha256 != digest:
         raise ModelError(
             f"{folder / RECORD}: changed since it was written. Run: cascade encoders remove {stored.name}; "
             "then get or add it again"
         )
-    return _shared(folder.resolve(), stored.name, digest)
 
 
 @lru_cache(maxsize=8)

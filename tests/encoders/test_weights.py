@@ -66,6 +66,15 @@ def test_changed_weights_are_not_trained(tmp_path):
         store.weights("tiny")
 
 
+def test_weights_are_verified_as_encoders_are(tmp_path):
+    fetching.add(bert_folder(tmp_path / "bert"), "tiny", to_train=True)
+    fetching.add(onnx_folder(tmp_path / "onnx"), "tiny")
+    words = command("encoders", "verify", "--json")
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert {one["name"] for one in json.loads(done.stdout)["verified"]} == {"tiny", f"tiny{TO_TRAIN}"}
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [

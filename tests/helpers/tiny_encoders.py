@@ -267,3 +267,27 @@ def bert_folder(folder, config=None, weights=None):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
     return folder
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+INDEX = "model.safetensors.index.json"
+
+
+def in_shards(weights):
+    """Two files with half of the tensors each and the index that names them, by name: their bytes."""
+    files = {name: SHARDS[place >= len(weights) // 2] for place, name in enumerate(weights)}
+    told = {"metadata": {"total_size": sum(one.nbytes for one in weights.values())}, "weight_map": files}
+    shards = {
+        shard: safetensors({name: one for name, one in weights.items() if files[name] == shard})
+        for shard in SHARDS
+    }
+    return {INDEX: json.dumps(told).encode(), **shards}
+
+
+def sharded_folder(folder, weights=None):
+    """A folder with the same weights to train in two files, as transformers writes large ones."""
+    bert_folder(folder)
+    (folder / "model.safetensors").unlink()
+    for name, content in in_shards(weights or bert_weights()).items():
+        (folder / name).write_bytes(content)
+    return folder

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from processes import command, environment
-from tiny_encoders import MEANINGS, bert_folder, bert_weights, rows_of
+from tiny_encoders import MEANINGS, bert_folder, bert_weights, rows_of, sharded_folder
 
 pytest.importorskip("torch", reason="torch is not installed here: `make test-train` brings it")
 pytestmark = pytest.mark.train
@@ -250,6 +250,25 @@ def test_an_exported_trunk_gives_the_vectors_of_the_training(tiny, tmp_path, poo
     }
     texts = [f"{words[5]} {words[6]}", words[7]]
     np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-4)
+
+
+def test_weights_in_several_files_are_those_of_one(tiny, tmp_path):
+    fetching.add(sharded_folder(tmp_path / "bert"), "parted", to_train=True)
+    whole, parted = course_of(tiny), course_of(store.weights("parted"))
+    first, second = (Network(one.folder, one.base, one.lessons, CPU) for one in (whole, parted))
+    assert_same(numbers(first), numbers(second))
+    first, _ = trained(whole, tmp_path / "first", network=first)
+    second, quality = trained(parted, tmp_path / "second", network=second)
+    assert quality > 0.95
+    assert_same(numbers(first.network), numbers(second.network))
+
+
+def test_a_base_in_several_files_is_fitted_and_answers(tmp_path):
+    fetching.add(sharded_folder(tmp_path / "bert"), "parted", to_train=True)
+    tree = {**TREE, "defaults": {"backend": {**TREE["defaults"]["backend"], "base": "parted"}}}
+    manifest = fit(Taxonomy.from_dict(tree), *rows(), tmp_path / "model")
+    assert manifest.metrics["micro_f1"] > 0.9
+    assert Cascade.load(tmp_path / "model").predict(["refund cash please"]) == [["money"]]
 
 
 def test_a_device_that_is_not_here_is_told():
