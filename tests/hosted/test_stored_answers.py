@@ -156,7 +156,7 @@ def test_an_answer_that_shows_late_in_the_list_is_waited_for(service, path):
     sent_by_a_run_that_was_killed(path, asked)
     answered_to_nobody(service, asked)
     service.script.unlisted_looks = 4
-    with hurried(path) as asker:
+    with hurried(path, retry_policy=RetryPolicy(sought_seconds=1e6)) as asker:
         assert numbers(asker.ask(asked)) == [1]
     assert service.texts["x"] == 1
     assert service.paths[LISTS] == 5
@@ -207,10 +207,10 @@ def test_a_note_of_a_clock_that_went_wrong_is_waited_for_no_longer_than_any(serv
 
 
 def test_what_another_run_has_just_answered_is_taken_from_it(service, path):
-    asked = stored(service, ["x"])
+    asked, policy = stored(service, ["x"]), RetryPolicy(sought_seconds=1e6)
     with AnswerCache(path, clock=lambda: time.time() * 300.0) as other:
         other.note_sent(keys_of(asked)[0]).result(10)
-        with ThreadPoolExecutor(1) as pool, hurried(path, speed=20.0) as asker:
+        with ThreadPoolExecutor(1) as pool, hurried(path, retry_policy=policy) as asker:
             waiting = pool.submit(asker.ask, asked)
             while not service.paths[LISTS]:
                 time.sleep(0.005)
