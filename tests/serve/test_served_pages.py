@@ -319,6 +319,21 @@ def test_a_note_goes_with_the_answer(page, queue):
     assert json.loads(line)["review"]["note"] == "ask Ada, s/he knows"
 
 
+def test_nothing_can_be_chosen_before_there_is_a_row_to_choose_it_for(browser, served, width):
+    waiting = []
+    with watched(browser, width, served) as page:
+        page.route("**/v1/review/next", lambda route: waiting.insert(0, route))
+        page.goto(f"{served}/review")
+        page.wait_for_selector("#choices input")
+        box = page.locator("#choices input").first
+        with pytest.raises(Exception, match="Timeout"):
+            box.check(timeout=500)
+        waiting.pop().continue_()
+        page.unroute("**/v1/review/next")
+        box.check()
+        assert box.input_value() in page.text_content("#chips")
+
+
 def test_a_choice_outlives_a_reload(page):
     page.keyboard.press("2")
     before = chips(page)

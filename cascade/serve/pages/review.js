@@ -139,7 +139,8 @@
     if (told.counts) drawCounts(told.counts);
     state.row = told.row;
     at("conflict").hidden = true;
-    at("card").hidden = at("work").hidden = !state.row;
+    // Nothing can be chosen before there is a row to choose it for: it would be gone when one comes.
+    at("card").hidden = at("work").hidden = at("labels").inert = !state.row;
     if (!state.row) { at("row-heading").textContent = "Nothing is left to look at"; drawUndo(); return; }
     const { row } = state, kept = draft.read();
     state.chosen = new Set(kept ? known(kept.labels) : foundLabels(row));
