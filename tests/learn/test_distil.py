@@ -13,7 +13,9 @@ from shop import shop_rows
 
 from cascade.errors import BackendError, DataError
 from cascade.fitted import Cascade
+from cascade.learn.datasets import Dataset
 from cascade.learn.distil import COPIES, Lessons, TaughtText, copies, distil, new_texts, student_taxonomy
+from cascade.learn.fit import fit_out_of_fold
 from cascade.taxonomy.definition import Taxonomy
 
 PROBABILITIES = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1))
@@ -160,3 +162,22 @@ def test_rows_of_a_group_count_what_their_copies_count(shop, tmp_path):
     found = distil(lessons, tmp_path / "model", teacher={}).manifest.groups["delivery"]
     own = [names for names in shop.labels if {"late", "broken"} & {*names}]
     assert found.rows == len(own) + np.rint(unlike / 2)
+
+
+def test_second_models_are_heard_at_the_rows_that_are_scored(tmp_path):
+    """Rows of a teacher come first here, so that a row that is scored has another number among all rows."""
+    texts, labels = shop_rows(300, seed=4)
+    taxonomy = Taxonomy.from_dict(
+        {
+            "name": "shop",
+            "defaults": {"negatives": "both"},
+            "groups": {"one": {"labels": sorted({name for names in labels for name in names})}},
+        }
+    )
+    extra = np.arange(300) < 180
+    dataset = replace(Dataset.make(taxonomy, texts, labels), extra=extra)
+    found = fit_out_of_fold(dataset, tmp_path / "model")
+    assert found.rows.tolist() == list(range(180, 300))
+    block = found.walked.blocks["one"]
+    truth = dataset.targets("one")[found.rows[block.rows]]
+    assert ((block.seconds > 0.5) == truth).mean() > 0.9
