@@ -111,45 +111,16 @@ def _row_begins(builder: Any, features: Any, at: Any, n_columns: Any) -> Any:
 
 def _products(n_vectors: int) -> Any:
     """The loop of `add_products` for so many vectors from a column on."""
-
-    @intrinsic
-    def add(
-        _: Any, values: Any, features: Any, _start: Any, _end: Any, weights: Any, _first: Any, margins: Any
-    ) -> tuple[Any, Callable[..., Any]]:
-        _check(values, features, weights, margins)
-        place = types.intp
-        signature = types.void(values, features, place, place, weights, place, margins)
-
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            of_row, of_features, table, sums = (
-                _array(context, builder, signature, arguments, place) for place in (0, 1, 4, 6)
-            )
-            n_columns = _columns(builder, table)
-            columns = [builder.add(arguments[5], _INDEX(VECTOR * number)) for number in range(n_vectors)]
-            so_far = [_variable(builder, _loaded(builder, sums.data, column)) for column in columns]
-            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(UNROLLED), _INDEX)
-            with cells as (first_cell, _):
-                four = [builder.add(first_cell, _INDEX(number)) for number in range(UNROLLED)]
-                factors = [_everywhere(builder, of_row.data, at) for at in four]
-                begins = [_row_begins(builder, of_features, at, n_columns) for at in four]
-                for column, total in zip(columns, so_far, strict=True):
-                    a, b, c, d = (
-                        builder.fmul(factor, _loaded(builder, table.data, builder.add(begin, column)))
-                        for factor, begin in zip(factors, begins, strict=True)
-                    )
-                    more = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
-                    builder.store(builder.fadd(builder.load(total), more), total)
-            for column, total in zip(columns, so_far, strict=True):
-                builder.store(builder.load(total), _vector_at(builder, sums.data, column), align=_ALIGNED)
-            return context.get_dummy_value()
-
-        return signature, code
-
-    return add
+    return _summed(n_vectors, UNROLLED, _loaded)
 
 
 def _half_products(n_vectors: int) -> Any:
     """The loop of `add_half_products` for so many vectors from a column on."""
+    return _summed(n_vectors, 1, _loaded_halves)
+
+
+def _summed(n_vectors: int, n_cells: int, loaded: Callable[[Any, Any, Any], Any]) -> Any:
+    """A loop over cells, so many at a time, whose rows of the table are `loaded` a vector at a time."""
 
     @intrinsic
     def add(
@@ -166,14 +137,19 @@ def _half_products(n_vectors: int) -> Any:
             n_columns = _columns(builder, table)
             columns = [builder.add(arguments[5], _INDEX(VECTOR * number)) for number in range(n_vectors)]
             so_far = [_variable(builder, _loaded(builder, sums.data, column)) for column in columns]
-            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(1), _INDEX)
-            with cells as (at, _):
-                factor = _everywhere(builder, of_row.data, at)
-                begin = _row_begins(builder, of_features, at, n_columns)
+            cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(n_cells), _INDEX)
+            with cells as (first_cell, _):
+                places = [builder.add(first_cell, _INDEX(number)) for number in range(n_cells)]
+                factors = [_everywhere(builder, of_row.data, at) for at in places]
+                begins = [_row_begins(builder, of_features, at, n_columns) for at in places]
                 for column, total in zip(columns, so_far, strict=True):
-                    own = _loaded_halves(builder, table.data, builder.add(begin, column))
-                    more = builder.fmul(factor, own)
-                    builder.store(builder.fadd(builder.load(total), more), total)
+                    found = [
+                        builder.fmul(factor, loaded(builder, table.data, builder.add(begin, column)))
+                        for factor, begin in zip(factors, begins, strict=True)
+                    ]
+                    while len(found) > 1:  # (a + b) + (c + d)
+                        found = [builder.fadd(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
+                    builder.store(builder.fadd(builder.load(total), found[0]), total)
             for column, total in zip(columns, so_far, strict=True):
                 builder.store(builder.load(total), _vector_at(builder, sums.data, column), align=_ALIGNED)
             return context.get_dummy_value()
