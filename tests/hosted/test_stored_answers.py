@@ -18,7 +18,7 @@ from cascade.hosted.answer_cache import AnswerCache, CachedAnswer
 from cascade.hosted.asker import Asker
 from cascade.hosted.questions import PendingQuestion, Question
 from cascade.hosted.retry import RetryPolicy
-from cascade.hosted.stored_answers import MARK
+from cascade.hosted.stored_answers import MARK, StoredAnswers
 
 LISTS = ("GET", "/v1/chat/completions")
 
@@ -377,3 +377,12 @@ def test_answers_without_the_probabilities_that_were_asked_for_are_not_taken(ser
         assert numbers(asker.ask(asked)) == [1]
     assert service.texts["x"] == times
     assert len(notes) == times - 1
+
+
+def test_an_answer_is_looked_for_as_long_as_those_before_it_say_and_no_longer_than_most():
+    stored = StoredAnswers("http://service/v1", None, lambda _: None, most_seconds=60)
+    found = [stored.patience_seconds]
+    for seconds in (1, 10, 2, 30):
+        stored.answered(seconds, was_kept=True)
+        found.append(stored.patience_seconds)
+    assert found == [60, 15, 40, 40, 60]
