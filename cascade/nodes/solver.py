@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from cascade.nodes.weighting import Weighted
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
-from cascade.system.vectors import VECTOR, add_multiples, add_products
+from cascade.system.vectors import VECTOR, add_multiples, add_products, empty_table
 
 LANES = 32
 MAX_PASSES = 300
+# A row's vector of columns is not moved where all of it is off by so much of the tolerance or less: that is a
+# sixth of the work, for steps that bring the margins no nearer.
+IDLE = 0.5
 # The margin of a child that no row, or every row, has: P = sigmoid(2 * 4) and its complement.
 SURE = np.float32(4.0)
 
@@ -40,8 +43,8 @@ class Solution:
     duals
         float32, shape (n_texts, n_lanes), 0 or above: how much each row holds each column in place.
     excess
-        float32, shape (n_texts,): by how much the worst projected gradient of a row was beyond the tolerance
-        when it was visited last; far below 0 for a row that is far from every border.
+        float32, shape (n_texts,): by how much the worst margin of a row was beyond the tolerance when it was
+        visited last; far below 0 for a row that is far from every border.
     """
 
     weights: FloatArray
@@ -55,8 +58,9 @@ class Block:
 
     Dual coordinate descent (Hsieh et al., "A Dual Coordinate Descent Method for Large-scale Linear SVM",
     ICML 2008, Algorithm 1), with all columns of a row moved before the next row. The bias is a feature of 1
-    in each row, as in liblinear. A row whose projected gradients are all within the tolerance is left alone
-    until no other row is off; then `solve` visits all once more, and those that have come to be off go on.
+    in each row, as in liblinear. A row whose margins are all within the tolerance of where its duals would
+    bring them is left alone until no other row is off; then `solve` visits all once more, and those that have
+    come to be off go on.
 
     Parameters
     ----------
@@ -98,7 +102,7 @@ class Block:
         """
         n_texts = len(self.rows)
         start = Solution(
-            np.zeros((self.rows.n_features, self.lanes), dtype=np.float32),
+            empty_table(self.rows.n_features, self.lanes),
             np.zeros(self.lanes, dtype=np.float32),
             np.zeros((n_texts, self.lanes), dtype=np.float32),
             np.zeros(n_texts, dtype=np.float32),
@@ -107,10 +111,13 @@ class Block:
         return self._descended(start, learned, learned.copy(), tolerance, check)
 
     def solve_with_all(self, some: Solution, tolerance: float) -> Solution:
-        """The columns learned from all rows, going on from what `solve` found with some; it is used up."""
+        """The columns learned from all rows, going on from what `solve` found with some; it is used up.
+
+        No row is looked at again that was left alone: a lower tolerance brings more for the same time.
+        """
         some.biases[~some.duals.any(axis=0)] = 0  # `SURE` was said of what did not vary
         everything = np.arange(len(self.rows))
-        return self._descended(some, everything, everything.copy(), tolerance, True)
+        return self._descended(some, everything, everything.copy(), tolerance, False)
 
     def solve_without(self, left_out: BoolArray, whole: Solution, tolerance: float) -> Solution:
         """The columns learned from the other rows, starting from what `solve` found with all of them.
@@ -119,7 +126,9 @@ class Block:
         `FAR` from every border are not looked at again. What is not yet at the optimum then knows less of
         the rows that were left out than the optimum would, not more: they held up others of their kind.
         """
-        weights, biases, duals = whole.weights.copy(), whole.biases.copy(), whole.duals.copy()
+        weights = empty_table(*whole.weights.shape)
+        weights[:] = whole.weights
+        biases, duals = whole.biases.copy(), whole.duals.copy()
         rows = self.rows
         gone = np.flatnonzero(left_out)
         signs = np.where(_signs(self._bits[gone])[:, : self.lanes], np.float32(-1), np.float32(1))
@@ -194,22 +203,6 @@ def _shuffle(order: IntArray, active: int, state: np.uint64) -> np.uint64:
 
 
 @kernel
-def _add_row(
-    values: FloatArray,
-    features: NDArray[np.int32],
-    start: int,
-    end: int,
-    steps: FloatArray,
-    weights: FloatArray,
-    biases: FloatArray,
-) -> None:
-    """Add the row to each column of the weights, as often as `steps` says."""
-    for lane in range(len(steps)):
-        biases[lane] += steps[lane]
-    add_multiples(values, features, start, end, steps, weights)
-
-
-@kernel
 def _add_rows(
     starts: IntArray,
     features: NDArray[np.int32],
@@ -219,39 +212,50 @@ def _add_rows(
     weights: FloatArray,
     biases: FloatArray,
 ) -> None:
+    """Add each row to each column of the weights, as often as its `steps` say."""
     for place in range(len(rows)):
         if np.any(steps[place] != 0):
             row = rows[place]
-            _add_row(values, features, starts[row], starts[row + 1], steps[place], weights, biases)
+            biases += steps[place]
+            add_multiples(values, features, starts[row], starts[row + 1], steps[place], weights, -1)
 
 
 @kernel
 def _move(
+    first: int,
     margins: FloatArray,
     duals: FloatArray,
+    biases: FloatArray,
     steps: FloatArray,
     targets: np.uint32,
     varies: BoolArray,
     energy: float,
     diagonal: FloatArray,
     softness: float,
-) -> tuple[np.bool_, np.float32]:
-    """Move the duals of one row; whether any moved, and by how much the worst was off."""
-    widest = np.float32(0)
-    worst = np.float32(-100)
-    for lane in range(len(steps)):
+    idle: float,
+) -> tuple[bool, np.float32]:
+    """Move the duals of one row and one vector of columns, and the biases; whether any moved, how far off.
+
+    That is the way of the farthest to where its dual has to be, in units of its margin. Where it is `idle` or
+    less none moves. A dual that is 0, as it has to be, is so far below 0 as its margin is beyond the border.
+    """
+    longest, worst = np.float32(0), np.float32(-100)
+    for lane in range(first, first + VECTOR):
         sign = np.float32(((np.int64(targets) >> lane) & 1) * 2 - 1)
         on = np.float32(varies[lane])
         gradient = sign * margins[lane] - np.float32(1) + duals[lane] * diagonal[lane] * softness
-        # Without a dual that could shrink, a gradient above 0 is as it should be, and tells how far off.
-        off = abs(gradient) if duals[lane] > 0 else -gradient
-        moved = max(duals[lane] - gradient / (energy + diagonal[lane] * softness), np.float32(0)) * on
-        step = moved - duals[lane]
-        duals[lane] = moved
+        curvature = energy + diagonal[lane] * softness
+        step = (max(duals[lane] - gradient / curvature, np.float32(0)) - duals[lane]) * on
         steps[lane] = step * sign
-        widest = max(widest, abs(step))
+        off = abs(step) * curvature if duals[lane] > 0 else -gradient
+        longest = max(longest, abs(step))
         worst = max(worst, off if varies[lane] else np.float32(-100))
-    return widest > 0, worst
+    if not longest or worst <= idle:
+        return False, worst
+    for lane in range(first, first + VECTOR):
+        duals[lane] += steps[lane] * np.float32(((np.int64(targets) >> lane) & 1) * 2 - 1)
+        biases[lane] += steps[lane]
+    return True, worst
 
 
 @kernel
@@ -288,18 +292,25 @@ def _descend(
             start, end = starts[row], starts[row + 1]
             margins[:] = biases
             add_products(values, features, start, end, weights, margins)
-            moved, worst = _move(
-                margins,
-                duals[row],
-                steps,
-                targets[row],
-                varies,
-                energy[row] + np.float32(1),
-                diagonal,
-                softness[row],
-            )
-            if moved:
-                _add_row(values, features, start, end, steps, weights, biases)
+            worst, which = np.float32(-100), np.int64(0)
+            for first in range(0, len(biases), VECTOR):
+                moved, off = _move(
+                    first,
+                    margins,
+                    duals[row],
+                    biases,
+                    steps,
+                    targets[row],
+                    varies,
+                    energy[row] + np.float32(1),
+                    diagonal,
+                    softness[row],
+                    IDLE * tolerance,
+                )
+                worst = max(worst, off)
+                which |= np.int64(moved) << (first // VECTOR)
+            if which:
+                add_multiples(values, features, start, end, steps, weights, int(which))
             excess[row] = worst - tolerance
             if worst > tolerance:
                 order[kept], order[visit] = order[visit], order[kept]

@@ -14,7 +14,7 @@ from cascade.errors import ModelError
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import WAY_OUT, read_array, write_array
-from cascade.system.vectors import VECTOR
+from cascade.system.vectors import VECTOR, empty_table
 
 # Weights nearer to 0 are dropped (Babbar and Schoelkopf, "DiSMEC: Distributed Sparse Machines for Extreme
 # Multi-label Classification", WSDM 2017, section 3.2, has the first). It moves held-out margins by less than
@@ -74,7 +74,7 @@ class Weights:
     @cached_property
     def dense(self) -> NDArray[np.int16]:
         """All of them, float16 seen as int16, shape (n_features, n_children rounded up to whole vectors)."""
-        wide = np.zeros((len(self.starts) - 1, self.width), dtype=np.float16)
+        wide = empty_table(len(self.starts) - 1, self.width, np.float16)
         wide[np.repeat(np.arange(len(wide)), np.diff(self.starts)), self.children] = self.values
         wide.flags.writeable = False
         return wide.view(np.int16)

@@ -31,6 +31,9 @@ VECTOR = 8
 UNROLLED = 4
 # So many vectors of a row stay in registers.
 AT_ONCE = 4
+# Memory hands out so many bytes at once. What a cell needs of a table is asked for so many cells before.
+CACHE_LINE = 64
+AHEAD = 16
 
 _LANES = ir.VectorType(ir.FloatType(), VECTOR)
 _WORDS = ir.VectorType(ir.IntType(32), VECTOR)
@@ -109,18 +112,38 @@ def _row_begins(builder: Any, features: Any, at: Any, n_columns: Any) -> Any:
     return builder.mul(builder.zext(feature, _INDEX), n_columns)
 
 
+def _ask_for(builder: Any, at: Any, end: Any, features: Any, table: Any, columns: Sequence[Any]) -> None:
+    """Have these columns of a cell brought near to the processor, or of the last cell of the row."""
+    last = builder.sub(end, _INDEX(1))
+    at = builder.select(builder.icmp_signed("<", at, last), at, last)
+    begin = _row_begins(builder, features, at, _columns(builder, table))
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+    for column in columns:
+        where = builder.bitcast(builder.gep(table.data, [builder.add(begin, column)]), byte)
+        builder.call(fetch, [where, *_TO_READ_AND_KEEP])
+
+
+_TO_READ_AND_KEEP = tuple(ir.IntType(32)(flag) for flag in (0, 3, 1))  # 1: of data, not of code
+_SINGLES_AT_ONCE, _HALVES_AT_ONCE = CACHE_LINE // (4 * VECTOR), CACHE_LINE // (2 * VECTOR)  # vectors
+
+
 def _products(n_vectors: int) -> Any:
     """The loop of `add_products` for so many vectors from a column on."""
-    return _summed(n_vectors, UNROLLED, _loaded)
+    return _summed(n_vectors, UNROLLED, _loaded, _SINGLES_AT_ONCE)
 
 
 def _half_products(n_vectors: int) -> Any:
     """The loop of `add_half_products` for so many vectors from a column on."""
-    return _summed(n_vectors, 1, _loaded_halves)
+    return _summed(n_vectors, 1, _loaded_halves, _HALVES_AT_ONCE)
 
 
-def _summed(n_vectors: int, n_cells: int, loaded: Callable[[Any, Any, Any], Any]) -> Any:
-    """A loop over cells, so many at a time, whose rows of the table are `loaded` a vector at a time."""
+def _summed(n_vectors: int, n_cells: int, loaded: Callable[[Any, Any, Any], Any], at_once: int) -> Any:
+    """A loop over cells, so many at a time, whose rows of the table are `loaded` a vector at a time.
+
+    Memory hands out so many vectors `at_once`.
+    """
 
     @intrinsic
     def add(
@@ -139,6 +162,9 @@ def _summed(n_vectors: int, n_cells: int, loaded: Callable[[Any, Any, Any], Any]
             so_far = [_variable(builder, _loaded(builder, sums.data, column)) for column in columns]
             cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(n_cells), _INDEX)
             with cells as (first_cell, _):
+                for number in range(AHEAD, AHEAD + n_cells):
+                    at = builder.add(first_cell, _INDEX(number))
+                    _ask_for(builder, at, arguments[3], of_features, table, columns[::at_once])
                 places = [builder.add(first_cell, _INDEX(number)) for number in range(n_cells)]
                 factors = [_everywhere(builder, of_row.data, at) for at in places]
                 begins = [_row_begins(builder, of_features, at, n_columns) for at in places]
@@ -179,6 +205,8 @@ def _multiples(n_vectors: int) -> Any:
             step = [_loaded(builder, by.data, column) for column in columns]
             cells = cgutils.for_range_slice(builder, arguments[2], arguments[3], _INDEX(1), _INDEX)
             with cells as (at, _):
+                ahead, first_of_each = builder.add(at, _INDEX(AHEAD)), columns[::_SINGLES_AT_ONCE]
+                _ask_for(builder, ahead, arguments[3], of_features, table, first_of_each)
                 factor = _everywhere(builder, of_row.data, at)
                 begin = _row_begins(builder, of_features, at, n_columns)
                 for column, own in zip(columns, step, strict=True):
@@ -255,6 +283,18 @@ _half_products_1, _half_products_2, _half_products_3, _half_products_4 = _loops(
 _multiples_1, _multiples_2, _multiples_3, _multiples_4 = _loops(_multiples)
 
 
+def empty_table(n_rows: int, n_columns: int, dtype: Any = np.float32) -> NDArray[Any]:
+    """A table of zeros, contiguous, that begins where the memory's lines do.
+
+    Elsewhere many a vector lies on two lines, and the loops here take up to half as long again.
+    """
+    n_bytes = n_rows * n_columns * np.dtype(dtype).itemsize
+    room = np.zeros(n_bytes + CACHE_LINE, dtype=np.uint8)
+    begin = -room.ctypes.data % CACHE_LINE
+    table: NDArray[Any] = room[begin : begin + n_bytes].view(dtype).reshape(n_rows, n_columns)
+    return table
+
+
 @kernel
 def add_products(
     values: FloatArray,
@@ -299,21 +339,37 @@ def add_multiples(
     end: int,
     steps: FloatArray,
     weights: FloatArray,
+    which: int,
 ) -> None:
     """Add to the table's row of each cell from `start` up to `end` the cell's value times `steps`.
 
-    `steps` is float32, shape (n_columns,), contiguous; the others are as in `add_products`.
+    Parameters
+    ----------
+    steps
+        float32, shape (n_columns,), contiguous.
+    which
+        The vectors of columns to add to: the lowest bit stands for the first; -1 for all.
+    values, features, start, end, weights
+        As in `add_products`.
     """
-    for first in range(0, weights.shape[1], AT_ONCE * VECTOR):
-        left = weights.shape[1] - first
-        if left >= AT_ONCE * VECTOR:
+    end_of_table = weights.shape[1]
+    first = 0
+    while first < end_of_table:
+        if not (which >> (first // VECTOR)) & 1:
+            first += VECTOR
+            continue
+        beyond = first + VECTOR
+        while beyond < min(end_of_table, first + AT_ONCE * VECTOR) and (which >> (beyond // VECTOR)) & 1:
+            beyond += VECTOR
+        if beyond - first == AT_ONCE * VECTOR:
             _multiples_4(values, features, start, end, steps, weights, first)
-        elif left == 3 * VECTOR:
+        elif beyond - first == 3 * VECTOR:
             _multiples_3(values, features, start, end, steps, weights, first)
-        elif left == 2 * VECTOR:
+        elif beyond - first == 2 * VECTOR:
             _multiples_2(values, features, start, end, steps, weights, first)
         else:
             _multiples_1(values, features, start, end, steps, weights, first)
+        first = beyond
 
 
 @kernel

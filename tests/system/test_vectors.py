@@ -12,7 +12,15 @@ import pytest
 from numba.core.errors import TypingError
 
 from cascade.system.array_types import FloatArray
-from cascade.system.vectors import UNROLLED, VECTOR, add_half_products, add_multiples, add_products
+from cascade.system.vectors import (
+    CACHE_LINE,
+    UNROLLED,
+    VECTOR,
+    add_half_products,
+    add_multiples,
+    add_products,
+    empty_table,
+)
 
 WIDTHS = [VECTOR * vectors for vectors in (1, 2, 3, 4, 5, 7, 8, 9)]
 
@@ -58,8 +66,31 @@ def test_multiples_reach_the_rows_of_their_cells_and_no_others(width: int) -> No
     expected = weights.copy()
     for at in range(7, 30):
         expected[features[at]] += values[at] * steps
-    add_multiples(values, features, 7, 30, steps, weights)
+    add_multiples(values, features, 7, 30, steps, weights, -1)
     assert weights.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_multiples_reach_the_vectors_that_are_named_and_no_others(width: int) -> None:
+    values, features = row_of(40, 50, width)
+    weights = np.random.default_rng(1).normal(size=(50, width)).astype(np.float32)
+    steps = np.random.default_rng(2).normal(size=width).astype(np.float32)
+    for which in np.random.default_rng(3).integers(0, 2 ** (width // VECTOR), 20).tolist():
+        named = np.repeat([bool(which >> at & 1) for at in range(width // VECTOR)], VECTOR)
+        expected = weights.copy()
+        for at in range(7, 30):
+            expected[features[at], named] += values[at] * steps[named]
+        add_multiples(values, features, 7, 30, steps, weights, which)
+        assert weights.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_tables_begin_on_a_line_of_memory_and_are_empty(dtype: type) -> None:
+    for n_rows, n_columns in ((0, 8), (1, 8), (1000, 24), (70_000, 32)):
+        table = empty_table(n_rows, n_columns, dtype)
+        assert (table.shape, table.dtype, table.ctypes.data % CACHE_LINE) == ((n_rows, n_columns), dtype, 0)
+        assert table.flags.c_contiguous
+        assert not table.any()
 
 
 def test_a_row_without_cells_changes_nothing() -> None:
@@ -67,7 +98,7 @@ def test_a_row_without_cells_changes_nothing() -> None:
     weights = np.ones((5, VECTOR), dtype=np.float32)
     margins = np.arange(VECTOR, dtype=np.float32)
     add_products(values, features, 4, 4, weights, margins)
-    add_multiples(values, features, 4, 4, margins, weights)
+    add_multiples(values, features, 4, 4, margins, weights, -1)
     assert margins.tolist() == list(range(VECTOR))
     assert (weights == 1).all()
 
@@ -97,4 +128,4 @@ def test_they_do_the_same_without_the_compiler_and_on_any_processor(environment:
         check=False,
     )
     assert ran.returncode == 0, ran.stdout
-    assert f"{3 * len(WIDTHS) + 1} passed" in ran.stdout
+    assert f"{4 * len(WIDTHS) + 1} passed" in ran.stdout
