@@ -112,7 +112,7 @@ _ENCODER = Option(
 )
 
 KINDS: Mapping[str, Kind] = {
-    "linear": Kind("cascade.nodes.linear:make", {"C": _C, "encoder": _ENCODER}, version=3),
+    "linear": Kind("cascade.nodes.linear:make", {"C": _C, "encoder": _ENCODER}, version=4),
     "constant": Kind("cascade.nodes.constant:make", {}),
     "encoder": Kind(
         "cascade.trunk.backend:make", trunk_settings.OPTIONS, conflicts=trunk_settings.conflicts, trained=True

@@ -24,15 +24,15 @@ from cascade.nodes.known import known_shares, known_without_itself
 from cascade.nodes.meaning import RECORD, WEIGHTS, Meaning, beside, settled, vectors
 from cascade.nodes.pushes import pushes_of, traces
 from cascade.nodes.solver import Block, Solution, blocks_of
-from cascade.nodes.weighting import LEAST_ROWS, Idf, Weighted, Weighting, place_of
+from cascade.nodes.weighting import LEAST_ROWS, Idf, Weighted, Weighting, gathered, planned
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, Cells, Weights, add_cells, cells_of
 from cascade.system.array_types import BoolArray, FloatArray, IntArray
 from cascade.system.compiled import kernel
 from cascade.system.serialization import read_array, read_json, write_array, write_json
 from cascade.system.vectors import add_half_products
 from cascade.text.clusters import clusters_of
-from cascade.text.features import DAMPED, INSIDE_WEIGHT, VERSION, VERSIONS, Bags, bags_of
-from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
+from cascade.text.features import DAMPED, VERSION, VERSIONS, Bags, bags_of
+from cascade.text.hashing import WIDTH
 from cascade.text.pieces import Pieces
 from cascade.text.texts import Texts
 from cascade.validation.calibration import fit_calibration, log_loss, sigmoid
@@ -43,6 +43,8 @@ from cascade.validation.folds import stratified_folds
 # and each fold costs time.
 FOLDS = ((1_000_000, 10), (5_000_000, 5))
 FEWEST_FOLDS = 3
+# Texts of so many characters on average are long: there are soon as few folds as may be.
+LONG_TEXTS, MOST_OF_LONG = 500, 1_000_000
 PENALTIES = (1.0, 3.0, 0.3, 0.1)
 # log(1 + n_texts) + 1 stays below for any number of texts that memory holds.
 MOST_RARE = 50.0
@@ -59,6 +61,7 @@ MANY_ROWS, MANY_CELLS = 30_000, 10_000_000
 # Margins are off by no more: a model gains nothing beyond, nor do held-out scores, which only calibrate, but
 # for those of models that have to unlearn the rows they are asked about.
 TOLERANCE = 0.1
+TOLERANCE_OF_ALL = 0.07  # where no row is looked at twice
 UNLEARNED_TOLERANCE = 0.03
 # The models of thousands of labels are many, and each has rows enough to be calibrated by less.
 UNLEARNED_TOLERANCE_OF_SMALL = 0.06
@@ -106,7 +109,7 @@ class LinearModel:
         found, weights = bags(texts, self.features), self.weights
         table = weights.table(int((found.starts[found.rows + 1] - found.starts[found.rows]).sum()))
         width = weights.n_children if table is None else weights.width
-        margins = np.empty((len(found), width), dtype=np.float32)
+        margins, plan = np.empty((len(found), width), dtype=np.float32), self._plan(found)
         _score(
             found.starts,
             found.places,
@@ -114,10 +117,12 @@ class LinearModel:
             found.left_out,
             found.buckets,
             found.rows,
-            self._numbers(found),
+            plan,
+            plan.view(np.float32),
             self.weighting.slots,
             self.weighting.idf,
             self.weighting.rare,
+            self.weighting.n_common,
             _NO_TABLE if table is None else table,
             weights.starts,
             _NO_COLUMNS if table is not None else weights.columns,
@@ -128,11 +133,11 @@ class LinearModel:
             margins[:, : len(self.biases)] += self.meaning.margins(texts)
         return _squashed(margins[:, : len(self.biases)] + self.biases)
 
-    def _numbers(self, texts: Bags) -> IntArray:
-        """The number here of each feature of the batch; none where looking up occurrences is less work."""
+    def _plan(self, texts: Bags) -> NDArray[np.int32]:
+        """The plan of all features of the batch; of none where looking up occurrences is less work."""
         occurrences = int((texts.starts[texts.rows + 1] - texts.starts[texts.rows]).sum())
         often = occurrences >= OFTEN * len(texts.buckets)
-        return self.weighting.places(texts.buckets if often else texts.buckets[:0])
+        return self.weighting.plan(texts.buckets if often else texts.buckets[:0])
 
     def known(self, texts: Texts) -> FloatArray:
         """The share of each text that it knows: see `known_shares`."""
@@ -155,7 +160,9 @@ class LinearModel:
             yield Contributions(trace.spans, values, rest, beside, unit=2.0)
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "linear.json", {"features": self.features, "rare": self.weighting.rare})
+        own = self.weighting
+        settings = {"features": self.features, "rare": own.rare, "common": own.n_common}
+        write_json(folder / "linear.json", settings)
         write_array(folder / "columns.npy", self.weighting.columns)
         write_array(folder / "idf.npy", self.weighting.idf)
         self.weights.save(folder)
@@ -373,14 +380,21 @@ class LinearBackend:
                 f"{folder / 'linear.json'}: expected 'rare' above 0 and below {MOST_RARE:g}, found {rare!r}. "
                 "Run `cascade fit` again."
             )
+        common = settings.get("common", 0)  # release 0.10 and before had none
+        if not isinstance(common, int) or common < 0:
+            raise ModelError(
+                f"{folder / 'linear.json'}: expected 'common' 0 or above, found {common!r}. "
+                "Run `cascade fit` again."
+            )
         columns = read_array(folder / "columns.npy", np.int32, (None,))
         biases = read_array(folder / "biases.npy", np.float32, (None,))
         idf = read_array(folder / "idf.npy", np.float32, columns.shape)
         weights = Weights.load(folder, len(columns), len(biases))
-        weighting = Weighting(columns, idf, rare)
+        weighting = Weighting(columns, idf, rare, common)
         if not weighting.is_sound():
             raise ModelError(
-                f"{folder / 'columns.npy'}: expected distinct columns below {WIDTH}. Run `cascade fit` again."
+                f"{folder / 'columns.npy'}: expected distinct columns below {WIDTH}, {common} or more. "
+                "Run `cascade fit` again."
             )
         for name, array in (("idf", idf), ("biases", biases)):
             if not np.isfinite(array).all():
@@ -406,7 +420,10 @@ def folds_of(problem: NodeProblem, judging: BoolArray) -> tuple[IntArray, int]:
 
 def folds_for(texts: Texts) -> int:
     """On how many folds a model of these texts is judged."""
-    return next((folds for most, folds in FOLDS if _characters(texts) <= most), FEWEST_FOLDS)
+    characters = _characters(texts)
+    if characters > max(MOST_OF_LONG, LONG_TEXTS * len(texts)):
+        return FEWEST_FOLDS
+    return next((folds for most, folds in FOLDS if characters <= most), FEWEST_FOLDS)
 
 
 def _characters(texts: Texts) -> int:
@@ -439,7 +456,7 @@ def _fit_children(
             asked = np.flatnonzero(fold_of == fold)
             found = block.solve(TOLERANCE, np.flatnonzero(fold_of != fold), check=False)
             margins[asked] = rows.margins(asked, found.weights, found.biases)[:, :n_children]
-        whole = block.solve_with_all(found, TOLERANCE)
+        whole = block.solve_with_all(found, TOLERANCE_OF_ALL)
         return *_apart(whole, n_words, n_children, bound), margins
     whole = block.solve(TOLERANCE)
     for fold in range(folds):
@@ -512,10 +529,12 @@ def _score(
     left_out: FloatArray,
     buckets: NDArray[np.int32],
     rows: IntArray,
-    numbers: IntArray,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
     slots: NDArray[np.int32],
     idf: FloatArray,
     rare: float,
+    n_common: int,
     table: NDArray[np.int16],
     ends: IntArray,
     children: NDArray[np.uint32],
@@ -528,19 +547,17 @@ def _score(
         room = max(room, starts[text + 1] - starts[text])
     values, features = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.int32)
     for row in range(len(rows)):
-        text, found = rows[row], 0
-        length = left_out[text] * rare * rare
-        for occurrence in range(starts[text], starts[text + 1]):
-            place = places[occurrence]
-            feature = numbers[place] if len(numbers) else place_of(buckets[place], slots)
-            value = DAMPED[counts[occurrence]]
-            if feature >= 0:
-                value *= idf[feature]
-                values[found], features[found] = value, feature
-                found += 1
-            else:
-                value *= rare * (INSIDE_WEIGHT if buckets[place] >= BUCKETS_OF_EACH else np.float32(1))
-            length += value * value
+        text, found, length = rows[row], 0, 0.0
+        if len(plan):
+            found, _, length = gathered(starts, places, counts, text, plan, plan_weights, features, values, 0)
+        else:
+            for occurrence in range(starts[text], starts[text + 1]):
+                feature, weight = planned(buckets[places[occurrence]], slots, idf, rare, n_common)
+                value = DAMPED[counts[occurrence]] * weight
+                features[found], values[found] = feature, value
+                found += feature >= 0
+                length += np.float64(value) * value
+        length += left_out[text] * rare * rare
         of_row = margins[row]
         of_row[:] = 0
         if len(table):

@@ -66,6 +66,7 @@ def pushes_of(trace: Trace, weighting: Weighting, weights: Weights, n_children: 
     features = weighting.places(trace.columns)
     idf = weighting.rare * np.where(trace.columns >= BUCKETS_OF_EACH, INSIDE_WEIGHT, 1)
     idf[features >= 0] = weighting.idf[features[features >= 0]]
+    idf[(features >= 0) & (features < weighting.n_common)] = 0
     values = DAMPED[np.minimum(trace.counts, MOST_COUNTED)] * idf
     values = values / (np.sqrt((values**2).sum()) or 1)
     found = np.zeros((len(trace.spans), n_children))

@@ -20,6 +20,10 @@ from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 
 # A feature of one row alone teaches little, and there are many of them.
 LEAST_ROWS = 2
+# What is in more than this share of the rows says little where a row has hundreds of features, and a sixth of
+# the time goes there. So it is left out where rows are enough to tell, and of so many features on average.
+COMMON = 0.5
+ROWS_TO_TELL, LONG = 100, 500
 
 
 class Weighting:
@@ -34,10 +38,12 @@ class Weighting:
         for characters inside words.
     rare
         The same for a feature that is not in use: it lengthens the text: unknown words lower all scores.
+    n_common
+        The first so many features count for nothing, neither for a margin nor for a length.
     """
 
-    def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float) -> None:
-        self.columns, self.idf, self.rare = columns, idf, rare
+    def __init__(self, columns: NDArray[np.int32], idf: FloatArray, rare: float, n_common: int = 0) -> None:
+        self.columns, self.idf, self.rare, self.n_common = columns, idf, rare, n_common
 
     @cached_property
     def slots(self) -> NDArray[np.int32]:
@@ -48,9 +54,20 @@ class Weighting:
         return slots
 
     def is_sound(self) -> bool:
-        """Whether the columns are distinct and within the width."""
+        """Whether the columns are distinct and within the width, and there are all that count for nothing."""
         within = not len(self.columns) or 0 <= self.columns.min() <= self.columns.max() < WIDTH
-        return bool(within and np.count_nonzero(self.slots[:, 0] >= 0) == len(self.columns))
+        distinct = np.count_nonzero(self.slots[:, 0] >= 0) == len(self.columns)
+        return bool(within and distinct and 0 <= self.n_common <= len(self.columns))
+
+    def plan(self, columns: NDArray[np.int32]) -> NDArray[np.int32]:
+        """What is to be done with each of these columns of a batch, int32, shape (n_columns, 2).
+
+        First the number of the feature, -1 where it counts for no margin; then, as the bits of a float32,
+        what it weighs in the length of a text: 0 where it is common.
+        """
+        plan = np.empty((len(columns), 2), dtype=np.int32)
+        _plan_by_slots(columns, self.slots, self.idf, self.rare, self.n_common, plan, plan.view(np.float32))
+        return plan
 
     def places(self, columns: NDArray[np.int32]) -> IntArray:
         """The number of each feature, int64, -1 for one that is not in use."""
@@ -69,11 +86,11 @@ class Weighted:
         int64, shape (n_texts + 1,): row i has the cells starts[i] to starts[i + 1], a multiple of `UNROLLED`:
         they are filled up with zeros.
     features
-        int32, shape (n_cells,): see `Weighting`; only those in use, and 0 in what fills a row up.
+        int32, shape (n_cells,): see `Weighting`; only those that count, and 0 in what fills a row up.
     values
         float32, shape (n_cells,): what each weighs; 0 in what fills a row up.
     energy
-        float32, shape (n_texts,): the squared length of what is in use of a row, in [0, 1].
+        float32, shape (n_texts,): the squared length of what counts of a row, in [0, 1].
     n_features
         How many features are in use.
     """
@@ -114,15 +131,21 @@ class Idf:
         places = touched[:n_touched]
         places = places[frequency[places] >= LEAST_ROWS]
         # The order does not depend on the texts of other nodes.
-        places = places[np.lexsort((texts.buckets[places], -frequency[places]))]
+        order = (n_texts - frequency[places].astype(np.int64)) * WIDTH + texts.buckets[places]
+        places = places[np.argsort(order)]
         columns, rare = texts.buckets[places], float(np.log(1 + n_texts) + 1)
         kind = np.where(columns < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
         idf = (np.log((1 + n_texts) / (1 + frequency[places])) + 1) * kind
-        self.weighting = Weighting(columns, idf.astype(np.float32), rare)
-        # One more than the number of each feature of the batch, 0 for those that are not in use.
-        self._numbers = frequency
-        self._numbers[touched[:n_touched]] = 0
-        self._numbers[places] = np.arange(1, len(places) + 1, dtype=np.int32)
+        n_common = 0
+        if n_texts >= ROWS_TO_TELL and _n_occurrences(texts) >= LONG * n_texts:
+            n_common = int(np.count_nonzero(frequency[places] > COMMON * n_texts))
+        self.weighting = Weighting(columns, idf.astype(np.float32), rare, n_common)
+        # As `Weighting.plan` has it, for the batch.
+        self._plan = np.empty((len(texts.buckets), 2), dtype=np.int32)
+        own = self.weighting
+        _plan_by_places(
+            texts.buckets, places, own.idf, own.rare, n_common, self._plan, self._plan.view(np.float32)
+        )
 
     def weigh(self, texts: Bags) -> Weighted:
         """Texts of the batch at these weights; what is not in use lengthens them."""
@@ -135,11 +158,10 @@ class Idf:
             texts.places,
             texts.counts,
             texts.left_out,
-            texts.buckets,
             texts.rows,
-            self._numbers,
-            self.weighting.idf,
-            np.float32(self.weighting.rare),
+            self._plan,
+            self._plan.view(np.float32),
+            self.weighting.rare,
             starts,
             features,
             values,
@@ -175,16 +197,93 @@ def _count_texts(
 
 
 @kernel
+def _plan_by_places(
+    columns: NDArray[np.int32],
+    places: NDArray[np.int32],
+    idf: FloatArray,
+    rare: float,
+    n_common: int,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
+) -> None:
+    """Fill a plan of `columns`, of which those at `places` are the features."""
+    for at in range(len(columns)):
+        plan[at, 0] = -1
+        plan_weights[at, 1] = rare * (INSIDE_WEIGHT if columns[at] >= BUCKETS_OF_EACH else np.float32(1))
+    for feature in range(len(places)):
+        is_common = feature < n_common
+        plan[places[feature], 0] = -1 if is_common else feature
+        plan_weights[places[feature], 1] = np.float32(0) if is_common else idf[feature]
+
+
+@kernel
+def _plan_by_slots(
+    columns: NDArray[np.int32],
+    slots: NDArray[np.int32],
+    idf: FloatArray,
+    rare: float,
+    n_common: int,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
+) -> None:
+    """Fill a plan of `columns`, whose features are looked up."""
+    for at in range(len(columns)):
+        plan[at, 0], plan_weights[at, 1] = planned(columns[at], slots, idf, rare, n_common)
+
+
+@kernel
+def planned(
+    column: int, slots: NDArray[np.int32], idf: FloatArray, rare: float, n_common: int
+) -> tuple[int, np.float32]:
+    """What `Weighting.plan` says of one column."""
+    feature = place_of(column, slots)
+    if feature < 0:
+        return -1, np.float32(rare * (INSIDE_WEIGHT if column >= BUCKETS_OF_EACH else np.float32(1)))
+    if feature < n_common:
+        return -1, np.float32(0)
+    return feature, idf[feature]
+
+
+@kernel
+def gathered(
+    starts: IntArray,
+    places: NDArray[np.int32],
+    counts: NDArray[np.uint8],
+    text: int,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
+    features: NDArray[np.int32],
+    values: FloatArray,
+    begin: int,
+) -> tuple[int, float, float]:
+    """Write the features of a text that count, and their weights, from `begin` on.
+
+    The answer is where they end, their squared length, and that of the text, but for what is left out of it.
+    """
+    end, kept, whole = begin, 0.0, 0.0
+    for occurrence in range(starts[text], starts[text + 1]):
+        place = places[occurrence]
+        feature = plan[place, 0]
+        value = DAMPED[counts[occurrence]] * plan_weights[place, 1]
+        # Written in any case and kept or not: which it is cannot be foreseen by a processor.
+        features[end], values[end] = feature, value
+        end += feature >= 0
+        square = np.float64(value) * value
+        whole += square
+        kept += square if feature >= 0 else 0.0
+    return end, kept, whole
+
+
+@kernel
 def _weigh(
     starts: IntArray,
     places: NDArray[np.int32],
     counts: NDArray[np.uint8],
     left_out: FloatArray,
-    buckets: NDArray[np.int32],
     rows: IntArray,
-    numbers: NDArray[np.int32],
-    idf: FloatArray,
-    rare: np.float32,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
+    rare: float,
     own_starts: IntArray,
     features: NDArray[np.int32],
     values: FloatArray,
@@ -193,20 +292,8 @@ def _weigh(
     end = 0
     for row in range(len(rows)):
         text, begin = rows[row], end
-        kept, lost = 0.0, left_out[text] * rare * rare
-        for occurrence in range(starts[text], starts[text + 1]):
-            place = places[occurrence]
-            feature = numbers[place] - 1
-            value = DAMPED[counts[occurrence]]
-            if feature >= 0:
-                value *= idf[feature]
-                features[end], values[end] = feature, value
-                end += 1
-                kept += value * value
-            else:
-                value *= rare * (INSIDE_WEIGHT if buckets[place] >= BUCKETS_OF_EACH else np.float32(1))
-                lost += value * value
-        whole = kept + lost
+        end, kept, whole = gathered(starts, places, counts, text, plan, plan_weights, features, values, begin)
+        whole += left_out[text] * rare * rare
         values[begin:end] *= np.float32(1 / np.sqrt(whole) if whole > 0 else 0)
         energy[row] = kept / whole if whole > 0 else 0
         while (end - begin) % UNROLLED:

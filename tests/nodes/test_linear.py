@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
-from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, make
+from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, folds_for, make
 from cascade.nodes.weighting import Idf
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, VECTOR, Weights, cells_of
 from cascade.system.serialization import write_array
@@ -163,7 +163,7 @@ def test_a_child_that_nobody_or_everybody_has_gets_a_sure_score_and_spoils_no_ot
     assert (scores[:, 1] < 0.001).all()
     assert (scores[:, 2] > 0.999).all()
     alone = make(C=1).fit(problem, tmp_path).model.scores(problem.texts)[:, 0]
-    np.testing.assert_allclose(scores[:, 0], alone, atol=0.06)  # to what the solver's tolerance allows
+    np.testing.assert_allclose(scores[:, 0], alone, atol=0.1)  # to what the solver's tolerance allows
 
 
 def test_a_child_with_one_row_can_be_fitted(tmp_path):
@@ -209,6 +209,14 @@ def test_a_grid_of_any_length_can_be_tried(tmp_path, grid):
     assert make(C=grid).fit(words_problem(rows=120, noise=0.2), tmp_path).notes["C"] in grid
 
 
+@pytest.mark.parametrize(
+    ("characters", "rows", "folds"),
+    [(40, 20_000, 10), (40, 30_000, 5), (40, 130_000, 3), (600, 1_600, 10), (600, 1_700, 3), (500, 2_500, 5)],
+)
+def test_long_texts_are_soon_parted_into_few_folds(characters, rows, folds):
+    assert folds_for(Texts(["x" * characters] * rows)) == folds
+
+
 # Weights of features
 
 
@@ -244,6 +252,74 @@ def test_rows_are_of_unit_length_less_what_only_they_have():
         np.testing.assert_allclose(rows.values[own][filled], values[places >= 0], rtol=1e-5)
         assert rows.energy[row] == pytest.approx((values[places >= 0] ** 2).sum(), abs=1e-6)
     assert rows.energy.tolist()[2:] == [0, 0]
+
+
+def long_texts(n_texts=120, words=200, seed=0):
+    """Texts of many words, most of them rare, and "often" in three of four."""
+    random = np.random.default_rng(seed)
+    rare = [f"w{number:04}x" for number in range(3000)]
+    return [" ".join([*random.choice(rare, words), *["often"] * (row % 4 > 0)]) for row in range(n_texts)]
+
+
+def test_what_most_long_texts_have_counts_neither_for_margins_nor_for_lengths():
+    bags = bags_of(long_texts())
+    idf = Idf(bags)
+    found, rows = idf.weighting, idf.weigh(bags)
+    frequency = dict(zip(bags.buckets.tolist(), np.bincount(bags.places).tolist(), strict=True))
+    of_each = np.array([frequency[column] for column in found.columns.tolist()])
+    assert 0 < found.n_common < len(found.columns)
+    assert (of_each[: found.n_common] > 60).all()
+    assert (of_each[found.n_common :] <= 60).all()
+    assert rows.features[rows.values > 0].min() == found.n_common
+    lengths = np.add.reduceat(rows.values.astype(np.float64) ** 2, rows.starts[:-1])
+    np.testing.assert_allclose(rows.energy, lengths, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("n_texts", "words"), [(120, 20), (90, 200)], ids=["short texts", "few rows"])
+def test_where_texts_are_short_or_few_all_features_count(n_texts, words):
+    assert Idf(bags_of(long_texts(n_texts, words))).weighting.n_common == 0
+
+
+def test_a_text_of_what_most_long_texts_have_is_known_and_says_nothing(tmp_path):
+    texts, n_texts = long_texts(), 120
+    targets = (np.arange(n_texts) % 2 == 0)[:, None]
+    texts = [f"{text} topic" if true else text for text, true in zip(texts, targets[:, 0], strict=True)]
+    problem = NodeProblem(("topic",), Texts(texts), targets, np.ones(n_texts, dtype=bool))
+    model = make(C=1).fit(problem, tmp_path).model
+    model.save(tmp_path)
+    for one in (model, make().load(tmp_path)):
+        assert one.weighting.n_common > 0
+        empty, often, topic = one.scores(Texts(["", "often", "often topic"]))[:, 0]
+        assert often == pytest.approx(empty, abs=0.02)  # its n-grams stand in other words as well
+        assert topic > often + 0.1
+        assert one.known(Texts(["often"]))[0] > 0.9
+
+
+def test_evidence_gives_nothing_to_what_counts_for_nothing(tmp_path):
+    texts, n_texts = long_texts(), 120
+    targets = (np.arange(n_texts) % 2 == 0)[:, None]
+    problem = NodeProblem(("even",), Texts(texts), targets, np.ones(n_texts, dtype=bool))
+    model = make(C=1).fit(problem, tmp_path).model
+    asked = Texts([texts[1]])
+    (one,) = model.contributions(asked)
+    margin = one.values.sum(axis=0) + one.rest
+    np.testing.assert_allclose(1 / (1 + np.exp(-2 * margin)), model.scores(asked)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("common", [-1, 10**9, "1", 0.5, None])
+def test_an_impossible_number_of_common_features_is_a_model_error(folder, common):
+    settings = json.loads((folder / "linear.json").read_text())
+    (folder / "linear.json").write_text(json.dumps({**settings, "common": common}))
+    with pytest.raises(ModelError, match=r"expected .*(common|distinct columns)"):
+        make().load(folder)
+
+
+def test_a_folder_that_tells_of_no_common_features_has_none(folder):
+    settings = json.loads((folder / "linear.json").read_text())
+    expected = make().load(folder).scores(Texts(["aaa1 aaa2"]))
+    del settings["common"]
+    (folder / "linear.json").write_text(json.dumps(settings))
+    assert make().load(folder).scores(Texts(["aaa1 aaa2"])).tobytes() == expected.tobytes()
 
 
 def weights_of(dense):
