@@ -28,6 +28,7 @@ from cascade.learn.groups import enough_rows, held_out_rows, service_groups, tra
 from cascade.learn.negatives import Trials, matched, most_others, policy_of
 from cascade.learn.node_fit import (
     NodeTask,
+    as_second,
     canonical,
     fit_node,
     made_by,
@@ -391,9 +392,8 @@ class _Fit:
         policies = self.settle_negatives(groups, asked)
         self.policies |= policies
         most = most_others(self.dataset.texts, list(policies.values()).count("both"))
-        self.fit_tasks(
-            [task for group in groups for task in self.lacking(group, asked.get(group), most)], asked
-        )
+        lacking = [task for group in groups for task in self.lacking(group, asked.get(group), most)]
+        self.fit_tasks(lacking, asked)
 
     def lacking(self, group: str, entered: IntArray | None, most_others: int) -> Iterator[NodeTask]:
         """What there is to fit for a group once its negatives are settled."""
@@ -401,7 +401,7 @@ class _Fit:
         if group not in self.fitted:
             yield self.task(group, negatives, entered, most_others)
         elif negatives == "both" and self.fitted[group].record.backend["kind"] != "constant":
-            yield replace(self.task(group, "all", entered, most_others), is_second=True)
+            yield as_second(self.task(group, "all", entered, most_others), self.fitted[group].record.notes)
 
     def fit_tasks(self, tasks: Sequence[NodeTask], asked: Mapping[str, IntArray] | None = None) -> None:
         """Fit or reuse each."""
@@ -468,9 +468,9 @@ class _Fit:
             yield group, backend, problem, unseen
 
     def parallel(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
-        """The answers of `work`, as they come, from the cluster or from as many threads as there are jobs.
+        """The answers of `work`, as they come, from the cluster or from a thread for each job.
 
-        Few pieces, such as the router's, are done one after another, each with all threads for itself.
+        Few pieces, such as the router's, come one after another, with all threads for each.
         """
         if self.workers is not None:
             alone = len(arguments) == 1  # then its parts are what the workers share

@@ -33,11 +33,12 @@ F1_FOR_A_MILLION = 0.0003
 LEAST_GAIN = 0.001
 # Beyond this price a trial is not worth its own.
 DEAREST = 0.03
-# In a level of more groups these are a sample, as all trials together have to be cheap as well.
-MOST_TRIALS = 40
+# In a level of more groups these are a sample, as all trials together have to be cheap as well; what most of
+# them come to is surer than what each does.
+MOST_TRIALS = 16
 # So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
 # as have so many characters.
-NEAREST, NEAREST_CHARACTERS = 2, 2_000_000
+NEAREST, NEAREST_CHARACTERS = 1, 2_000_000
 # So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
 # so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.learn.node_fit import node_key, packed, unpacked
+from cascade.learn.node_fit import NodeTask, as_second, node_key, packed, unpacked
 from cascade.nodes.contract import NodeProblem
 from cascade.text.texts import Texts
 
@@ -44,3 +44,28 @@ def test_what_makes_another_model_makes_another_key():
     keys = [node_key("linear", {}, one, "") for one in others]
     assert len(set(keys)) == len(keys)
     assert keys[0] == node_key("linear", {}, replace(problem), "")
+
+
+def task(kind, options):
+    problem = NodeProblem(("a",), Texts(["x", "y"]), np.array([[True], [False]]), np.ones(2, dtype=bool))
+    key = node_key(kind, options, problem, "")
+    return NodeTask("g", kind, options, problem, np.arange(2), "all", key)
+
+
+def test_a_second_model_takes_the_penalty_of_the_first():
+    of_grid, of_one = task("linear", {"C": [1, 3]}), task("linear", {"C": 3.0})
+    found = as_second(of_grid, {"C": 3.0})
+    assert found.is_second
+    assert (dict(found.options), found.key) == ({"C": 3.0}, of_one.key)
+    assert found.key != of_grid.key
+
+
+def test_beside_an_encoder_a_second_model_finds_its_own_penalty():
+    own = task("linear", {})
+    named = replace(own, options={"encoder": "minilm"})
+    assert as_second(named, {"C": 3.0, "encoder": "minilm"}) == replace(named, is_second=True)
+
+
+def test_a_second_model_of_what_has_no_penalty_is_as_it_was_to_be():
+    own = task("constant", {})
+    assert as_second(own, {}) == replace(own, is_second=True)
