@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.system.array_types import BoolArray, FloatArray
+from cascade.system.compiled import kernel
 from cascade.validation.calibration import NEAR, logit, sigmoid
 
 FEATURES = ("path", "own", "second", "behind_path", "behind_second")
@@ -156,19 +157,44 @@ def _fitted(features: FloatArray, targets: BoolArray, weights: FloatArray, is_pr
 def _regressed(features: FloatArray, targets: BoolArray, weights: FloatArray) -> Combination:
     from scipy.optimize import minimize  # predictions do without
 
-    columns = np.column_stack([features, np.ones(len(features), dtype=np.float32)]).astype(np.float64)
     start = np.array([*Combination.product().weights, 0.0])
+    rows, counted = np.ascontiguousarray(features, dtype=np.float32), weights.astype(np.float32)
 
     def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        sums = columns @ at
         away = at - start
-        value = (weights * (np.logaddexp(0, sums) - targets * sums)).sum() + PRIOR / 2 * (away**2).sum()
-        return float(value), columns.T @ (weights * (sigmoid(sums) - targets)) + PRIOR * away
+        slope = PRIOR * away
+        value = _add_losses(rows, targets, counted, at, slope)
+        return value + PRIOR / 2 * float((away**2).sum()), slope
 
     bounds = [(0, None)] * features.shape[1] + [(None, None)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     *each, offset = (round(float(number), 6) for number in found)
     return Combination(tuple(each), offset)
+
+
+@kernel
+def _add_losses(
+    features: FloatArray,
+    targets: BoolArray,
+    weights: FloatArray,
+    at: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """The log loss of all cells by weights `at` and their offset, the last; its slope is added to `slope`."""
+    total = 0.0
+    for cell in range(len(features)):
+        margin = at[-1]
+        for feature in range(features.shape[1]):
+            margin += at[feature] * features[cell, feature]
+        # exp of nothing above 0, so that it is never too large
+        small = np.exp(-abs(margin))
+        probability = (1.0 if margin > 0 else small) / (1 + small)
+        total += weights[cell] * (max(margin, 0.0) + np.log1p(small) - targets[cell] * margin)
+        off = weights[cell] * (probability - targets[cell])
+        for feature in range(features.shape[1]):
+            slope[feature] += off * features[cell, feature]
+        slope[-1] += off
+    return total
 
 
 def _curve(sums: FloatArray, targets: BoolArray, weights: FloatArray) -> tuple[tuple[float, float], ...]:
