@@ -140,15 +140,17 @@ class Idf:
         if n_texts >= ROWS_TO_TELL and _n_occurrences(texts) >= LONG * n_texts:
             n_common = int(np.count_nonzero(frequency[places] > COMMON * n_texts))
         self.weighting = Weighting(columns, idf.astype(np.float32), rare, n_common)
-        # As `Weighting.plan` has it, for the batch.
-        self._plan = np.empty((len(texts.buckets), 2), dtype=np.int32)
-        own = self.weighting
+        # As `Weighting.plan` has it, for what these texts have of the batch: zeros take no time.
+        self._plan, self._rows = np.zeros((len(texts.buckets), 2), dtype=np.int32), texts.rows
+        weights, own = self._plan.view(np.float32), self.weighting
         _plan_by_places(
-            texts.buckets, places, own.idf, own.rare, n_common, self._plan, self._plan.view(np.float32)
+            texts.buckets, touched[:n_touched], places, own.idf, rare, n_common, self._plan, weights
         )
 
     def weigh(self, texts: Bags) -> Weighted:
         """Texts of the batch at these weights; what is not in use lengthens them."""
+        if texts.rows is not self._rows:
+            self._plan_rest(texts)
         most = _n_occurrences(texts) + (UNROLLED - 1) * len(texts)
         starts = np.zeros(len(texts) + 1, dtype=np.int64)
         features, values = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.float32)
@@ -170,6 +172,13 @@ class Idf:
         features.resize(starts[-1], refcheck=False)
         values.resize(starts[-1], refcheck=False)
         return Weighted(starts, features, values, energy, len(self.weighting.columns))
+
+    def _plan_rest(self, texts: Bags) -> None:
+        """Have the plan tell of what only these texts have."""
+        plan, weights = self._plan, self._plan.view(np.float32)
+        _plan_unknown(
+            texts.starts, texts.places, texts.rows, texts.buckets, self.weighting.rare, plan, weights
+        )
 
 
 def _n_occurrences(texts: Bags) -> int:
@@ -199,6 +208,7 @@ def _count_texts(
 @kernel
 def _plan_by_places(
     columns: NDArray[np.int32],
+    touched: NDArray[np.int32],
     places: NDArray[np.int32],
     idf: FloatArray,
     rare: float,
@@ -206,14 +216,37 @@ def _plan_by_places(
     plan: NDArray[np.int32],
     plan_weights: FloatArray,
 ) -> None:
-    """Fill a plan of `columns`, of which those at `places` are the features."""
-    for at in range(len(columns)):
-        plan[at, 0] = -1
-        plan_weights[at, 1] = rare * (INSIDE_WEIGHT if columns[at] >= BUCKETS_OF_EACH else np.float32(1))
+    """Fill a plan of `columns` where they are `touched`; those at `places` are the features."""
+    for place in touched:
+        plan[place, 0], plan_weights[place, 1] = -1, weight_of_unknown(columns[place], rare)
     for feature in range(len(places)):
         is_common = feature < n_common
         plan[places[feature], 0] = -1 if is_common else feature
         plan_weights[places[feature], 1] = np.float32(0) if is_common else idf[feature]
+
+
+@kernel
+def _plan_unknown(
+    starts: IntArray,
+    places: NDArray[np.int32],
+    rows: IntArray,
+    columns: NDArray[np.int32],
+    rare: float,
+    plan: NDArray[np.int32],
+    plan_weights: FloatArray,
+) -> None:
+    """Fill a plan where these texts have what it does not tell of: there it has zeros, and nowhere else."""
+    for text in rows:
+        for occurrence in range(starts[text], starts[text + 1]):
+            place = places[occurrence]
+            if plan[place, 0] == 0 and plan_weights[place, 1] == 0:
+                plan[place, 0], plan_weights[place, 1] = -1, weight_of_unknown(columns[place], rare)
+
+
+@kernel
+def weight_of_unknown(column: int, rare: float) -> np.float32:
+    """What a feature that is not in use weighs in the length of a text."""
+    return np.float32(rare * (INSIDE_WEIGHT if column >= BUCKETS_OF_EACH else np.float32(1)))
 
 
 @kernel
@@ -238,7 +271,7 @@ def planned(
     """What `Weighting.plan` says of one column."""
     feature = place_of(column, slots)
     if feature < 0:
-        return -1, np.float32(rare * (INSIDE_WEIGHT if column >= BUCKETS_OF_EACH else np.float32(1)))
+        return -1, weight_of_unknown(column, rare)
     if feature < n_common:
         return -1, np.float32(0)
     return feature, idf[feature]

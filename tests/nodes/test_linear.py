@@ -322,6 +322,25 @@ def test_a_folder_that_tells_of_no_common_features_has_none(folder):
     assert make().load(folder).scores(Texts(["aaa1 aaa2"])).tobytes() == expected.tobytes()
 
 
+def test_rows_of_other_texts_are_lengthened_by_what_the_first_did_not_have():
+    bags = bags_of(["red blue", "red blue green", "red pink blue pink", "grey pink", ""], least_rows=1)
+    idf = Idf(bags[np.array([0, 1])])
+    rows = idf.weigh(bags[np.array([2, 3, 4])])
+    again = idf.weigh(bags[np.array([2, 3, 4])])
+    for row, text in enumerate([2, 3, 4]):
+        span = slice(bags.starts[text], bags.starts[text + 1])
+        columns = bags.buckets[bags.places[span]]
+        places = idf.weighting.places(columns)
+        kind = np.where(columns < BUCKETS_OF_EACH, 1, INSIDE_WEIGHT)
+        weight = np.where(places >= 0, idf.weighting.idf[places], idf.weighting.rare * kind)
+        values = DAMPED[bags.counts[span]] * weight
+        own = slice(rows.starts[row], rows.starts[row + 1])
+        length = max(np.linalg.norm(values), 1e-9)
+        found = rows.values[own][rows.values[own] > 0]
+        np.testing.assert_allclose(found, values[places >= 0] / length, rtol=1e-5)
+    assert rows.values.tobytes() == again.values.tobytes()
+
+
 def weights_of(dense):
     return Weights.of_blocks([cells_of(dense)], [dense.shape[1]], len(dense))
 
