@@ -20,8 +20,8 @@ from cascade.system.vectors import VECTOR, add_multiples, add_products, empty_ta
 
 LANES = 32
 MAX_PASSES = 300
-# A row's vector of columns is not moved where all of it is off by so much of the tolerance or less: that is a
-# sixth of the work, for steps that bring the margins no nearer.
+# Where no row is looked at twice, as in large problems, a row's vector of columns is not moved that is off by
+# so much of the tolerance or less: that is a sixth of the work, for steps that bring margins hardly nearer.
 IDLE = 0.5
 # The margin of a child that no row, or every row, has: P = sigmoid(2 * 4) and its complement.
 SURE = np.float32(4.0)
@@ -108,7 +108,8 @@ class Block:
             np.zeros(n_texts, dtype=np.float32),
         )
         learned = np.arange(n_texts) if rows is None else rows.copy()
-        return self._descended(start, learned, learned.copy(), tolerance, check)
+        idle = 0.0 if check else IDLE
+        return self._descended(start, learned, learned.copy(), tolerance, check, idle)
 
     def solve_with_all(self, some: Solution, tolerance: float) -> Solution:
         """The columns learned from all rows, going on from what `solve` found with some; it is used up.
@@ -117,7 +118,7 @@ class Block:
         """
         some.biases[~some.duals.any(axis=0)] = 0  # `SURE` was said of what did not vary
         everything = np.arange(len(self.rows))
-        return self._descended(some, everything, everything.copy(), tolerance, False)
+        return self._descended(some, everything, everything.copy(), tolerance, False, IDLE)
 
     def solve_without(self, left_out: BoolArray, whole: Solution, tolerance: float) -> Solution:
         """The columns learned from the other rows, starting from what `solve` found with all of them.
@@ -136,10 +137,10 @@ class Block:
         duals[gone] = 0
         near = np.flatnonzero(~left_out & (whole.excess > -FAR))
         start = Solution(weights, biases, duals, whole.excess.copy())
-        return self._descended(start, np.flatnonzero(~left_out), near, tolerance, False)
+        return self._descended(start, np.flatnonzero(~left_out), near, tolerance, False, 0.0)
 
     def _descended(
-        self, start: Solution, learned: IntArray, order: IntArray, tolerance: float, check: bool
+        self, start: Solution, learned: IntArray, order: IntArray, tolerance: float, check: bool, idle: float
     ) -> Solution:
         """`start`, brought to the optimum over the rows in `order`, which are among those `learned` from."""
         targets = self.targets if len(learned) == len(self.targets) else self.targets[learned]
@@ -159,6 +160,7 @@ class Block:
             self.seed,
             order,
             check,
+            idle * tolerance,
             start.weights,
             start.biases,
             start.duals,
@@ -272,6 +274,7 @@ def _descend(
     seed: int,
     order: IntArray,
     check: bool,
+    idle: float,
     weights: FloatArray,
     biases: FloatArray,
     duals: FloatArray,
@@ -305,7 +308,7 @@ def _descend(
                     energy[row] + np.float32(1),
                     diagonal,
                     softness[row],
-                    IDLE * tolerance,
+                    idle,
                 )
                 worst = max(worst, off)
                 which |= np.int64(moved) << (first // VECTOR)
