@@ -38,7 +38,7 @@ DEAREST = 0.03
 MOST_TRIALS = 16
 # So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
 # as have so many characters.
-NEAREST, NEAREST_CHARACTERS = 1, 2_000_000
+NEAREST, NEAREST_CHARACTERS = 2, 2_000_000
 # So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
 # so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000

@@ -210,8 +210,8 @@ def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
 
 
 def test_few_rows_that_enter_by_mistake_are_all_learned_from():
-    _, own, entered = near_and_far(30, 20, 60)
-    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5), np.arange(30, 50))
+    _, own, entered = near_and_far(20, 30, 60)
+    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5), np.arange(20, 50))
 
 
 def test_there_are_no_others_where_none_may_be():
