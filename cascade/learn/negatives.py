@@ -33,9 +33,9 @@ F1_FOR_A_MILLION = 0.0003
 LEAST_GAIN = 0.001
 # Beyond this price a trial is not worth its own.
 DEAREST = 0.03
-# In a level of more groups these are a sample, as all trials together have to be cheap as well; what most of
-# them come to is surer than what each does.
-MOST_TRIALS = 16
+# In a level of more groups these are a sample, as all trials together have to be cheap as well.
+MOST_TRIALS = 40
+CLEAR = 2 / 3
 # So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
 # as have so many characters.
 NEAREST, NEAREST_CHARACTERS = 2, 2_000_000
@@ -170,8 +170,8 @@ class Trials:
         self, groups: Sequence[str], open_ones: Sequence[str], settled: Mapping[str, str]
     ) -> dict[str, str]:
         """The policy of each of the `groups` of a level, some of whose `open_ones` trials have `settled`."""
-        # The others do what most of those did that were tried.
-        common = "both" if 2 * list(settled.values()).count("both") > len(settled) else "siblings"
+        # The others do what most of those did that were tried; twice the room and time want a clear majority.
+        common = "both" if list(settled.values()).count("both") > CLEAR * len(settled) else "siblings"
         found = {group: self._said(group) for group in groups}
         found |= {group: settled.get(group, common) for group in open_ones}
         automatic = {group: "both" if group in self.trained else "siblings" for group in groups}
