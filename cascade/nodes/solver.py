@@ -238,8 +238,9 @@ def _move(
 ) -> tuple[bool, np.float32]:
     """Move the duals of one row and one vector of columns, and the biases; whether any moved, how far off.
 
-    That is the way of the farthest to where its dual has to be, in units of its margin. Where it is `idle` or
-    less none moves. A dual that is 0, as it has to be, is so far below 0 as its margin is beyond the border.
+    That is the projected gradient of the worst or, where some may be `idle`, the way of the farthest to where
+    its dual has to be, in units of its margin; where that is `idle` or less none moves. A dual that is 0, as
+    it has to be, is so far below 0 as its margin is beyond the border.
     """
     longest, worst = np.float32(0), np.float32(-100)
     for lane in range(first, first + VECTOR):
@@ -249,7 +250,8 @@ def _move(
         curvature = energy + diagonal[lane] * softness
         step = (max(duals[lane] - gradient / curvature, np.float32(0)) - duals[lane]) * on
         steps[lane] = step * sign
-        off = abs(step) * curvature if duals[lane] > 0 else -gradient
+        way = abs(step) * curvature if idle > 0 else abs(gradient)
+        off = way if duals[lane] > 0 else -gradient
         longest = max(longest, abs(step))
         worst = max(worst, off if varies[lane] else np.float32(-100))
     if not longest or worst <= idle:
