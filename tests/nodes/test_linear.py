@@ -163,7 +163,7 @@ def test_a_child_that_nobody_or_everybody_has_gets_a_sure_score_and_spoils_no_ot
     assert (scores[:, 1] < 0.001).all()
     assert (scores[:, 2] > 0.999).all()
     alone = make(C=1).fit(problem, tmp_path).model.scores(problem.texts)[:, 0]
-    np.testing.assert_allclose(scores[:, 0], alone, atol=0.1)  # to what the solver's tolerance allows
+    np.testing.assert_allclose(scores[:, 0], alone, atol=0.06)  # to what the solver's tolerance allows
 
 
 def test_a_child_with_one_row_can_be_fitted(tmp_path):
