@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cascade.learn.datasets import Dataset
 from cascade.learn.negatives import (
     DEAREST,
     F1_FOR_A_MILLION,
@@ -12,6 +13,7 @@ from cascade.learn.negatives import (
     LEAST_GAIN,
     MOST_CHILDREN,
     NEAREST,
+    Trials,
     matched,
     nearest,
     price_of,
@@ -20,8 +22,22 @@ from cascade.learn.negatives import (
 )
 from cascade.nodes.contract import NodeProblem, sampled
 from cascade.nodes.linear import make
+from cascade.taxonomy.definition import Taxonomy
 from cascade.testing import KeywordBackend
 from cascade.text.texts import Texts
+
+
+@pytest.mark.parametrize(
+    ("both", "expected"), [(22, "siblings"), (26, "siblings"), (27, "both"), (40, "both")]
+)
+def test_groups_that_were_not_tried_have_second_models_where_two_thirds_of_the_tried_do(both, expected):
+    names = [f"g{number}" for number in range(60)]
+    tree = {"name": "t", "groups": {name: {"labels": [f"{name}a", f"{name}b"]} for name in names}}
+    trials = Trials(Dataset.make(Taxonomy.from_dict(tree), ["x"], [["g0a"]]), 0, frozenset())
+    settled = {name: "both" if at < both else "siblings" for at, name in enumerate(names[:40])}
+    found = trials.policies(names, names, settled)
+    assert {found[name] for name in names[40:]} == {expected}
+    assert {name: found[name] for name in names[:40]} == settled
 
 
 class Remembering:

@@ -162,6 +162,16 @@ def test_going_on_from_some_of_the_rows_comes_to_what_all_teach(C):
         assert_near(margins(rows, found, 5)[:, column], wanted)
 
 
+def test_going_on_to_a_tolerance_ends_near_it_and_no_column_is_left_behind():
+    texts, targets = problem(rows=900)
+    rows, everything = weighted(texts), np.arange(900)
+    one = block(rows, targets)
+    found = one.solve_with_all(one.solve(0.1, np.arange(600), check=False), 0.07)
+    away = margins(rows, found, 5) - margins(rows, one.solve(0.001, everything), 5)
+    assert (np.abs(away).mean(axis=0) < 0.07).all()
+    assert not (found.excess > 0).any()
+
+
 def test_going_on_keeps_nothing_of_what_did_not_vary():
     texts, targets = problem(rows=300)
     targets[:200, 4] = False
