@@ -8,12 +8,13 @@ import numpy as np
 
 from cascade.learn.truth import Cells
 from cascade.model.combine import features_of
-from cascade.model.contests import Contests, contest_of
+from cascade.model.contests import Contests, LabelCells, contest_of
 from cascade.model.walk import Walked
 from cascade.nodes.contract import sampled
 from cascade.system.array_types import BoolArray, IntArray
 from cascade.taxonomy.definition import Taxonomy
 from cascade.taxonomy.graph import Graph
+from cascade.validation.calibration import sigmoid
 from cascade.validation.combination import Combination, fit_combination
 
 # A dozen numbers are settled as well by so many rows, and so many cells of them, as by more.
@@ -45,23 +46,25 @@ def learned_combination(
     rows = sampled(np.arange(walked.n_texts), MOST_ROWS, seed)
     if len(rows) < walked.n_texts:
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
+    counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     contests = Contests(taxonomy)
+    rows = _enough(contests.cells(walked), walked, seed)
+    if len(rows) < walked.n_texts:
+        walked, truth, clusters, counts = walked.of(rows), truth.take(rows), clusters[rows], counts[rows]
     cells = contests.cells(walked)
     features = features_of(walked, cells)
     texts = cells.contests // len(contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)
-    kept &= _enough(texts[kept], walked.n_texts, seed)[texts]
-    counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     return fit_combination(features[kept], targets[kept], counts[texts[kept]], clusters[texts[kept]] % 2)
 
 
-def _enough(rows: IntArray, n_rows: int, seed: int) -> BoolArray:
-    """Which rows to take, bool, shape (n_rows,), for about `MOST_CELLS` of the cells in these `rows`."""
-    share = min(MOST_CELLS / max(len(rows), 1), 1.0)
-    taken = np.zeros(n_rows, dtype=bool)
-    taken[sampled(np.arange(n_rows), round(share * n_rows), seed)] = True
-    return taken
+def _enough(cells: LabelCells, walked: Walked, seed: int) -> IntArray:
+    """Which rows have about `MOST_CELLS` of the cells that are not all but impossible, int64, ascending."""
+    paths = cells.of({group: block.paths for group, block in walked.blocks.items()})
+    possible = int(np.count_nonzero(paths > sigmoid(np.array(LEAST_PATH_LOGIT))))
+    share = min(MOST_CELLS / max(possible, 1), 1.0)
+    return sampled(np.arange(walked.n_texts), round(share * walked.n_texts), seed)
 
 
 def row_counts(graph: Graph, truth: Cells) -> IntArray:

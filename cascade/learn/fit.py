@@ -426,11 +426,11 @@ class _Fit:
     def settle_negatives(self, groups: Sequence[str], asked: Mapping[str, IntArray]) -> dict[str, str]:
         """The policy of each group, by a trial where it is ``auto``."""
         open_ones = [group for group in groups if group in asked and self.trials.is_open(group)]
-        tried = [
-            (group, *self.trials.trial(group, asked[group], self.paths_of(group, asked[group])))
-            for group in self.trials.tried(open_ones)
-        ]
-        policies = self.trials.policies(groups, open_ones, dict(self.parallel(policy_of, tried)))
+        found: dict[str, str] = {}
+        while tried := self.trials.tried(open_ones, found):
+            rows = ((group, asked[group], self.paths_of(group, asked[group])) for group in tried)
+            found |= self.parallel(policy_of, [(one[0], *self.trials.trial(*one)) for one in rows])
+        policies = self.trials.policies(groups, open_ones, found)
         for group in open_ones:
             self.tell("settled", group, f"negatives {policies[group]}")
         return policies
@@ -531,7 +531,7 @@ class _Fit:
         exclusive = exclusive_contests(self.taxonomy, truth)
         for name in exclusive:
             self.tell("noted", name, "no row has two labels, so at most one is answered")
-        self.walked = Combiner(self.taxonomy, combination).combined(self.walked)
+        self.walked = Combiner(self.taxonomy, combination).combined(self.walked, self.jobs)
         found = decide_thresholds(self.dataset, self.scored, self.walked, exclusive, self.seed)
         for line in promise_lines(found.promises):
             self.tell("noted", ROOT, line)

@@ -33,22 +33,23 @@ F1_FOR_A_MILLION = 0.0003
 LEAST_GAIN = 0.001
 # Beyond this price a trial is not worth its own.
 DEAREST = 0.03
-# In a level of more groups these are a sample, as all trials together have to be cheap as well.
-MOST_TRIALS = 40
-CLEAR = 2 / 3
-# So many rows that enter a group by mistake, for each that belongs there, teach its second model, or as many
-# as have so many characters.
-NEAREST, NEAREST_CHARACTERS = 2, 2_000_000
+# In a level of more groups these are a sample, as all trials together have to be cheap as well; the first few
+# are enough where nearly all of them agree. The other groups follow where the majority is clear.
+FIRST_TRIALS, MOST_TRIALS = 16, 40
+AGREED, CLEAR = 7 / 8, 2 / 3
+# As many rows that enter a group by mistake as belong there teach its second model, but at least those that
+# have so many characters, and at most those that have so many.
+LEAST_NEAREST, MOST_NEAREST = 2_000_000, 4_000_000
 # So many rows that do not enter a group teach its second model, and in all groups of a level as many as have
 # so many characters: where rows are few they are worth it.
 MOST_OTHERS = 2_000
 OTHERS_IN_LEVEL = 20_000_000
 
 
-def nearest(own: BoolArray, entered: IntArray, path: FloatArray, least: int) -> IntArray:
+def nearest(own: BoolArray, entered: IntArray, path: FloatArray, least: int, most: int) -> IntArray:
     """Of the rows that enter a group by mistake those of the highest path, ascending.
 
-    They are `NEAREST` for each row of its own, or `least` if that is more.
+    They are one for each row of its own.
 
     Parameters
     ----------
@@ -58,11 +59,11 @@ def nearest(own: BoolArray, entered: IntArray, path: FloatArray, least: int) -> 
         The rows at which it was entered out of fold.
     path
         float32, shape (n_entered,): its path probability there.
-    least
-        So many are learned from in any case.
+    least, most
+        So many are learned from in any case, and no more.
     """
     by_mistake = ~own[entered]
-    order = np.argsort(-path[by_mistake], kind="stable")[: max(NEAREST * int(own.sum()), least)]
+    order = np.argsort(-path[by_mistake], kind="stable")[: min(max(int(own.sum()), least), most)]
     return np.sort(entered[by_mistake][order])
 
 
@@ -95,19 +96,12 @@ def most_others(texts: Texts, groups: int) -> int:
 
 def rows_of(texts: Texts, characters: int) -> int:
     """How many rows have so many characters, on average."""
-    return int(characters / max(float(_lengths(texts).mean()), 1))
+    return int(characters / max(float(texts.lengths().mean()), 1))
 
 
 def price_of(texts: Texts, others: IntArray) -> float:
     """The F1 that a second model has to bring for learning from these rows as well."""
-    return float(_lengths(texts)[others].sum()) * F1_FOR_A_MILLION / 1e6
-
-
-def _lengths(texts: Texts) -> IntArray:
-    lengths: IntArray = texts.features(
-        "lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole))
-    )
-    return lengths
+    return float(texts.lengths()[others].sum()) * F1_FOR_A_MILLION / 1e6
 
 
 Trial = tuple[str, Mapping[str, Any], NodeProblem, FloatArray, float]
@@ -141,12 +135,21 @@ class Trials:
         # Rows that reach the group have to differ in their children, so that there is something to learn.
         return varies(self.dataset.targets(group)[self.dataset.rows(group, "siblings")])
 
-    def tried(self, groups: Sequence[str]) -> list[str]:
-        """At most `MOST_TRIALS` of the groups of a level, from the largest to the smallest."""
-        if len(groups) <= MOST_TRIALS:
-            return list(groups)
+    def tried(self, groups: Sequence[str], settled: Mapping[str, str]) -> list[str]:
+        """Which groups of a level to try next, of all sizes; none where what was `settled` tells enough."""
+        if not settled:
+            return self._spread(groups, FIRST_TRIALS)
+        share = list(settled.values()).count("both") / len(settled)
+        if max(share, 1 - share) >= AGREED:
+            return []
+        return [group for group in self._spread(groups, MOST_TRIALS) if group not in settled]
+
+    def _spread(self, groups: Sequence[str], most: int) -> list[str]:
+        """At most so many of the groups, from the largest to the smallest."""
+        if not groups:
+            return []
         by_size = sorted(groups, key=lambda group: -len(self.dataset.rows(group, "siblings")))
-        return [by_size[at] for at in np.linspace(0, len(groups) - 1, MOST_TRIALS).astype(int).tolist()]
+        return [by_size[at] for at in np.unique(np.linspace(0, len(groups) - 1, most).astype(int)).tolist()]
 
     def trial(self, group: str, entered: IntArray, path: FloatArray) -> Trial:
         """A trial on rows that reach the group truly and by mistake; `path` has its probability at each."""
@@ -163,8 +166,8 @@ class Trials:
 
     def nearest(self, group: str, entered: IntArray, path: FloatArray) -> IntArray:
         """The rows that enter the group by mistake and teach its second model, see `nearest`."""
-        least = rows_of(self.dataset.texts, NEAREST_CHARACTERS)
-        return nearest(self.dataset.reaching(group), entered, path, least)
+        least, most = (rows_of(self.dataset.texts, each) for each in (LEAST_NEAREST, MOST_NEAREST))
+        return nearest(self.dataset.reaching(group), entered, path, least, most)
 
     def policies(
         self, groups: Sequence[str], open_ones: Sequence[str], settled: Mapping[str, str]

@@ -28,6 +28,7 @@ from cascade.nodes.contract import (
     RowsError,
     ServiceBackend,
 )
+from cascade.nodes.linear import are_long
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.serialization import read_array, write_array
 from cascade.taxonomy.settings import TIERS_OPTION
@@ -63,9 +64,11 @@ class NodeTask:
 def as_second(task: NodeTask, first: Mapping[str, Any]) -> NodeTask:
     """The task of a model against all rows, beside a group's own, of which `first` has the notes.
 
-    It has the same children, and the rows of the first among its own: the penalty that suited that is taken.
+    It has the same children, and the rows of the first among its own: with long texts, where it is dear to
+    settle a penalty, that of the first is taken.
     """
-    if task.kind != "linear" or "C" not in first or task.options.get("encoder") is not None:
+    alike = task.kind == "linear" and "C" in first and task.options.get("encoder") is None
+    if not alike or not are_long(task.problem.texts):
         return replace(task, is_second=True)
     options = {**task.options, "C": first["C"]}
     key = node_key(task.kind, options, task.problem, "")

@@ -330,7 +330,7 @@ class LinearBackend:
     @staticmethod
     def _most_tried(problem: NodeProblem) -> int:
         """On how many rows penalties are tried."""
-        characters = max(_characters(problem.texts), 1)
+        characters = max(int(problem.texts.lengths().sum()), 1)
         return max(TRIED_ROWS, int(TRIED_CHARACTERS * len(problem.texts) / characters))
 
     def prepare(self, texts: Texts, jobs: int) -> None:
@@ -418,17 +418,17 @@ def folds_of(problem: NodeProblem, judging: BoolArray) -> tuple[IntArray, int]:
     return fold_of, folds
 
 
+def are_long(texts: Texts) -> bool:
+    """Whether these are many long texts, of which few folds tell enough, and each has its price."""
+    return int(texts.lengths().sum()) > max(MOST_OF_LONG, LONG_TEXTS * len(texts))
+
+
 def folds_for(texts: Texts) -> int:
     """On how many folds a model of these texts is judged."""
-    characters = _characters(texts)
-    if characters > max(MOST_OF_LONG, LONG_TEXTS * len(texts)):
+    if are_long(texts):
         return FEWEST_FOLDS
+    characters = int(texts.lengths().sum())
     return next((folds for most, folds in FOLDS if characters <= most), FEWEST_FOLDS)
-
-
-def _characters(texts: Texts) -> int:
-    lengths = texts.features("lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole)))
-    return int(lengths.sum())
 
 
 def _fit_children(

@@ -20,9 +20,9 @@ from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 
 # A feature of one row alone teaches little, and there are many of them.
 LEAST_ROWS = 2
-# What is in more than this share of the rows says little where a row has hundreds of features, and a sixth of
-# the time goes there. So it is left out where rows are enough to tell, and of so many features on average.
-COMMON = 0.5
+# What is in more than these shares of the rows says little where a row has hundreds of features, and a third
+# of the time goes there. So it is left out where rows are enough to tell, and of so many features on average.
+COMMON, COMMON_INSIDE = 0.5, 0.2  # words and pairs of words; characters inside words
 ROWS_TO_TELL, LONG = 100, 500
 
 
@@ -32,7 +32,7 @@ class Weighting:
     Attributes
     ----------
     columns
-        int32, shape (n_features,): the hashed columns in use, those of most rows first.
+        int32, shape (n_features,): the hashed columns in use, common ones and then those of most rows first.
     idf
         float32, shape (n_features,): log((1 + n_texts) / (1 + n_texts_with_it)) + 1; times `INSIDE_WEIGHT`
         for characters inside words.
@@ -133,12 +133,15 @@ class Idf:
         # The order does not depend on the texts of other nodes.
         order = (n_texts - frequency[places].astype(np.int64)) * WIDTH + texts.buckets[places]
         places = places[np.argsort(order)]
+        n_common = 0
+        if n_texts >= ROWS_TO_TELL and _n_occurrences(texts) >= LONG * n_texts:
+            most = np.where(texts.buckets[places] < BUCKETS_OF_EACH, COMMON, COMMON_INSIDE) * n_texts
+            is_common = frequency[places] > most
+            n_common = int(np.count_nonzero(is_common))
+            places = np.concatenate([places[is_common], places[~is_common]])
         columns, rare = texts.buckets[places], float(np.log(1 + n_texts) + 1)
         kind = np.where(columns < BUCKETS_OF_EACH, np.float32(1), INSIDE_WEIGHT)
         idf = (np.log((1 + n_texts) / (1 + frequency[places])) + 1) * kind
-        n_common = 0
-        if n_texts >= ROWS_TO_TELL and _n_occurrences(texts) >= LONG * n_texts:
-            n_common = int(np.count_nonzero(frequency[places] > COMMON * n_texts))
         self.weighting = Weighting(columns, idf.astype(np.float32), rare, n_common)
         # As `Weighting.plan` has it, for what these texts have of the batch: zeros take no time.
         self._plan, self._rows = np.zeros((len(texts.buckets), 2), dtype=np.int32), texts.rows

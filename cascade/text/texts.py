@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from cascade.system.array_types import IntArray
 
 
@@ -43,6 +45,13 @@ class Texts(Sequence[str]):
             self._cache[key] = compute(self._whole)
         whole = self._cache[key]
         return whole if self._rows is None else whole[self._rows]
+
+    def lengths(self) -> IntArray:
+        """How many characters each has, int64, shape (n_texts,)."""
+        counted: IntArray = self.features(
+            "lengths", lambda whole: np.fromiter(map(len, whole), np.int64, len(whole))
+        )
+        return counted
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a view only its own rows travel to another process, with what was computed from them."""

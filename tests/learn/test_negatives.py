@@ -10,9 +10,10 @@ from cascade.learn.negatives import (
     DEAREST,
     F1_FOR_A_MILLION,
     FEWEST_ROWS,
+    FIRST_TRIALS,
     LEAST_GAIN,
     MOST_CHILDREN,
-    NEAREST,
+    MOST_TRIALS,
     Trials,
     matched,
     nearest,
@@ -27,13 +28,42 @@ from cascade.testing import KeywordBackend
 from cascade.text.texts import Texts
 
 
+def trials_of(n_groups):
+    """A level of so many groups; the first has one row more than the second, and so on."""
+    names = [f"g{number}" for number in range(n_groups)]
+    tree = {"name": "t", "groups": {name: {"labels": [f"{name}a", f"{name}b"]} for name in names}}
+    rows = [[f"{name}a"] for at, name in enumerate(names) for _ in range(n_groups - at)]
+    return names, Trials(Dataset.make(Taxonomy.from_dict(tree), ["x"] * len(rows), rows), 0, frozenset())
+
+
+def test_first_few_groups_of_all_sizes_are_tried():
+    names, trials = trials_of(60)
+    found = trials.tried(names, {})
+    assert len(found) == FIRST_TRIALS
+    assert [names.index(name) for name in found] == sorted(names.index(name) for name in found)
+    assert {names[0], names[-1]} <= set(found)
+    assert trials.tried(names[:5], {}) == names[:5]
+    assert trials.tried([], {}) == []
+
+
+@pytest.mark.parametrize(("both", "more"), [(0, 0), (2, 0), (3, 24), (8, 24), (13, 24), (14, 0), (16, 0)])
+def test_more_groups_are_tried_where_the_first_few_do_not_agree(both, more):
+    names, trials = trials_of(60)
+    first = trials.tried(names, {})
+    settled = {name: "both" if at < both else "siblings" for at, name in enumerate(first)}
+    found = trials.tried(names, settled)
+    assert not set(found) & set(first)
+    assert bool(found) == bool(more)
+    assert len(found) <= MOST_TRIALS
+    assert not found or len(found) >= more
+    assert trials.tried(names, {**dict.fromkeys(found, "both"), **settled}) == []
+
+
 @pytest.mark.parametrize(
     ("both", "expected"), [(22, "siblings"), (26, "siblings"), (27, "both"), (40, "both")]
 )
 def test_groups_that_were_not_tried_have_second_models_where_two_thirds_of_the_tried_do(both, expected):
-    names = [f"g{number}" for number in range(60)]
-    tree = {"name": "t", "groups": {name: {"labels": [f"{name}a", f"{name}b"]} for name in names}}
-    trials = Trials(Dataset.make(Taxonomy.from_dict(tree), ["x"], [["g0a"]]), 0, frozenset())
+    names, trials = trials_of(60)
     settled = {name: "both" if at < both else "siblings" for at, name in enumerate(names[:40])}
     found = trials.policies(names, names, settled)
     assert {found[name] for name in names[40:]} == {expected}
@@ -216,9 +246,10 @@ def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
     _, own, entered = near_and_far(10, 500, 20)
     path = np.random.default_rng(0).random(len(entered)).astype(np.float32)
     path[own[entered]] = 1
-    found = nearest(own, entered, path, 5)
-    assert len(found) == NEAREST * 10
-    assert len(nearest(own, entered, path, 100)) == 100
+    found = nearest(own, entered, path, 5, 100)
+    assert len(found) == 10
+    assert len(nearest(own, entered, path, 100, 200)) == 100
+    assert len(nearest(own, entered, path, 2, 7)) == 7
     assert (np.diff(found) > 0).all()
     assert not own[found].any()
     taken = np.isin(entered, found)
@@ -226,8 +257,8 @@ def test_of_many_rows_that_enter_by_mistake_the_likeliest_are_learned_from():
 
 
 def test_few_rows_that_enter_by_mistake_are_all_learned_from():
-    _, own, entered = near_and_far(20, 30, 60)
-    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5), np.arange(20, 50))
+    _, own, entered = near_and_far(40, 30, 60)
+    np.testing.assert_array_equal(nearest(own, entered, np.ones(len(entered)), 5, 100), np.arange(40, 70))
 
 
 def test_there_are_no_others_where_none_may_be():
