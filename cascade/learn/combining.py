@@ -30,7 +30,7 @@ FEWEST_ROWS = 100
 
 
 def learned_combination(
-    taxonomy: Taxonomy, truth: Cells, walked: Walked, clusters: IntArray, seed: int
+    taxonomy: Taxonomy, truth: Cells, walked: Walked, clusters: IntArray, seed: int, threads: int = 1
 ) -> Combination:
     """The combination that out-of-fold scores speak for, see `fit_combination`.
 
@@ -56,7 +56,8 @@ def learned_combination(
     texts = cells.contests // len(contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)
-    return fit_combination(features[kept], targets[kept], counts[texts[kept]], clusters[texts[kept]] % 2)
+    weights, folds = counts[texts[kept]], clusters[texts[kept]] % 2
+    return fit_combination(features[kept], targets[kept], weights, folds, threads)
 
 
 def _enough(cells: LabelCells, walked: Walked, seed: int) -> IntArray:

@@ -527,7 +527,7 @@ class _Fit:
         self.walked = combiner.with_seconds(self.walked, self.second_scores())
         believed = believed_walk(self.dataset, self.scored, self.walked)
         clusters = clusters_of(self.dataset.texts)[self.scored]
-        combination = learned_combination(self.taxonomy, truth, believed, clusters, self.seed)
+        combination = learned_combination(self.taxonomy, truth, believed, clusters, self.seed, self.jobs)
         exclusive = exclusive_contests(self.taxonomy, truth)
         for name in exclusive:
             self.tell("noted", name, "no row has two labels, so at most one is answered")

@@ -29,14 +29,20 @@ CELLS_FOR_A_WEIGHT = 0.25
 # Numbers of children take no more room than they need.
 _TYPES = ((1 << 8, np.uint8), (1 << 16, np.uint16), (1 << 32, np.uint32))
 
-# Features, children and weights of a block of children.
-Cells = tuple[IntArray, IntArray, NDArray[np.float16]]
+Cells = tuple[IntArray, NDArray[np.uint8], NDArray[np.float16]]
+"""How many weights each feature has, and, feature after feature, children of a block and their weights."""
 
 
 def cells_of(block: FloatArray, bound: np.float32 = BOUND) -> Cells:
-    """What is left of weights, float32, shape (n_features, n_children), without those near 0."""
-    features, children = np.nonzero(np.abs(block) >= bound)
-    return features, children, block[features, children].astype(np.float16)
+    """What is left of weights, float32, shape (n_features, n_children), without those near 0.
+
+    A block has at most 256 children.
+    """
+    lengths = np.zeros(len(block), dtype=np.int64)
+    _count_cells(block, bound, lengths)
+    children, weights = np.empty(lengths.sum(), dtype=np.uint8), np.empty(lengths.sum(), dtype=np.float32)
+    _take_cells(block, bound, children, weights)
+    return lengths, children, weights.astype(np.float16)
 
 
 class Weights:
@@ -63,13 +69,18 @@ class Weights:
     @classmethod
     def of_blocks(cls, blocks: Sequence[Cells], widths: Sequence[int], n_features: int) -> Weights:
         """The weights of blocks of so many children each, side by side."""
-        firsts = np.cumsum([0, *widths])
-        features, children, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        children = children + np.repeat(firsts[:-1], [len(own) for own, _, _ in blocks])
-        order = np.argsort(features, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(features, minlength=n_features))])
-        n_children = int(firsts[-1])
-        return cls(starts, children[order].astype(_type_of(n_children)), values[order], n_children)
+        firsts, n_children = np.cumsum([0, *widths])[:-1], sum(widths)
+        lengths = np.array([own for own, _, _ in blocks])
+        kind = _type_of(n_children)
+        children = np.concatenate(
+            [own.astype(kind) + kind(first) for (_, own, _), first in zip(blocks, firsts, strict=True)]
+        )
+        values = np.concatenate([own for _, _, own in blocks])
+        if len(blocks) > 1:
+            features = np.concatenate([np.repeat(np.arange(n_features), own) for own in lengths])
+            order = np.argsort(features, kind="stable")
+            children, values = children[order], values[order]
+        return cls(np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]), children, values, n_children)
 
     @cached_property
     def dense(self) -> NDArray[np.int16]:
@@ -158,6 +169,25 @@ def _of_release_0_4(folder: Path, n_features: int, n_children: int) -> Weights:
 def _type_of(n_numbers: int) -> Any:
     """The shortest type for so many numbers from 0 on."""
     return next(kind for most, kind in _TYPES if n_numbers <= most)
+
+
+@kernel
+def _count_cells(block: FloatArray, bound: np.float32, lengths: IntArray) -> None:
+    for feature in range(len(block)):
+        for child in range(block.shape[1]):
+            lengths[feature] += abs(block[feature, child]) >= bound
+
+
+@kernel
+def _take_cells(
+    block: FloatArray, bound: np.float32, children: NDArray[np.uint8], weights: FloatArray
+) -> None:
+    end = 0
+    for feature in range(len(block)):
+        for child in range(block.shape[1]):
+            if abs(block[feature, child]) >= bound:
+                children[end], weights[end] = child, block[feature, child]
+                end += 1
 
 
 @kernel

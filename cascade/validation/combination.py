@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -111,7 +112,11 @@ class Combination:
 
 
 def fit_combination(
-    features: FloatArray, targets: BoolArray, weights: FloatArray, folds: NDArray[np.integer]
+    features: FloatArray,
+    targets: BoolArray,
+    weights: FloatArray,
+    folds: NDArray[np.integer],
+    threads: int = 1,
 ) -> Combination:
     """The combination with the least log loss, or the plain product with a curve where that is as good.
 
@@ -130,16 +135,23 @@ def fit_combination(
         float32, of the same shape, above 0: how much each cell counts.
     folds
         int, of the same shape: cells of one number are on one side.
+    threads
+        How many share the work.
     """
     if not targets.any() or targets.all():
         return Combination.product()
-    losses = {True: 0.0, False: 0.0}
-    for fold in np.unique(folds):
+
+    def lost(fold: int, is_product: bool) -> float:
         test = folds == fold
-        for is_product in losses:
-            found = _fitted(features[~test], targets[~test], weights[~test], is_product)
-            losses[is_product] += _loss(found.apply(features[test]), targets[test], weights[test])
-    return _fitted(features, targets, weights, losses[True] <= losses[False])
+        found = _fitted(features[~test], targets[~test], weights[~test], is_product)
+        return _loss(found.apply(features[test]), targets[test], weights[test])
+
+    each = np.unique(folds).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        # Of the two of all cells one is not needed; which one is known last, and a thread would be idle.
+        whole = [pool.submit(_fitted, features, targets, weights, is_product) for is_product in (False, True)]
+        losses = [sum(pool.map(lost, each, [is_product] * len(each))) for is_product in (False, True)]
+        return whole[losses[1] <= losses[0]].result()
 
 
 def _loss(probabilities: FloatArray, targets: BoolArray, weights: FloatArray) -> float:
