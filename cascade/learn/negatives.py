@@ -35,7 +35,7 @@ LEAST_GAIN = 0.001
 DEAREST = 0.03
 # In a level of more groups these are a sample, as all trials together have to be cheap as well; the first few
 # are enough where nearly all of them agree. The other groups follow where the majority is clear.
-FIRST_TRIALS, MOST_TRIALS = 16, 40
+FIRST_TRIALS, MOST_TRIALS = 10, 40
 AGREED, CLEAR = 7 / 8, 2 / 3
 # As many rows that enter a group by mistake as belong there teach its second model, but at least those that
 # have so many characters, and at most those that have so many.

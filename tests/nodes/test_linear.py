@@ -18,6 +18,7 @@ from cascade.system.serialization import write_array
 from cascade.text.features import DAMPED, INSIDE_WEIGHT, bags_of
 from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 from cascade.text.texts import Texts
+from cascade.validation.calibration import logit
 
 
 def words_problem(rows=240, seed=0, noise=0.0):
@@ -211,10 +212,34 @@ def test_a_grid_of_any_length_can_be_tried(tmp_path, grid):
 
 @pytest.mark.parametrize(
     ("characters", "rows", "folds"),
-    [(40, 20_000, 10), (40, 30_000, 5), (40, 130_000, 3), (600, 1_600, 10), (600, 1_700, 3), (500, 2_500, 5)],
+    [(40, 20_000, 10), (40, 30_000, 5), (40, 130_000, 3), (600, 1_600, 10), (600, 1_700, 2), (500, 2_500, 5)],
 )
 def test_long_texts_are_soon_parted_into_few_folds(characters, rows, folds):
     assert folds_for(Texts(["x" * characters] * rows)) == folds
+
+
+def long_problem(seed=0, noise=0.0):
+    """900 texts of `words_problem`, each with two hundred rare words besides."""
+    problem = words_problem(900, seed, noise)
+    random = np.random.default_rng(seed)
+    rest = [" ".join(f"w{word:04}x" for word in random.integers(0, 3000, 200)) for _ in range(900)]
+    return replace(problem, texts=Texts([" ".join(both) for both in zip(problem.texts, rest, strict=True)]))
+
+
+def test_scores_of_halves_are_as_sure_as_those_of_unseen_rows(tmp_path):
+    problem, unseen = long_problem(), long_problem(seed=1)
+    assert folds_for(problem.texts) == 2
+    fitted = make(C=1).fit(problem, tmp_path)
+    held_out, honest = logit(fitted.scores), logit(fitted.model.scores(unseen.texts))
+    sure = held_out.std(axis=0) / honest.std(axis=0)
+    assert ((sure > 0.8) & (sure < 1.1)).all()
+    assert areas(fitted.scores, problem.targets).min() > 0.7
+
+
+def test_scores_of_halves_do_not_know_the_labels_of_their_rows(tmp_path):
+    problem = long_problem(noise=1.0)
+    fitted = make(C=1).fit(problem, tmp_path)
+    assert areas(fitted.scores, problem.targets).mean() == pytest.approx(0.5, abs=0.05)
 
 
 # Weights of features
