@@ -57,6 +57,8 @@ class Combiner:
         """
         if self.combination == Combination.product():
             return walked
+        if walked.n_texts <= SLICE:
+            return walked.with_paths(self._paths(walked), before=walked)
         ends = [*range(0, walked.n_texts, SLICE), walked.n_texts]
         slices = (walked.of(np.arange(start, end)) for start, end in pairwise(ends))
         with ThreadPoolExecutor(threads) as pool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.model.combine import Combiner, features_of
+from cascade.model.combine import SLICE, Combiner, features_of
 from cascade.model.contests import Contests, contest_of
 from cascade.model.decide import contenders, contending, decide
 from cascade.model.walk import walk
@@ -154,6 +154,24 @@ def test_texts_are_combined_as_one_by_one(found):
     for text in range(found.n_texts):
         alone = combiner.combined(found.of(np.array([text]))).paths
         np.testing.assert_array_equal(alone[0], together[text])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_texts_are_combined_as_few(threads):
+    n_texts, random = 2 * SLICE + 7, np.random.default_rng(0)
+    sizes = {group: len(TAXONOMY.scored_children(group)) for group in GRAPH.groups}
+    tables = {
+        group: random.uniform(0.02, 0.98, (n_texts, size)).astype(np.float32) for group, size in sizes.items()
+    }
+    tables[""][:-5, 1] = 0.01  # no text of the first slices enters this group
+    found = walked(tables)
+    combiner = Combiner(TAXONOMY, LEARNED)
+    found = combiner.with_seconds(found, seconds_of(found))
+    together = combiner.combined(found, threads)
+    assert together.before is found
+    for start in range(0, n_texts, SLICE // 2):
+        rows = np.arange(start, min(start + SLICE // 2, n_texts))
+        np.testing.assert_array_equal(combiner.combined(found.of(rows)).paths, together.paths[rows])
 
 
 def test_without_a_second_model_the_path_stands_in_for_it():

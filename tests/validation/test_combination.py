@@ -136,6 +136,13 @@ def test_cells_that_count_twice_are_as_two():
     np.testing.assert_allclose(weighted.apply(features), repeated.apply(features), atol=1e-3)
 
 
+def test_with_more_threads_it_is_the_same():
+    features, targets = sample(3_000, seed=8)
+    ones, folds = np.ones(len(targets), dtype=np.float32), np.arange(len(targets)) % 3
+    one, several = (fit_combination(features, targets, ones, folds, threads) for threads in (1, 4))
+    assert one == several
+
+
 @pytest.mark.parametrize("truth", [True, False])
 def test_labels_that_never_vary_keep_the_product(truth):
     features, targets = sample(50, seed=7)
