@@ -48,7 +48,7 @@ def learned_combination(
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
     counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     contests = Contests(taxonomy)
-    rows = _enough(contests.cells(walked), walked, seed)
+    rows = texts_of_cells(contests.cells(walked), walked, MOST_CELLS, seed)
     if len(rows) < walked.n_texts:
         walked, truth, clusters, counts = walked.of(rows), truth.take(rows), clusters[rows], counts[rows]
     cells = contests.cells(walked)
@@ -60,11 +60,11 @@ def learned_combination(
     return fit_combination(features[kept], targets[kept], weights, folds, threads)
 
 
-def _enough(cells: LabelCells, walked: Walked, seed: int) -> IntArray:
-    """Which rows have about `MOST_CELLS` of the cells that are not all but impossible, int64, ascending."""
+def texts_of_cells(cells: LabelCells, walked: Walked, most: int, seed: int) -> IntArray:
+    """Rows that have about `most` of the cells that are not all but impossible, int64, ascending."""
     paths = cells.of({group: block.paths for group, block in walked.blocks.items()})
     possible = int(np.count_nonzero(paths > sigmoid(np.array(LEAST_PATH_LOGIT))))
-    share = min(MOST_CELLS / max(possible, 1), 1.0)
+    share = min(most / max(possible, 1), 1.0)
     return sampled(np.arange(walked.n_texts), round(share * walked.n_texts), seed)
 
 

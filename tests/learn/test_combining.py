@@ -9,11 +9,12 @@ import pytest
 
 from cascade.errors import ModelError
 from cascade.fitted import Cascade
-from cascade.learn.combining import NONE_SHARE, exclusive_contests, row_counts
+from cascade.learn.combining import NONE_SHARE, exclusive_contests, row_counts, texts_of_cells
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
 from cascade.learn.fit import fit
 from cascade.learn.truth import true_cells
+from cascade.model.contests import Contests
 from cascade.model.folder import MANIFEST, NODES, read_manifest
 from cascade.model.walk import Block, Walked
 from cascade.nodes.linear import make
@@ -70,6 +71,20 @@ def model(tmp_path_factory):
 
 def truth_of(labels, groups=GROUPS):
     return true_cells(taxonomy(groups).graph, labels)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(300, 150), (2000, 1000), (3000, 1000)])
+def test_rows_are_drawn_by_the_cells_that_are_possible(most, expected):
+    """Of 1,000 rows with two labels each in "delivery", and two in "billing" that are all but impossible."""
+    own, rows_of_all = taxonomy(), np.arange(1000)
+    blocks = {}
+    for group, path in (("delivery", 0.5), ("billing", 1e-5)):
+        paths = np.full((1000, 2), path, dtype=np.float32)
+        blocks[group] = Block(rows_of_all, np.ones(1000, dtype=np.float32), paths, paths)
+    walked = Walked(own.graph, 1000, blocks)
+    found = texts_of_cells(Contests(own).cells(walked), walked, most, seed=0)
+    assert len(found) == expected
+    assert (np.diff(found) > 0).all()
 
 
 def test_rows_without_labels_count_for_a_tenth_of_all():

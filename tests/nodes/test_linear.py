@@ -11,7 +11,16 @@ from scipy.stats import rankdata
 
 from cascade.errors import ModelError
 from cascade.nodes.contract import NodeProblem
-from cascade.nodes.linear import PENALTIES, LinearBackend, LinearModel, folds_for, make
+from cascade.nodes.linear import (
+    PENALTIES,
+    TRIAL_TOLERANCE,
+    LinearBackend,
+    LinearModel,
+    bags,
+    folds_for,
+    make,
+)
+from cascade.nodes.solver import Block
 from cascade.nodes.weighting import Idf
 from cascade.nodes.weights import BOUND, BOUND_OF_SMALL, VECTOR, Weights, cells_of
 from cascade.system.serialization import write_array
@@ -240,6 +249,22 @@ def test_scores_of_halves_do_not_know_the_labels_of_their_rows(tmp_path):
     problem = long_problem(noise=1.0)
     fitted = make(C=1).fit(problem, tmp_path)
     assert areas(fitted.scores, problem.targets).mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_trial_of_short_texts_looks_at_each_row_once_more(is_long):
+    problem = long_problem(noise=0.3) if is_long else words_problem(rows=900, noise=0.3)
+    train, test = np.arange(600), np.arange(600, 900)
+    texts = bags(problem.texts)
+    idf = Idf(texts[train])
+    rows, asked = idf.weigh(texts[train]), idf.weigh(texts[test])
+    C = np.full(3, PENALTIES[0], dtype=np.float32)
+    block = Block(rows, problem.targets[train], C, problem.seed)
+    found = make().fit_and_score(problem, train, test)
+    for check in (True, False):
+        solution = block.solve(TRIAL_TOLERANCE, check=check)
+        margins = asked.margins(np.arange(300), solution.weights, solution.biases)[:, :3]
+        assert np.allclose(found, 1 / (1 + np.exp(-2 * margins)), rtol=0, atol=1e-6) == (check != is_long)
 
 
 # Weights of features
