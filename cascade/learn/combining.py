@@ -30,7 +30,13 @@ FEWEST_ROWS = 100
 
 
 def learned_combination(
-    taxonomy: Taxonomy, truth: Cells, walked: Walked, clusters: IntArray, seed: int, threads: int = 1
+    taxonomy: Taxonomy,
+    truth: Cells,
+    walked: Walked,
+    clusters: IntArray,
+    seed: int,
+    threads: int = 1,
+    most_cells: int = MOST_CELLS,
 ) -> Combination:
     """The combination that out-of-fold scores speak for, see `fit_combination`.
 
@@ -42,20 +48,24 @@ def learned_combination(
         Out-of-fold path probabilities, NaN where nothing is known of the truth, and scores of second models.
     clusters
         int64, shape (n_rows,): rows of one number stay on one side of a fold.
+    threads
+        How many share the work.
+    most_cells
+        It is learned from rows that have about so many cells.
     """
     rows = sampled(np.arange(walked.n_texts), MOST_ROWS, seed)
     if len(rows) < walked.n_texts:
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
-    counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     contests = Contests(taxonomy)
-    rows = texts_of_cells(contests.cells(walked), walked, MOST_CELLS, seed)
+    rows = texts_of_cells(contests.cells(walked), walked, most_cells, seed)
     if len(rows) < walked.n_texts:
-        walked, truth, clusters, counts = walked.of(rows), truth.take(rows), clusters[rows], counts[rows]
+        walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
     cells = contests.cells(walked)
     features = features_of(walked, cells)
     texts = cells.contests // len(contests.names)
     targets = _true(taxonomy.graph, truth, texts, cells.labels)
     kept = targets | (features[:, 0] > LEAST_PATH_LOGIT)
+    counts = row_counts(taxonomy.graph, truth).astype(np.float32)
     weights, folds = counts[texts[kept]], clusters[texts[kept]] % 2
     return fit_combination(features[kept], targets[kept], weights, folds, threads)
 

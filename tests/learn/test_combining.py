@@ -9,7 +9,13 @@ import pytest
 
 from cascade.errors import ModelError
 from cascade.fitted import Cascade
-from cascade.learn.combining import NONE_SHARE, exclusive_contests, row_counts, texts_of_cells
+from cascade.learn.combining import (
+    NONE_SHARE,
+    exclusive_contests,
+    learned_combination,
+    row_counts,
+    texts_of_cells,
+)
 from cascade.learn.datasets import Dataset
 from cascade.learn.decisions import decide_thresholds
 from cascade.learn.fit import fit
@@ -21,7 +27,7 @@ from cascade.nodes.linear import make
 from cascade.predict.look import Look
 from cascade.taxonomy.definition import Taxonomy
 from cascade.text.texts import Texts
-from cascade.validation.calibration import Calibration
+from cascade.validation.calibration import Calibration, sigmoid
 from cascade.validation.combination import FEATURES
 
 GROUPS = {
@@ -85,6 +91,29 @@ def test_rows_are_drawn_by_the_cells_that_are_possible(most, expected):
     found = texts_of_cells(Contests(own).cells(walked), walked, most, seed=0)
     assert len(found) == expected
     assert (np.diff(found) > 0).all()
+
+
+def test_a_sample_of_rows_speaks_for_the_same_combination_as_all():
+    own, random = taxonomy(), np.random.default_rng(0)
+    names = ["late", "lost", "refund", "charged_twice"]
+    labels = [[names[row % 4]] for row in range(8000)]
+    blocks = {}
+    for group, children in (("delivery", names[:2]), ("billing", names[2:])):
+        true = np.array([[name in row for name in children] for row in labels])
+        paths, seconds = (
+            sigmoid(np.where(true, 1, -1.5) + random.normal(size=true.shape)).astype(np.float32)
+            for _ in range(2)
+        )
+        ones = np.ones(8000, dtype=np.float32)
+        blocks[group] = Block(np.arange(8000), ones, paths, paths, seconds)
+    walked, truth = Walked(own.graph, 8000, blocks), truth_of(labels)
+    every, few = (
+        learned_combination(own, truth, walked, np.arange(8000), seed=0, most_cells=most)
+        for most in (100_000, 10_000)
+    )
+    assert every != few
+    assert every.weights[2] > 0.5
+    np.testing.assert_allclose(few.weights[:3], every.weights[:3], atol=0.2)
 
 
 def test_rows_without_labels_count_for_a_tenth_of_all():
