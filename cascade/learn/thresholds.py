@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,9 @@ WORTH_ASKING = 0.05
 # Positives at which a label's own threshold weighs as much as the global one; which of them is settled on
 # held-out rows, as flat data want little of it and noisy data much.
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-FOLDS = 3
+# So many times rows are parted into so many folds. Held-out micro F1 + macro F1 is greater by .0002 to .004
+# on five sets than with three thirds of one parting.
+FOLDS, ROUNDS = 3, 3
 # Figures nearer than this are equal but for rounding.
 ROUNDING = 1e-12
 # The key of a score of 1 whose row is not true.
@@ -102,8 +105,7 @@ class Curve:
     def at(self, threshold: float) -> tuple[int, int]:
         """How many rows at or above a threshold in [0, 1] are true, and how many there are."""
         last = _keys(np.array([threshold], dtype=np.float32), np.zeros(1, dtype=bool))
-        chosen = self.keys[: int(np.searchsorted(self.keys, last[0], side="right"))]
-        return int(_truth(chosen).sum()), len(chosen)
+        return _chosen(self.keys, last[0])
 
 
 def _keys(scores: FloatArray, truth: BoolArray) -> Keys:
@@ -125,16 +127,32 @@ def _truth(keys: Keys) -> BoolArray:
 
 
 @kernel
+def _chosen(keys: Keys, last: np.uint32) -> tuple[int, int]:
+    """How many of the keys up to the last one are true, and how many there are."""
+    chosen = np.searchsorted(keys, last, side="right")
+    hits = 0
+    for key in keys[:chosen]:
+        hits += ~key & 1
+    return hits, int(chosen)
+
+
+@kernel
 def _reaching(
     keys: Keys, positives: int, share: float, hits: int, total: int, wanted: float
 ) -> tuple[int, int, float]:
     """What `Curve.best` tells of the first cut from above whose figure is at least `wanted`.
 
-    Where there is none, the lowest cut and the greatest figure of all.
+    Where there is none, the lowest cut that is looked at and the greatest figure of all.
     """
     greatest = -np.inf
     own_hits = 0
-    for chosen in range(len(keys) + 1):
+    # Beyond the last true row, and those of equal scores, figures only fall.
+    end = len(keys)
+    while end and not ~keys[end - 1] & 1:
+        end -= 1
+    while 0 < end < len(keys) and keys[end - 1] >> 1 == keys[end] >> 1:
+        end += 1
+    for chosen in range(end + 1):
         if chosen:
             own_hits += ~keys[chosen - 1] & 1
         if 0 < chosen < len(keys) and keys[chosen - 1] >> 1 == keys[chosen] >> 1:
@@ -147,7 +165,7 @@ def _reaching(
         greatest = max(greatest, figure)
         if figure >= wanted:
             return chosen, own_hits, figure
-    return len(keys), own_hits, greatest
+    return end, own_hits, greatest
 
 
 def f1(hits: NDArray[np.int64] | int, chosen: NDArray[np.int64] | int, positives: int) -> NDArray[np.float64]:
@@ -249,20 +267,43 @@ class LabelScores:
 
     def curves(self, fold_of: IntArray, folds: int) -> list[Curve]:
         """Every way to cut the rows of each fold."""
-        own, positives = fold_of[self.rows], np.bincount(fold_of[self.positives], minlength=folds)
-        inside = [own == fold for fold in range(folds)]
+        keys, rows = self._ranked
+        parted, ends = np.empty_like(keys), np.zeros(folds + 1, dtype=np.int64)
+        _part(keys, rows, fold_of, parted, ends)
+        positives = np.bincount(fold_of[self.positives], minlength=folds)
         return [
-            Curve.of_visited(self.scores[kept], self.truth[kept], count)
-            for kept, count in zip(inside, positives.tolist(), strict=True)
+            Curve(parted[start:end], count)
+            for (start, end), count in zip(pairwise(ends.tolist()), positives.tolist(), strict=True)
         ]
+
+    @cached_property
+    def _ranked(self) -> tuple[Keys, NDArray[np.uint32]]:
+        """The keys, ascending, and the row of each: sorted once, however often they are parted."""
+        both = _keys(self.scores, self.truth).astype(np.uint64) << np.uint64(32) | self.rows.astype(np.uint64)
+        both.sort()
+        return (both >> np.uint64(32)).astype(np.uint32), both.astype(np.uint32)
+
+
+@kernel
+def _part(keys: Keys, rows: NDArray[np.uint32], fold_of: IntArray, parted: Keys, ends: IntArray) -> None:
+    """Write the keys fold by fold, each in its order; those of fold i lie from ends[i] to ends[i + 1]."""
+    for row in rows:
+        ends[fold_of[row] + 1] += 1
+    for fold in range(1, len(ends)):
+        ends[fold] += ends[fold - 1]
+    place = ends[:-1].copy()
+    for at in range(len(keys)):
+        fold = fold_of[rows[at]]
+        parted[place[fold]] = keys[at]
+        place[fold] += 1
 
 
 def auto_thresholds(labels: Sequence[LabelScores], clusters: IntArray, seed: int) -> FloatArray:
     """Thresholds for the best micro F1 + macro F1 on rows like these, float32, shape (n_labels,).
 
-    Cuts are found on each of some folds alone and averaged in log odds, as the one best cut of a label is a
-    matter of a few rows (Breiman, "Bagging predictors", Machine Learning 24, 1996). How far labels are drawn
-    to the global threshold is settled on the rows of the fold that had no part in the average.
+    Cuts are found on each of some folds alone, of several partings, and averaged in log odds, as the one best
+    cut of a label is a matter of a few rows (Breiman, "Bagging predictors", Machine Learning 24, 1996). How
+    far labels are drawn to the global threshold is settled on the rows of folds that had no part in a cut.
 
     Parameters
     ----------
@@ -278,43 +319,47 @@ def auto_thresholds(labels: Sequence[LabelScores], clusters: IntArray, seed: int
         return np.full(len(labels), 0.5, dtype=np.float32)
     rows = np.concatenate([label.positives for label in labels])
     columns = np.repeat(np.arange(len(labels)), positives)
-    fold_of = folds_of_cells(rows, columns, len(labels), clusters, FOLDS, seed)
-    curves = [label.curves(fold_of, FOLDS) for label in labels]
-    folds = [_Fold.of([of_label[fold] for of_label in curves]) for fold in range(FOLDS)]
     figures = np.zeros((len(SHRINKAGES), 2, len(labels)), dtype=np.int64)
-    for fold in folds:
-        others = [other for other in folds if other is not fold]
-        for index, cuts in enumerate(_averaged(others, SHRINKAGES)):
-            figures[index] += fold.reached(cuts)
-    best = int(np.argmax([_micro_plus_macro(hits, chosen, positives) for hits, chosen in figures]))
-    return _averaged(folds, [SHRINKAGES[best]])[0]
+    cuts: list[_Cuts] = []
+    for parting in range(ROUNDS):
+        fold_of = folds_of_cells(rows, columns, len(labels), clusters, FOLDS, seed * ROUNDS + parting)
+        curves = [label.curves(fold_of, FOLDS) for label in labels]
+        folds = [[of_label[fold] for of_label in curves] for fold in range(FOLDS)]
+        found = [_Cuts.of(fold) for fold in folds]
+        for fold, own in zip(folds, found, strict=True):
+            others = [other for other in found if other is not own]
+            known = positives - own.positives
+            for index, shrinkage in enumerate(SHRINKAGES):
+                figures[index] += _reached(fold, _averaged(others, known, shrinkage))
+        cuts += found
+    best = int(np.argmax([_micro_plus_macro(hits, chosen, ROUNDS * positives) for hits, chosen in figures]))
+    return _averaged(cuts, positives, SHRINKAGES[best])
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """The curve of each label over some rows, their cuts, and the global cut."""
+@dataclass(frozen=True, eq=False)
+class _Cuts:
+    """What some rows say: the best cut of each label, how many of them have it, and the global cut."""
 
-    curves: list[Curve]
-    cuts: list[float]
+    own: NDArray[np.float64]
+    positives: IntArray
     whole: float
-    positives: list[int]
 
     @classmethod
-    def of(cls, curves: list[Curve]) -> _Fold:
-        positives = [curve.positives for curve in curves]
-        return cls(curves, micro_macro_cuts(curves), global_cut(curves), positives)
-
-    def reached(self, cuts: FloatArray) -> IntArray:
-        """How many rows at or above each label's cut are true, and how many there are, (2, n_labels)."""
-        return np.array([curve.at(cut) for curve, cut in zip(self.curves, cuts, strict=True)]).T
+    def of(cls, curves: Sequence[Curve]) -> _Cuts:
+        positives = np.array([curve.positives for curve in curves], dtype=np.int64)
+        return cls(np.array(micro_macro_cuts(curves)), positives, global_cut(curves))
 
 
-def _averaged(folds: Sequence[_Fold], shrinkages: Sequence[float]) -> list[FloatArray]:
-    """Thresholds at each of the shrinkages; a fold counts as much for a label as it has positives of it."""
-    positives = np.array([fold.positives for fold in folds])
-    cuts = _mean(np.array([fold.cuts for fold in folds]), positives)
-    whole = float(_mean(np.array([fold.whole for fold in folds]), np.ones(len(folds))))
-    return [shrunk(cuts, whole, positives.sum(axis=0), shrinkage) for shrinkage in shrinkages]
+def _reached(curves: Sequence[Curve], cuts: FloatArray) -> IntArray:
+    """How many rows at or above each label's cut are true, and how many there are, (2, n_labels)."""
+    return np.array([curve.at(cut) for curve, cut in zip(curves, cuts, strict=True)]).T
+
+
+def _averaged(parts: Sequence[_Cuts], positives: IntArray, shrinkage: float) -> FloatArray:
+    """Thresholds of labels with so many positives; a part counts for a label as much as it has of them."""
+    cuts = _mean(np.array([part.own for part in parts]), np.array([part.positives for part in parts]))
+    whole = float(_mean(np.array([part.whole for part in parts]), np.ones(len(parts))))
+    return shrunk(cuts, whole, positives, shrinkage)
 
 
 def _mean(cuts: NDArray[np.float64], weights: NDArray[np.number]) -> NDArray[np.float64]:
