@@ -25,7 +25,7 @@ __all__ = [
     "read_rows",
 ]
 
-__version__ = "0.11.0"
+__version__ = "0.12.0"
 
 _HOMES = {
     "Cascade": "cascade.fitted",

@@ -28,7 +28,6 @@ from cascade.learn.groups import enough_rows, held_out_rows, service_groups, tra
 from cascade.learn.negatives import Trials, matched, most_others, policy_of
 from cascade.learn.node_fit import (
     NodeTask,
-    as_second,
     canonical,
     fit_node,
     made_by,
@@ -401,7 +400,7 @@ class _Fit:
         if group not in self.fitted:
             yield self.task(group, negatives, entered, most_others)
         elif negatives == "both" and self.fitted[group].record.backend["kind"] != "constant":
-            yield as_second(self.task(group, "all", entered, most_others), self.fitted[group].record.notes)
+            yield replace(self.task(group, "all", entered, most_others), is_second=True)
 
     def fit_tasks(self, tasks: Sequence[NodeTask], asked: Mapping[str, IntArray] | None = None) -> None:
         """Fit or reuse each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
@@ -28,7 +28,6 @@ from cascade.nodes.contract import (
     RowsError,
     ServiceBackend,
 )
-from cascade.nodes.linear import are_long
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.serialization import read_array, write_array
 from cascade.taxonomy.settings import TIERS_OPTION
@@ -59,20 +58,6 @@ class NodeTask:
     held_out: IntArray | None = None  # the rows that it did not see
     is_second: bool = False  # the model against all rows, beside the group's own
     head: Head | None = None  # of a trunk that was trained for all groups
-
-
-def as_second(task: NodeTask, first: Mapping[str, Any]) -> NodeTask:
-    """The task of a model against all rows, beside a group's own, of which `first` has the notes.
-
-    It has the same children, and the rows of the first among its own: with long texts, where it is dear to
-    settle a penalty, that of the first is taken.
-    """
-    alike = task.kind == "linear" and "C" in first and task.options.get("encoder") is None
-    if not alike or not are_long(task.problem.texts):
-        return replace(task, is_second=True)
-    options = {**task.options, "C": first["C"]}
-    key = node_key(task.kind, options, task.problem, "")
-    return replace(task, options=options, key=key, is_second=True)
 
 
 def fit_node(out: Path, task: NodeTask) -> str:

@@ -320,9 +320,11 @@ class LinearBackend:
     def _settle(self, rows: Weighted, problem: NodeProblem, fold_of: IntArray) -> float:
         """The penalty with the least log loss on the first fold, after calibration; of equal ones the first.
 
-        The most frequent children stand for all of them, and a sample for many rows.
+        The most frequent children stand for all of them, and a sample for many rows. Of long texts each trial
+        is dear, and the first of the usual penalties as good as the best: there only a grid of one's own is
+        tried.
         """
-        if len(self.penalties) == 1:
+        if len(self.penalties) == 1 or (self.penalties == PENALTIES and are_long(problem.texts)):
             return self.penalties[0]
         tried = most_frequent_children(problem, TRIED_CHILDREN)
         sample = sampled(np.arange(len(problem.texts)), self._most_tried(problem), problem.seed)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.learn.node_fit import NodeTask, as_second, node_key, packed, unpacked
+from cascade.learn.node_fit import node_key, packed, unpacked
 from cascade.nodes.contract import NodeProblem
 from cascade.text.texts import Texts
 
@@ -45,38 +44,3 @@ def test_what_makes_another_model_makes_another_key():
     keys = [node_key("linear", {}, one, "") for one in others]
     assert len(set(keys)) == len(keys)
     assert keys[0] == node_key("linear", {}, replace(problem), "")
-
-
-def task(kind, options, texts=("x", "y")):
-    targets = np.arange(len(texts))[:, None] % 2 == 0
-    problem = NodeProblem(("a",), Texts(texts), targets, np.ones(len(texts), dtype=bool))
-    key = node_key(kind, options, problem, "")
-    return NodeTask("g", kind, options, problem, np.arange(2), "all", key)
-
-
-LONG = ["word " * 120, "other " * 120] * 900
-
-
-def test_with_long_texts_a_second_model_takes_the_penalty_of_the_first():
-    of_grid, of_one = task("linear", {"C": [1, 3]}, LONG), task("linear", {"C": 3.0}, LONG)
-    found = as_second(of_grid, {"C": 3.0})
-    assert found.is_second
-    assert (dict(found.options), found.key) == ({"C": 3.0}, of_one.key)
-    assert found.key != of_grid.key
-
-
-@pytest.mark.parametrize("texts", [["word " * 20, "other " * 20] * 9000, LONG[:100]])
-def test_with_short_or_few_texts_a_second_model_finds_its_own_penalty(texts):
-    own = task("linear", {"C": [1, 3]}, texts)
-    assert as_second(own, {"C": 3.0}) == replace(own, is_second=True)
-
-
-def test_beside_an_encoder_a_second_model_finds_its_own_penalty():
-    own = task("linear", {}, LONG)
-    named = replace(own, options={"encoder": "minilm"})
-    assert as_second(named, {"C": 3.0, "encoder": "minilm"}) == replace(named, is_second=True)
-
-
-def test_a_second_model_of_what_has_no_penalty_is_as_it_was_to_be():
-    own = task("constant", {})
-    assert as_second(own, {}) == replace(own, is_second=True)
