@@ -8,7 +8,7 @@ import numpy as np
 
 from cascade.learn.truth import Cells
 from cascade.model.combine import features_of
-from cascade.model.contests import Contests, LabelCells, contest_of
+from cascade.model.contests import Contests, contest_of
 from cascade.model.walk import Walked
 from cascade.nodes.contract import sampled
 from cascade.system.array_types import BoolArray, IntArray
@@ -57,7 +57,7 @@ def learned_combination(
     if len(rows) < walked.n_texts:
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
     contests = Contests(taxonomy)
-    rows = texts_of_cells(contests.cells(walked), walked, most_cells, seed)
+    rows = texts_of_cells(contests, walked, most_cells, seed)
     if len(rows) < walked.n_texts:
         walked, truth, clusters = walked.of(rows), truth.take(rows), clusters[rows]
     cells = contests.cells(walked)
@@ -70,10 +70,12 @@ def learned_combination(
     return fit_combination(features[kept], targets[kept], weights, folds, threads)
 
 
-def texts_of_cells(cells: LabelCells, walked: Walked, most: int, seed: int) -> IntArray:
+def texts_of_cells(contests: Contests, walked: Walked, most: int, seed: int) -> IntArray:
     """Rows that have about `most` of the cells that are not all but impossible, int64, ascending."""
-    paths = cells.of({group: block.paths for group, block in walked.blocks.items()})
-    possible = int(np.count_nonzero(paths > sigmoid(np.array(LEAST_PATH_LOGIT))))
+    least, possible = sigmoid(np.array(LEAST_PATH_LOGIT)), 0
+    for group, (places, _, _) in contests.labels.items():
+        if group in walked.blocks:
+            possible += int(np.count_nonzero(walked.blocks[group].paths[:, places] > least))
     share = min(most / max(possible, 1), 1.0)
     return sampled(np.arange(walked.n_texts), round(share * walked.n_texts), seed)
 

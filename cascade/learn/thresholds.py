@@ -102,11 +102,6 @@ class Curve:
         _, _, greatest = _reaching(self.keys, *others, np.inf)
         return _reaching(self.keys, *others, greatest - ROUNDING)
 
-    def at(self, threshold: float) -> tuple[int, int]:
-        """How many rows at or above a threshold in [0, 1] are true, and how many there are."""
-        last = _keys(np.array([threshold], dtype=np.float32), np.zeros(1, dtype=bool))
-        return _chosen(self.keys, last[0])
-
 
 def _keys(scores: FloatArray, truth: BoolArray) -> Keys:
     """Whole numbers in the order of falling scores, true rows first among equal ones.
@@ -142,30 +137,28 @@ def _reaching(
 ) -> tuple[int, int, float]:
     """What `Curve.best` tells of the first cut from above whose figure is at least `wanted`.
 
-    Where there is none, the lowest cut that is looked at and the greatest figure of all.
+    Where there is none, the lowest cut and the greatest figure of all.
     """
     greatest = -np.inf
     own_hits = 0
-    # Beyond the last true row, and those of equal scores, figures only fall.
-    end = len(keys)
-    while end and not ~keys[end - 1] & 1:
-        end -= 1
-    while 0 < end < len(keys) and keys[end - 1] >> 1 == keys[end] >> 1:
-        end += 1
-    for chosen in range(end + 1):
+    for chosen in range(len(keys) + 1):
         if chosen:
             own_hits += ~keys[chosen - 1] & 1
+        own_total, whole = chosen + positives, total + chosen + positives
         if 0 < chosen < len(keys) and keys[chosen - 1] >> 1 == keys[chosen] >> 1:
             continue
         if chosen == 0 and len(keys) and keys[0] <= KEY_OF_ONE:
             continue
-        own_total, whole = chosen + positives, total + chosen + positives
         own = 2 * own_hits / own_total if own_total else 0.0
         figure = share * own + (2 * (hits + own_hits) / whole if whole else 0.0)
         greatest = max(greatest, figure)
         if figure >= wanted:
             return chosen, own_hits, figure
-    return end, own_hits, greatest
+        # What would come of it if all that is true stood here.
+        most = share * (2 * positives / own_total) + 2 * (hits + positives) / whole if own_total else 0.0
+        if most < greatest:
+            break
+    return len(keys), own_hits, greatest
 
 
 def f1(hits: NDArray[np.int64] | int, chosen: NDArray[np.int64] | int, positives: int) -> NDArray[np.float64]:
@@ -330,7 +323,7 @@ def auto_thresholds(labels: Sequence[LabelScores], clusters: IntArray, seed: int
             others = [other for other in found if other is not own]
             known = positives - own.positives
             for index, shrinkage in enumerate(SHRINKAGES):
-                figures[index] += _reached(fold, _averaged(others, known, shrinkage))
+                figures[index] += reached(fold, _averaged(others, known, shrinkage))
         cuts += found
     best = int(np.argmax([_micro_plus_macro(hits, chosen, ROUNDS * positives) for hits, chosen in figures]))
     return _averaged(cuts, positives, SHRINKAGES[best])
@@ -350,9 +343,10 @@ class _Cuts:
         return cls(np.array(micro_macro_cuts(curves)), positives, global_cut(curves))
 
 
-def _reached(curves: Sequence[Curve], cuts: FloatArray) -> IntArray:
+def reached(curves: Sequence[Curve], cuts: FloatArray) -> IntArray:
     """How many rows at or above each label's cut are true, and how many there are, (2, n_labels)."""
-    return np.array([curve.at(cut) for curve, cut in zip(curves, cuts, strict=True)]).T
+    last = _keys(cuts, np.zeros(len(cuts), dtype=bool))
+    return np.array([_chosen(curve.keys, key) for curve, key in zip(curves, last, strict=True)]).T
 
 
 def _averaged(parts: Sequence[_Cuts], positives: IntArray, shrinkage: float) -> FloatArray:

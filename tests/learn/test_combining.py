@@ -88,7 +88,7 @@ def test_rows_are_drawn_by_the_cells_that_are_possible(most, expected):
         paths = np.full((1000, 2), path, dtype=np.float32)
         blocks[group] = Block(rows_of_all, np.ones(1000, dtype=np.float32), paths, paths)
     walked = Walked(own.graph, 1000, blocks)
-    found = texts_of_cells(Contests(own).cells(walked), walked, most, seed=0)
+    found = texts_of_cells(Contests(own), walked, most, seed=0)
     assert len(found) == expected
     assert (np.diff(found) > 0).all()
 

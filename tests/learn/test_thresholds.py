@@ -19,6 +19,7 @@ from cascade.learn.thresholds import (
     global_cut,
     micro_macro_cuts,
     promised_threshold,
+    reached,
     route_threshold,
     shrunk,
 )
@@ -159,7 +160,8 @@ def test_at_any_threshold_a_curve_counts_what_is_chosen(seed, close, data):
     visited = scores[~np.isnan(scores)].tolist()
     threshold = data.draw(st.sampled_from([0.0, 1.0, *visited, *np.nextafter(visited, 1).tolist()]))
     picked = chosen_at(scores, threshold)
-    assert Curve.of(scores, truth).at(threshold) == ((picked & truth).sum(), picked.sum())
+    found = reached([Curve.of(scores, truth)], np.array([threshold], dtype=np.float32))
+    assert found.tolist() == [[(picked & truth).sum()], [picked.sum()]]
 
 
 @given(seeds, st.booleans())
