@@ -29,6 +29,7 @@ PEERS = ROOT / ".peers"
 sys.path.append(str(BENCHMARKS))  # programs of their own, which import each other as neighbours
 
 import evidence  # noqa: E402
+import in_turn  # noqa: E402
 import measure  # noqa: E402
 import ours  # noqa: E402
 import page  # noqa: E402
@@ -312,6 +313,40 @@ def test_a_data_set_without_test_rows_is_skipped(tmp_path):
     (tmp_path / "nlupp" / "train.jsonl").touch()
     with pytest.raises(measure.NotMeasuredError, match=r"no test.jsonl, plain or gzipped, in .*nlupp"):
         sets.Sets(tmp_path, tmp_path).named("nlupp")
+
+
+def test_a_data_set_without_a_taxonomy_of_ours_has_that_beside_its_rows(tmp_path):
+    folder = tmp_path / "titles"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_text(json.dumps({"text": "x", "labels": ["a"]}) + "\n", "utf-8")
+    (tmp_path / "made").mkdir()
+    made = sets.Sets(tmp_path, tmp_path / "made").named("titles")
+    assert made.taxonomy == folder / "taxonomy.yaml"
+
+
+# Folds in turn
+
+
+def test_each_row_is_tested_on_once_by_a_model_of_other_folds():
+    rows = [{"id": f"{domain}-{fold}-{at}"} for fold in range(20) for domain in "ab" for at in range(3)]
+    tested = []
+    for train, test in in_turn.turns(rows):
+        folds = [{row["id"].split("-")[1] for row in part} for part in (train, test)]
+        assert (len(folds[0]), len(folds[1])) == (18, 2)
+        assert not folds[0] & folds[1]
+        tested += test
+    assert len(tested) == len(rows)
+    assert {row["id"] for row in tested} == {row["id"] for row in rows}
+
+
+def test_the_calibration_error_is_that_of_all_answers_together():
+    answers = [{"scores": {"a": 0.75, "b": 0.25}}] * 4
+    rows = [{"labels": ["a"]}, {"labels": ["a"]}, {"labels": ["a", "b"]}, {"labels": ["unseen"]}]
+    found = in_turn.calibration(rows, answers)
+    assert found["calibration_error"] == pytest.approx(0)
+    assert found["calibration_error_by_chance"] == pytest.approx(2 * (4 * 0.1875 * 2 / np.pi) ** 0.5 / 8)
+    assert in_turn.calibration(rows[:2], answers[:2])["calibration_error"] == pytest.approx(0.25)
 
 
 # One fit

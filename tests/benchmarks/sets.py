@@ -94,7 +94,10 @@ class Sets:
         return made
 
     def named(self, name: str) -> Set:
-        """One of the data sets that a taxonomy of the same name describes; valid, if any, added to train."""
+        """A data set; valid, if any, added to train.
+
+        A taxonomy of its name describes it, or one that lies with it.
+        """
         train, valid, test = (self._rows(name, split) for split in ("train", "valid", "test"))
         folder = self.made / name
         folder.mkdir(exist_ok=True)
@@ -103,7 +106,8 @@ class Sets:
         n_rows, labels = _labels_of(folder / "train.jsonl")
         # The peers know no groups here, and what no row carries is nothing that they could learn.
         (folder / "taxonomy.yaml").write_text(_taxonomy({"all labels": labels}))
-        return Set(folder, ROOT / "taxonomies" / f"{name}.yaml", n_rows, len(labels))
+        own = ROOT / "taxonomies" / f"{name}.yaml"
+        return Set(folder, own if own.exists() else self.data / name / "taxonomy.yaml", n_rows, len(labels))
 
     def _mix(self) -> dict[str, Any]:
         """The functions of the script that joins utterances."""
