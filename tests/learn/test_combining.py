@@ -81,11 +81,14 @@ def truth_of(labels, groups=GROUPS):
 
 @pytest.mark.parametrize(("most", "expected"), [(300, 150), (2000, 1000), (3000, 1000)])
 def test_rows_are_drawn_by_the_cells_that_are_possible(most, expected):
-    """Of 1,000 rows with two labels each in "delivery", and two in "billing" that are all but impossible."""
-    own, rows_of_all = taxonomy(), np.arange(1000)
-    blocks = {}
+    """Of 1,000 rows with two labels each in "delivery", and two in "billing" that are all but impossible.
+
+    The group beside the labels of "delivery" is none, however probable.
+    """
+    groups = {"delivery": {**GROUPS["delivery"], "groups": {"billing": GROUPS["billing"]}}}
+    own, rows_of_all, blocks = taxonomy(groups), np.arange(1000), {}
     for group, path in (("delivery", 0.5), ("billing", 1e-5)):
-        paths = np.full((1000, 2), path, dtype=np.float32)
+        paths = np.full((1000, len(own.graph.children[group])), path, dtype=np.float32)
         blocks[group] = Block(rows_of_all, np.ones(1000, dtype=np.float32), paths, paths)
     walked = Walked(own.graph, 1000, blocks)
     found = texts_of_cells(Contests(own), walked, most, seed=0)
