@@ -85,10 +85,10 @@ class Weights:
     @cached_property
     def dense(self) -> NDArray[np.int16]:
         """All of them, float16 seen as int16, shape (n_features, n_children rounded up to whole vectors)."""
-        wide = empty_table(len(self.starts) - 1, self.width, np.float16)
-        wide[np.repeat(np.arange(len(wide)), np.diff(self.starts)), self.children] = self.values
+        wide = empty_table(len(self.starts) - 1, self.width, np.int16)
+        _spread(self.starts, self.children, self.values.view(np.int16), wide)
         wide.flags.writeable = False
-        return wide.view(np.int16)
+        return wide
 
     @property
     def width(self) -> int:
@@ -188,6 +188,16 @@ def _take_cells(
             if abs(block[feature, child]) >= bound:
                 children[end], weights[end] = child, block[feature, child]
                 end += 1
+
+
+@kernel
+def _spread(
+    starts: IntArray, children: NDArray[Any], values: NDArray[np.int16], table: NDArray[np.int16]
+) -> None:
+    """Write the weights of each feature into its row of a table."""
+    for feature in range(len(table)):
+        for at in range(starts[feature], starts[feature + 1]):
+            table[feature, children[at]] = values[at]
 
 
 @kernel
