@@ -22,7 +22,7 @@ from cascade.validation.folds import stratified_folds
 
 # A trial has to be cheap next to the fit that follows it, and one of this size told the real data sets apart.
 MOST_ROWS = 2500
-MOST_CHARACTERS = 1_250_000
+MOST_CHARACTERS = 600_000
 MOST_CHILDREN = 16
 FEWEST_ROWS = 20
 FOLDS = 2

@@ -22,7 +22,7 @@ from cascade.text.hashing import BUCKETS_OF_EACH, WIDTH
 LEAST_ROWS = 2
 # What is in more than these shares of the rows says little where a row has hundreds of features, and takes
 # much of the time. So it is left out where rows are enough to tell, and of so many features on average.
-COMMON, COMMON_INSIDE = 0.5, 0.4  # words and pairs of words; characters inside words
+COMMON, COMMON_INSIDE = 0.5, 0.35  # words and pairs of words; characters inside words
 ROWS_TO_TELL, LONG = 100, 500
 
 
