@@ -52,6 +52,9 @@ _Item = TypeVar("_Item")
 class Chaos:
     """Which trouble comes when; equal seeds and equal requests, one after another, give equal trouble.
 
+    Requests, other things and answers of the model that reads draw each from a generator of their own: how
+    often a client asks after a batch changes nothing about what becomes of the answers in it.
+
     Attributes
     ----------
     seed
@@ -69,12 +72,18 @@ class Chaos:
     rate: float = 0.1
     kinds: tuple[str, ...] = FAULTS + OTHERS + READING
     pause: float = 0.3
-    _random: random.Random = field(init=False, repr=False)
+    _requests: random.Random = field(init=False, repr=False)
+    _others: random.Random = field(init=False, repr=False)
+    _readings: random.Random = field(init=False, repr=False)
     _lock: Any = field(init=False, repr=False)
     _awake: dict[str, float] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._random, self._lock = random.Random(self.seed), threading.Lock()  # noqa: S311 - no secret
+        self._requests, self._others, self._readings = (
+            random.Random(f"{self.seed} {kind}")  # noqa: S311 - no secret
+            for kind in ("requests", "others", "readings")
+        )
+        self._lock = threading.Lock()
 
     @classmethod
     def parse(cls, text: str) -> Chaos:
@@ -105,7 +114,7 @@ class Chaos:
     def fault(self) -> str:
         """What happens to the next request, or an empty string."""
         with self._lock:
-            hit, number = self._random.random() < self.rate, self._random.random()
+            hit, number = self._requests.random() < self.rate, self._requests.random()
         faults = [one for one in FAULTS if one in self.kinds]
         return faults[int(number * len(faults))] if hit and faults else ""
 
@@ -115,8 +124,8 @@ class Chaos:
         Beside it a number in [0, 1), by which one of the forms of a trouble is taken.
         """
         with self._lock:
-            hit = self._random.random() < self.rate
-            number, form = self._random.random(), self._random.random()
+            hit = self._readings.random() < self.rate
+            number, form = self._readings.random(), self._readings.random()
         kinds = [one for one in READING if one in self.kinds]
         return (kinds[int(number * len(kinds))] if hit and kinds else ""), form
 
@@ -124,7 +133,7 @@ class Chaos:
         """Whether a trouble of `OTHERS` comes now."""
         share = _JOB_SHARE if kind in ("failed", "moderated") and self.rate < 1 else 1.0
         with self._lock:
-            return self._random.random() < self.rate * share and kind in self.kinds
+            return self._others.random() < self.rate * share and kind in self.kinds
 
     def asleep(self, model: str) -> bool:
         """Whether a model that was idle is still being loaded."""
@@ -138,7 +147,7 @@ class Chaos:
         if "disordered" not in self.kinds:
             return list(items)
         with self._lock:
-            return self._random.sample(list(items), len(items))
+            return self._others.sample(list(items), len(items))
 
 
 def _rate(text: str) -> float:
