@@ -20,6 +20,7 @@ from cascade.system.array_types import BoolArray
 
 CODE_POINTS = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"  # one uint32 each
 N_CODES = sys.maxunicode + 1
+N_LATIN = 0x300  # ASCII and Latin letters; behind them come combining marks and all other scripts
 
 OTHER, WORD, SPACE, IDEOGRAPH = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
 """A mark, which is a word of its own; a part of a word; what parts words; and a word that parts others."""
@@ -78,14 +79,14 @@ class Normal:
     Attributes
     ----------
     to
-        uint32, shape (`N_CODES`,): what a character becomes, `GONE` for nothing; of those that are not plain,
+        uint32, shape (n_codes,): what a character becomes, `GONE` for nothing; of those that are not plain,
         themselves.
     kinds
-        uint8, shape (`N_CODES`,): `PLAIN`, `HARD`, `MARK` or `AMPERSAND`.
+        uint8, shape (n_codes,): `PLAIN`, `HARD`, `MARK` or `AMPERSAND`.
     strings
         What every character becomes that changes, by code point, as `str.translate` takes it.
     joins
-        bool, shape (`N_CODES`,): what may become one with the character before.
+        bool, shape (n_codes,): what may become one with the character before.
     """
 
     to: NDArray[np.uint32]
@@ -94,11 +95,16 @@ class Normal:
     joins: BoolArray
 
 
+def n_codes_of(codes: NDArray[np.uint32]) -> int:
+    """How many code points the tables need for these: `N_LATIN`, or all, for a tenth of a second."""
+    return N_LATIN if codes.max(initial=0) < N_LATIN else N_CODES
+
+
 @cache
-def normal_characters() -> Normal:
-    """What `cascade.text.normal` does to every character."""
-    strings, marks = _changed()
-    composing = _composing()
+def normal_characters(n_codes: int) -> Normal:
+    """What `cascade.text.normal` does to each of the first `n_codes` code points."""
+    strings, marks = _changed(n_codes)
+    composing = _composing(n_codes)
     to = np.arange(N_CODES, dtype=np.uint32)
     kinds = np.zeros(N_CODES, dtype=np.uint8)
     joins = np.zeros(N_CODES, dtype=np.bool_)
@@ -118,16 +124,16 @@ def normal_characters() -> Normal:
     for code in (ord(JOINER), *range(0xE0020, 0xE0080)):
         kinds[code], joins[code] = HARD, True
     kinds[to == ord("&")] = AMPERSAND
-    return Normal(to, kinds, strings, joins)
+    return Normal(to[:n_codes], kinds[:n_codes], strings, joins[:n_codes])
 
 
-def _changed() -> tuple[dict[int, str], list[int]]:
+def _changed(n_codes: int) -> tuple[dict[int, str], list[int]]:
     """What each character becomes that changes, and the combining marks that do not."""
-    given = [letter for letter, _ in _looked_at()]
+    given = [letter for letter, _ in _looked_at(n_codes)]
     strings = {ord(old): new for old, new in zip(given, _folded(given), strict=True)}
     again = {code: new for code, new in strings.items() if new != chr(code)}
     strings |= zip(again, _folded(list(again.values())), strict=True)
-    for letter, category in _looked_at():
+    for letter, category in _looked_at(n_codes):
         if letter.isspace():
             strings[ord(letter)] = " "
         elif category in ("Cc", "Cf") and not _is_kept(ord(letter)):
@@ -150,12 +156,12 @@ def _is_kept(code: int) -> bool:
 
 
 @cache
-def _looked_at() -> tuple[tuple[str, str], ...]:
-    """Characters that may change, and combining marks, with their categories.
+def _looked_at(n_codes: int) -> tuple[tuple[str, str], ...]:
+    """Of the first code points those that may change, and combining marks, with their categories.
 
     Letters without case stay as they are unless they have a decomposition.
     """
-    letters = [chr(code) for first, last in _BLOCKS for code in range(first, last)]
+    letters = [chr(code) for first, last in _BLOCKS for code in range(first, min(last, n_codes))]
     return tuple(
         (letter, category)
         for letter, category in zip(letters, map(unicodedata.category, letters), strict=True)
@@ -178,9 +184,9 @@ def _without_points(strings: Mapping[int, str]) -> list[str]:
     return _POINTS.sub("", _BETWEEN.join(strings.values())).split(_BETWEEN)
 
 
-def _composing() -> frozenset[int]:
+def _composing(n_codes: int) -> frozenset[int]:
     """Characters that may become one with the one before: second halves of canonical decompositions."""
-    halves = (unicodedata.decomposition(letter).split() for letter, _ in _looked_at())
+    halves = (unicodedata.decomposition(letter).split() for letter, _ in _looked_at(n_codes))
     return frozenset(int(pair[1], 16) for pair in halves if len(pair) == 2 and pair[0][0] != "<")
 
 
@@ -190,18 +196,18 @@ def is_unparted(code: int) -> bool:
 
 
 @cache
-def classes_of_words() -> NDArray[np.uint8]:
-    r"""`OTHER`, `WORD`, `SPACE` or `IDEOGRAPH` for each code point, uint8, shape (`N_CODES`,).
+def classes_of_words(n_codes: int) -> NDArray[np.uint8]:
+    r"""`OTHER`, `WORD`, `SPACE` or `IDEOGRAPH` for each of the first code points, uint8, shape (n_codes,).
 
     They are those of texts in the normal form. Words are runs of ``\w`` and combining marks, which carry
     vowels in many scripts. Ideographs and kana are words one by one. Scripts without blanks between words
     keep their marks apart.
     """
-    classes = classes_of_python().copy()
-    marks = [ord(letter) for letter, category in _looked_at() if category in ("Mn", "Mc", "Me")]
+    classes = classes_of_python(n_codes).copy()
+    marks = [ord(letter) for letter, category in _looked_at(n_codes) if category in ("Mn", "Mc", "Me")]
     classes[marks] = WORD
     for first, last in _UNPARTED:
-        classes[first : last + 1] = classes_of_python()[first : last + 1]
+        classes[first : last + 1] = classes_of_python(n_codes)[first : last + 1]
     for first, last in _SINGLE:
         of_script = classes[first : last + 1]
         of_script[of_script == WORD] = IDEOGRAPH
@@ -209,10 +215,11 @@ def classes_of_words() -> NDArray[np.uint8]:
 
 
 @cache
-def classes_of_python() -> NDArray[np.uint8]:
-    """Whether each code point is white space, part of a word or something else, as `re` has it."""
-    planes = np.arange(_LAST_WORDS, dtype=np.uint32).tobytes().decode(CODE_POINTS, "surrogatepass")
-    classes = np.full(N_CODES, OTHER, dtype=np.uint8)
+def classes_of_python(n_codes: int) -> NDArray[np.uint8]:
+    """Whether each of the first code points is white space, of a word or something else, as `re` has it."""
+    first = np.arange(min(_LAST_WORDS, n_codes), dtype=np.uint32)
+    planes = first.tobytes().decode(CODE_POINTS, "surrogatepass")
+    classes = np.full(n_codes, OTHER, dtype=np.uint8)
     for kind, pattern in ((WORD, r"\w+"), (SPACE, r"\s+")):
         for found in re.finditer(pattern, planes):
             classes[found.start() : found.end()] = kind

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import FloatArray, IntArray
 from cascade.system.compiled import kernel
-from cascade.text.characters import classes_of_python, classes_of_words
+from cascade.text.characters import N_CODES, classes_of_python, classes_of_words, n_codes_of
 from cascade.text.hashing import BUCKETS_OF_EACH, MOST_COUNTED, WIDTH, Hashed, hash_features, table_size
 from cascade.text.normal import codes_of, normal_codes
 
@@ -127,8 +127,9 @@ def _hashed_slices(texts: Sequence[str], threads: int, version: int) -> Iterator
 
 def _hashed(texts: Sequence[str], version: int) -> Hashed:
     if version == LOWERED:
-        return hash_features(*codes_of([text.lower() for text in texts]), classes_of_python())
-    return hash_features(*normal_codes(texts), classes_of_words())
+        return hash_features(*codes_of([text.lower() for text in texts]), classes_of_python(N_CODES))
+    codes, lengths = normal_codes(texts)
+    return hash_features(codes, lengths, classes_of_words(n_codes_of(codes)))
 
 
 class _GrowingArrays:

@@ -26,7 +26,9 @@ from cascade.text.characters import (
     HARD,
     JOINER,
     MARK,
+    N_CODES,
     TAGS,
+    n_codes_of,
     normal_characters,
 )
 
@@ -45,6 +47,8 @@ _SAYING = re.compile(
 _BLANKS = re.compile(r" {2,}")
 _LOOSE_TAGS = re.compile(f"(?<![{BLACK_FLAG}{TAGS}])[{TAGS}]+")
 _FIVE_SKINS: Final = range(0x1F3FB, 0x1F400)
+# Numbers: a letter in a kernel has all that numba knows of strings loaded with it.
+_HASH, _A, _Z = np.uint32(ord("#")), np.uint32(ord("a")), np.uint32(ord("z"))
 
 
 def normal(text: str) -> str:
@@ -74,7 +78,7 @@ def _once(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(_resolved, text)
     # Composed first: what is done to a letter is not always what is done to the letter under a mark.
-    text = unicodedata.normalize("NFC", text).translate(normal_characters().strings)
+    text = unicodedata.normalize("NFC", text).translate(normal_characters(N_CODES).strings)
     text = unicodedata.normalize("NFC", text)
     if JOINER in text:
         text = "".join(letter for at, letter in enumerate(text) if _is_seen(text, at))
@@ -192,7 +196,7 @@ def _without_entities(found: Placed) -> tuple[list[str], tuple[IntArray, IntArra
 
 def _stretches(text: str) -> list[tuple[int, int]]:
     """Pieces of a text that become what they become whatever stands beside them, none of them empty."""
-    joins = normal_characters().joins
+    joins = normal_characters(N_CODES).joins
     cuts = [0]
     cuts += [at for at in range(1, len(text)) if not joins[ord(text[at])] and not _joins_on(text, at)]
     return list(zip(cuts, [*cuts[1:], len(text)], strict=True)) if text else []
@@ -200,7 +204,7 @@ def _stretches(text: str) -> list[tuple[int, int]]:
 
 def _joins_on(text: str, at: int) -> bool:
     """Whether the character before is a joiner, perhaps with what goes behind it."""
-    strings = normal_characters().strings
+    strings = normal_characters(N_CODES).strings
     at -= 1
     while at > 0 and strings.get(ord(text[at]), " ") == "":
         at -= 1
@@ -247,7 +251,7 @@ def simplify(
 @kernel
 def _may_name(code: np.uint32) -> np.bool_:
     """Whether an HTML entity may go on like this after its "&"."""
-    return np.bool_(code == ord("#") or ord("a") <= code <= ord("z") or code == GONE)
+    return np.bool_(_A <= code <= _Z or code in (_HASH, GONE))
 
 
 def normal_codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], IntArray]:
@@ -256,7 +260,7 @@ def normal_codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], IntArray]:
     Runs of blanks are left as they are, and blanks at the ends.
     """
     codes, lengths = codes_of(texts)
-    characters, hard = normal_characters(), np.empty(len(texts), dtype=np.bool_)
+    characters, hard = normal_characters(n_codes_of(codes)), np.empty(len(texts), dtype=np.bool_)
     found = np.empty(len(codes), dtype=np.uint32)
     codes = found[: simplify(codes, lengths, characters.to, characters.kinds, found, hard)]
     if not hard.any():

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from cascade.system.array_types import IntArray
 from cascade.system.compiled import kernel
-from cascade.text.characters import CODE_POINTS, IDEOGRAPH, SPACE, WORD, classes_of_python, classes_of_words
+from cascade.text.characters import (
+    CODE_POINTS,
+    IDEOGRAPH,
+    SPACE,
+    WORD,
+    classes_of_python,
+    classes_of_words,
+    n_codes_of,
+)
 from cascade.text.features import LOWERED, VERSION
 from cascade.text.hashing import (
     BLANK,
@@ -52,10 +60,11 @@ class Occurrences:
 
 def occurrences_of(text: str, version: int = VERSION) -> Occurrences:
     """The occurrences of all features that `bags_of` counts in a text; spans lie in the text as it is."""
-    found, classes = (
-        (_lowered(text), classes_of_python()) if version == LOWERED else (placed(text), classes_of_words())
+    found, classes_of = (
+        (_lowered(text), classes_of_python) if version == LOWERED else (placed(text), classes_of_words)
     )
     codes = np.frombuffer(found.text.encode(CODE_POINTS, "replace"), dtype=np.uint32)
+    classes = classes_of(n_codes_of(codes))
     begins, ends, word_columns, *word_places = _traced_words(codes, classes)
     inside_columns, *inside_places = _traced_inside(codes, classes)
     columns = np.concatenate([word_columns, inside_columns])

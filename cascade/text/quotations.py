@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cascade.text.characters import WORD, classes_of_words, is_unparted
+from cascade.text.characters import N_CODES, WORD, classes_of_words, is_unparted
 from cascade.text.normal import normal, placed
 
 _LEFT_OUT = "\u2026"
@@ -57,6 +57,6 @@ def _cuts(text: str, place: int) -> bool:
     sides = [ord(letter) for letter in text[max(place - 1, 0) : place + 1]]
     return (
         0 < place < len(text)
-        and all(classes_of_words()[code] == WORD for code in sides)
+        and all(classes_of_words(N_CODES)[code] == WORD for code in sides)
         and not any(map(is_unparted, sides))
     )

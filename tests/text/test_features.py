@@ -187,7 +187,7 @@ def test_features_of_a_text_do_not_depend_on_the_texts_beside_it(texts, threads)
 def test_every_character_is_of_the_class_that_python_gives_it():
     everything = [chr(code) for code in range(N_CODES)]
     other, word, space = (
-        [everything[code] for code in np.flatnonzero(classes_of_python() == kind)]
+        [everything[code] for code in np.flatnonzero(classes_of_python(N_CODES) == kind)]
         for kind in (OTHER, WORD, SPACE)
     )
     assert len(other) + len(word) + len(space) == len(everything)
@@ -198,18 +198,18 @@ def test_every_character_is_of_the_class_that_python_gives_it():
 
 
 def test_ideographs_and_combining_marks_are_all_that_is_classed_otherwise():
-    differ = np.flatnonzero(classes_of_words() != classes_of_python())
+    differ = np.flatnonzero(classes_of_words(N_CODES) != classes_of_python(N_CODES))
     names = {
         kind: " ".join(
             unicodedata.name(chr(code), "").split(" ")[0]
-            for code in differ[classes_of_words()[differ] == kind].tolist()
+            for code in differ[classes_of_words(N_CODES)[differ] == kind].tolist()
         )
         for kind in (WORD, IDEOGRAPH)
     }
     assert {"COMBINING", "DEVANAGARI", "ARABIC", "TAMIL"} <= set(names[WORD].split())
     assert {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"} <= set(names[IDEOGRAPH].split())
     assert not {"THAI", "LAO", "KHMER", "MYANMAR"} & set(" ".join(names.values()).split())
-    assert set(classes_of_words()[differ].tolist()) == {int(WORD), int(IDEOGRAPH)}
+    assert set(classes_of_words(N_CODES)[differ].tolist()) == {int(WORD), int(IDEOGRAPH)}
 
 
 def test_words_marks_and_emoji_are_features_and_case_is_none():

@@ -12,11 +12,21 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
-from cascade.text.characters import GONE, HARD, N_CODES, normal_characters
+from cascade.text.characters import (
+    GONE,
+    HARD,
+    N_CODES,
+    N_LATIN,
+    classes_of_python,
+    classes_of_words,
+    n_codes_of,
+    normal_characters,
+)
 from cascade.text.clusters import near_duplicates
 from cascade.text.features import LOWERED, bags_of
-from cascade.text.normal import CODE_POINTS, normal, normal_codes, normal_forms, placed
+from cascade.text.normal import CODE_POINTS, codes_of, normal, normal_codes, normal_forms, placed
 
 WAYS = json.loads((Path(__file__).parent / "ways_to_type.json").read_text("utf-8"))
 
@@ -123,7 +133,7 @@ def test_every_single_character_is_as_the_slow_way_has_it():
 
 
 def test_plain_characters_become_characters_that_stay():
-    characters = normal_characters()
+    characters = normal_characters(N_CODES)
     kept = characters.to[(characters.kinds != HARD) & (characters.to != GONE)]
     assert (characters.to[kept] == kept).all()
     assert (characters.kinds[kept] != HARD).all()
@@ -144,5 +154,24 @@ def test_joiners_stay_between_emoji_alone():
     assert normal("\u0995\u09cd\u200d\u09b7") == "\u0995\u09cd\u09b7"
 
 
+def test_tables_of_latin_letters_say_the_same_as_those_of_all():
+    some, every = normal_characters(N_LATIN), normal_characters(N_CODES)
+    for name in ("to", "kinds", "joins"):
+        assert_array_equal(getattr(some, name), getattr(every, name)[:N_LATIN])
+    assert_array_equal(classes_of_words(N_LATIN), classes_of_words(N_CODES)[:N_LATIN])
+    assert_array_equal(classes_of_python(N_LATIN), classes_of_python(N_CODES)[:N_LATIN])
+
+
+@pytest.mark.parametrize("text", ["", "a", "\u02ff", "a\u0300", "\u0300", "\U0010ffff"])
+def test_tables_are_as_large_as_a_text_needs(text):
+    codes, _ = codes_of([text])
+    assert n_codes_of(codes) > max(map(ord, text), default=0)
+    assert (n_codes_of(codes) == N_LATIN) == all(ord(letter) < N_LATIN for letter in text)
+
+
+def test_what_latin_letters_become_may_lie_behind_them():
+    assert normal_forms(["\u00b5", "&alpha;", "\u0149"]) == ["\u03bc", "\u03b1", normal("\u0149")]
+
+
 def test_sys_maxunicode_is_covered():
-    assert len(normal_characters().to) == sys.maxunicode + 1
+    assert len(normal_characters(N_CODES).to) == sys.maxunicode + 1
