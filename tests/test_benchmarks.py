@@ -10,10 +10,12 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
@@ -31,6 +33,7 @@ sys.path.append(str(BENCHMARKS))  # programs of their own, which import each oth
 import evidence  # noqa: E402
 import in_turn  # noqa: E402
 import measure  # noqa: E402
+import one_label  # noqa: E402
 import ours  # noqa: E402
 import page  # noqa: E402
 import parts  # noqa: E402
@@ -324,6 +327,41 @@ def test_a_data_set_without_a_taxonomy_of_ours_has_that_beside_its_rows(tmp_path
     (tmp_path / "made").mkdir()
     made = sets.Sets(tmp_path, tmp_path / "made").named("titles")
     assert made.taxonomy == folder / "taxonomy.yaml"
+
+
+# One label a row
+
+
+def test_a_part_has_rows_of_one_of_its_labels_and_groups_of_these(tmp_path):
+    groups = yaml.safe_load((ROOT / "taxonomies" / "clinc150.yaml").read_text("utf-8"))["groups"]
+    labels = [label for group in groups.values() for label in group["labels"]]
+    carried = [[label] for label in labels * 10] + [labels[:2], []]
+    rows = [{"text": f"{number}", "labels": own} for number, own in enumerate(carried)]
+    (tmp_path / "clinc150").mkdir()
+    for split in ("train", "test"):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "clinc150" / f"{split}.jsonl").write_text(lines, "utf-8")
+    (tmp_path / "made").mkdir()
+    made = sets.Sets(tmp_path, tmp_path / "made")
+    whole = one_label.one_label(made, "75 labels, one a row")
+    known = yaml.safe_load(whole.taxonomy.read_text("utf-8"))
+    assert known["groups"] == dict(list(groups.items())[:5])
+    own = Counter(json.loads(line)["labels"][0] for line in whole.test.read_text("utf-8").splitlines())
+    assert own == dict.fromkeys(labels[:75], 10)
+    assert (whole.n_rows, whole.n_labels) == (750, 75)
+    few = one_label.one_label(made, "90 others, one a row, uneven, few")
+    assert few.n_labels == 90
+    assert few.n_rows < 90 * 2.5
+
+
+def test_fewer_rows_are_kept_of_each_further_label_and_those_of_train_and_test_go_together():
+    labels = [f"label {at}" for at in range(20)]
+    rows = [{"labels": [label]} for label in labels * 100]
+    part = one_label.Part(range(1), 0.5, 0.9)
+    counts = Counter(row["labels"][0] for row in one_label.thinned(rows, labels, part))
+    assert sorted(counts.values(), reverse=True) == [round(50 * 0.9**at) for at in range(20)]
+    fewer = Counter(row["labels"][0] for row in one_label.thinned(rows[:400], labels, part))
+    assert [name for name, _ in fewer.most_common(3)] == [name for name, _ in counts.most_common(3)]
 
 
 # Folds in turn
