@@ -264,14 +264,17 @@ def check_keys(asked: Iterable[NamedBackend]) -> None:
     BackendError
         The variable with the key of some is not set, or empty: a line for each of these backends.
     """
-    from cascade.hosted.client import key_fault  # who asks no service needs none of it
-
-    lines = []
+    services = []
     for one in asked:
         options = {name: value for name, value in one.backend.items() if name != "kind"}
         settings = service_of(one.backend["kind"], options)
-        if settings is not None and (fault := key_fault(settings)):
-            lines.append(f"{one.who}: {fault}")
+        if settings is not None:
+            services.append((one.who, settings))
+    if not services:
+        return
+    from cascade.hosted.client import key_fault  # who asks no service needs none of it
+
+    lines = [f"{who}: {fault}" for who, settings in services if (fault := key_fault(settings))]
     if lines:
         raise BackendError("\n".join(lines))
 
