@@ -305,9 +305,10 @@ def test_a_service_that_never_answers_ends_a_run_soon(path):
     outcomes, events = tune(orders, path, polling=soon)
     assert "failed" not in {event.kind for event in events}
     assert {outcome.state for outcome in outcomes} == {"waiting"}
-    (why,) = {outcome.why for outcome in outcomes}
-    assert "http://127.0.0.1:9/v1: has not answered once in 0.2 s" in why
-    assert "nothing is lost" in why
+    # On a busy machine a fifth of a second may be over before the connection is refused.
+    for outcome in outcomes:
+        assert "http://127.0.0.1:9/v1: has not answered once in 0.2 s" in outcome.why
+        assert "nothing is lost" in outcome.why
 
 
 def test_a_service_that_takes_requests_and_never_answers_ends_a_run_soon(path):
