@@ -124,11 +124,17 @@ def _truth(keys: Keys) -> BoolArray:
 @kernel
 def _chosen(keys: Keys, last: np.uint32) -> tuple[int, int]:
     """How many of the keys up to the last one are true, and how many there are."""
-    chosen = np.searchsorted(keys, last, side="right")
+    chosen, above = 0, len(keys)
+    while chosen < above:
+        middle = (chosen + above) // 2
+        if keys[middle] <= last:
+            chosen = middle + 1
+        else:
+            above = middle
     hits = 0
     for key in keys[:chosen]:
         hits += ~key & 1
-    return hits, int(chosen)
+    return hits, chosen
 
 
 @kernel

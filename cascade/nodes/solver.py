@@ -216,7 +216,10 @@ def _add_rows(
 ) -> None:
     """Add each row to each column of the weights, as often as its `steps` say."""
     for place in range(len(rows)):
-        if np.any(steps[place] != 0):
+        moves = False
+        for step in steps[place]:
+            moves |= step != 0
+        if moves:
             row = rows[place]
             biases += steps[place]
             add_multiples(values, features, starts[row], starts[row + 1], steps[place], weights, -1)

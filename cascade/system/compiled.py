@@ -33,6 +33,10 @@ def kernel(function: Function) -> Function:
     ``NUMBA_BOUNDSCHECK=1``. A division by zero gives inf or nan, as in NumPy. Floats are added in the
     written order: under numba's ``fastmath`` the last bits depend on how much the compiler saw at once,
     so that code just compiled and the same code from disk would fit two different models.
+
+    A kernel that calls what NumPy has to go over an array, such as `any`, `sum` or `searchsorted`, has
+    numba's code for all of these loaded with it, and the linear algebra of SciPy: where a command begins,
+    that is a fifth of a second.
     """
     compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     _announcer.kernels.add(function)

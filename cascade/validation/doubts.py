@@ -38,12 +38,14 @@ def expected_errors(
         shape (n_rows,).
     """
     for row in range(len(probabilities)):
-        total = 0.0
+        total, is_some = 0.0, may_be_none
+        for is_chosen in chosen[row]:
+            is_some |= is_chosen
         for column in range(first, probabilities.shape[1]):
             probability = probabilities[row, column]
             if not np.isnan(probability):
                 total += 1.0 - probability if chosen[row, column] else probability
-        found[row] = total if may_be_none or chosen[row].any() else np.inf
+        found[row] = total if is_some else np.inf
 
 
 def micro_f1_lost(

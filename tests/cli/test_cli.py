@@ -149,6 +149,26 @@ def test_help_needs_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_fit_and_predict_need_no_linear_algebra_of_scipy(place):
+    told = [
+        ["fit", "shop.yaml", "--data", "train.jsonl", "--out", "m"],
+        ["predict", "test.jsonl", "--model", "m"],
+    ]
+    seldom = ["numba.np.arraymath", "numba.np.linalg", "scipy.linalg", "scipy.optimize", "scipy.sparse"]
+    for words in told:
+        code = (
+            "import sys; from cascade.cli import run\n"
+            f"assert run({words}) == 0\n"
+            f"print(sorted(set({seldom}) & set(sys.modules)))"
+        )
+        # Twice, as a kernel that is compiled just now has the whole compiler loaded.
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+            )
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_check_needs_no_compiler(place):
     code = (
         "import sys; from cascade.cli import run\n"

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression, minimize
 
 from cascade.validation.calibration import logit
-from cascade.validation.combination import FEATURES, Combination, fit_combination
+from cascade.validation.combination import (
+    FEATURES,
+    PRIOR,
+    Combination,
+    fit_combination,
+    regressed,
+    rising_blocks,
+)
 
 numbers = st.floats(-12, 12, width=32)
 weights = st.tuples(*(st.floats(0, 3, width=32) for _ in FEATURES))
@@ -99,6 +107,47 @@ def test_a_second_score_that_knows_as_much_counts_as_much():
     assert own < 0.05
     test, truth = sample(20_000, seed=2)
     assert loss(found.apply(test), truth) < loss(Combination.product().apply(test), truth) - 0.02
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("n_cells", [40, 5_000])
+def test_the_weights_are_the_least_that_a_general_optimizer_finds_too(n_cells, seed):
+    features, targets = sample(n_cells, seed, second_noise=0.5)
+    # Some that speak for a label, some against it, and one that says what another says.
+    features[:, 3] = features[:, 0] - features[:, 1]
+    features[:, 4] = -features[:, 2] + seed
+    found = regressed(features, targets, np.ones(n_cells, dtype=np.float32))
+    start = np.array([*Combination.product().weights, 0.0])
+
+    def terms(at):
+        margins = features.astype(float) @ at[:-1] + at[-1]
+        off = 1 / (1 + np.exp(-margins)) - targets
+        lost = np.logaddexp(0, margins).sum() - margins[targets].sum()
+        slope = np.append(off @ features, off.sum()) + PRIOR * (at - start)
+        return lost + PRIOR / 2 * ((at - start) ** 2).sum(), slope
+
+    bounds = [(0, None)] * len(FEATURES) + [(None, None)]
+    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 10_000}
+    best = minimize(terms, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    own = np.array([*found.weights, found.offset])
+    assert own == pytest.approx(best.x, abs=1e-4)
+    assert (own[:-1] == 0).sum() == (best.x[:-1] < 1e-7).sum() > 0
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(0.1, 9)), min_size=1, max_size=30)
+    .map(np.array)
+    .map(np.transpose)
+)
+def test_blocks_that_rise_have_the_means_of_isotonic_regression(drawn):
+    values, masses = drawn
+    blocks = rising_blocks(values, masses)
+    means = [np.average(values[own], weights=masses[own]) for own in blocks]
+    each = np.concatenate(
+        [np.full(own.stop - own.start, mean) for own, mean in zip(blocks, means, strict=True)]
+    )
+    assert each == pytest.approx(isotonic_regression(values, weights=masses).x, abs=1e-9)
+    assert (np.diff(means) > -1e-12).all()
 
 
 def test_what_says_nothing_does_not_count():
