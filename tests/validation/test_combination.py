@@ -150,6 +150,11 @@ def test_blocks_that_rise_have_the_means_of_isotonic_regression(drawn):
     assert (np.diff(means) > -1e-12).all()
 
 
+def test_neighbours_that_are_equal_are_one_block():
+    drawn = np.array([1.0, 1.0, 2.0, 3.0, 2.0, 2.5]), np.ones(6)
+    assert rising_blocks(*drawn) == [slice(0, 2), slice(2, 3), slice(3, 6)]
+
+
 def test_what_says_nothing_does_not_count():
     features, targets = sample(3_000, seed=3, path_noise=0)
     features[:, 1:] = 0
